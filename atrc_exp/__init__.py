@@ -1,0 +1,1 @@
+"""ATRC: search and compare relational contexts for multi-task dense prediction."""

@@ -1,0 +1,1 @@
+"""CUDA sources of the local-attention kernels and their run-time build."""
