@@ -1,0 +1,227 @@
+"""Context types, the genotype matrix and its files, vote and agreement over repeated searches (Sec. 3.3, App. F)."""
+
+import itertools
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atrc_exp.errors import UserError
+from atrc_exp.files import read_json, write_json
+
+CONTEXTS = ("none", "global", "local", "tlabel", "slabel")
+"""Context types in the order of the published integer codes 0-4."""
+
+FILE_NAME = "genotype.json"
+PUBLISHED = "published/"
+
+
+def candidates(target: str, source: str) -> tuple[str, ...]:
+    """Context types a block can take: on the diagonal S-label equals T-label and is left out."""
+    return CONTEXTS[:4] if target == source else CONTEXTS
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """One context type for every ordered pair of tasks, `blocks[target][source]`.
+
+    Raises:
+        UserError: a missing or surplus block, or a type that the block cannot take.
+    """
+
+    tasks: tuple[str, ...]
+    blocks: Mapping[str, Mapping[str, str]]
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What stands beside the blocks in the file: step, or votes, agreement and kappa."""
+
+    def __post_init__(self) -> None:
+        expected = {(t, s) for t in self.tasks for s in self.tasks}
+        given = {(t, s) for t, row in self.blocks.items() for s in row}
+        if given != expected:
+            lines = [f"missing {t}<-{s}" for t, s in sorted(expected - given)]
+            lines += [f"surplus {t}<-{s}" for t, s in sorted(given - expected)]
+            raise UserError(f"genotype does not fit the tasks {', '.join(self.tasks)}: {'; '.join(lines[:6])}")
+        for target, source in self.pairs():
+            allowed = candidates(target, source)
+            if self.blocks[target][source] not in allowed:
+                given_type = self.blocks[target][source]
+                raise UserError(f"genotype block {target}<-{source} is '{given_type}'; allowed: {', '.join(allowed)}")
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """All (target, source) pairs, row by row."""
+        return list(itertools.product(self.tasks, self.tasks))
+
+    def changed(self, blocks: Mapping[str, Mapping[str, str]]) -> "Genotype":
+        """Replace single blocks; a block outside the task matrix is a UserError."""
+        merged = {target: dict(row) for target, row in self.blocks.items()}
+        for target, row in blocks.items():
+            merged.setdefault(target, {}).update(row)
+        return Genotype(self.tasks, merged, self.details)
+
+    def label_tasks(self) -> tuple[str, ...]:
+        """Tasks whose auxiliary map some block reads: targets of T-label, sources of S-label."""
+        used = {t if self.blocks[t][s] == "tlabel" else s for t, s in self.pairs()
+                if self.blocks[t][s] in ("tlabel", "slabel")}  # fmt: skip
+        return tuple(task for task in self.tasks if task in used)
+
+
+def uniform(tasks: Iterable[str], context: str) -> Genotype:
+    """The same context type in every block (T-label stands in for S-label on the diagonal, where they are equal)."""
+    tasks = tuple(tasks)
+    diagonal = "tlabel" if context == "slabel" else context
+    return Genotype(tasks, {t: {s: diagonal if s == t else context for s in tasks} for t in tasks})
+
+
+def _rows(tasks: str, rows: str) -> Genotype:
+    """Build a published genotype from its rows of initials (g, l, t, s, - for none)."""
+    names, codes = tasks.split(), dict(zip("-glts", CONTEXTS, strict=True))
+    matrix = [row.split() for row in rows.split("|")]
+    return Genotype(
+        tuple(names),
+        {t: {s: codes[c] for s, c in zip(names, row, strict=True)} for t, row in zip(names, matrix, strict=True)},
+    )
+
+
+PUBLISHED_GENOTYPES = {
+    "nyud_hrnet18": _rows("semseg depth normals edge", "t t s s|s t s s|s t t s|t t g t"),
+    "nyud_hrnet48": _rows("semseg depth normals edge", "t - - s|s g g s|s g g s|t t t t"),
+    "pascal_hrnet18": _rows("semseg human_parts sal normals edge", "t t s - s|t t s t s|t t t s t|t t t t s|t t t g t"),
+}
+
+
+def load(source: str | Path) -> Genotype:
+    """Read a genotype from a file, from the folder of a run or sweep, or by name as `published/<name>`.
+
+    Both our form (names) and the published one (integer codes under `data`) are read.
+
+    Raises:
+        UserError: nothing there, not JSON, or not a genotype.
+    """
+    text = str(source)
+    if text.startswith(PUBLISHED):
+        name = text.removeprefix(PUBLISHED)
+        if name not in PUBLISHED_GENOTYPES:
+            raise UserError(
+                f"no published genotype '{name}'; there are: "
+                + ", ".join(PUBLISHED + known for known in PUBLISHED_GENOTYPES)
+            )
+        return PUBLISHED_GENOTYPES[name]
+    path = Path(source)
+    if path.is_dir():
+        path = path / FILE_NAME
+    if not path.is_file():
+        raise UserError(
+            f"genotype file {path} does not exist; give a genotype.json, the folder of a finished search or "
+            f"sweep, or one of {', '.join(PUBLISHED + known for known in PUBLISHED_GENOTYPES)}"
+        )
+    try:
+        return _parse(read_json(path))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{path} is not a genotype file ({type(error).__name__}: {error})") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _parse(content: dict[str, Any]) -> Genotype:
+    if "data" in content:  # published form: integer codes, the tasks in file order
+        blocks = {t: {s: CONTEXTS[int(c)] for s, c in row.items()} for t, row in content["data"].items()}
+        for task in blocks:
+            if blocks[task].get(task) == "slabel":  # the same operation under its other name
+                blocks[task][task] = "tlabel"
+        return Genotype(tuple(blocks), blocks, {"step": content.get("step")})
+    if content.get("version") != 1:
+        raise UserError(f"genotype version {content.get('version')!r} is unknown; this build reads version 1")
+    details = {key: value for key, value in content.items() if key not in ("version", "tasks", "blocks")}
+    return Genotype(tuple(content["tasks"]), content["blocks"], details)
+
+
+def save(genotype: Genotype, path: str | Path) -> None:
+    """Write `{"version": 1, "tasks": [...], "blocks": {target: {source: name}}, ...details}`."""
+    blocks = {t: {s: genotype.blocks[t][s] for s in genotype.tasks} for t in genotype.tasks}
+    write_json(Path(path), {"version": 1, "tasks": list(genotype.tasks), "blocks": blocks, **genotype.details})
+
+
+def vote(genotypes: Sequence[Genotype], sources: Sequence[str] = ()) -> Genotype:
+    """Choose per block the type that most searches chose (Sec. 3.3).
+
+    The published rule for ties is not stated. Here a tie goes to the type with the larger mean architecture
+    probability over the runs (`details["probabilities"][target][source][type]` of each genotype), and, where
+    probabilities are missing or equal too, to the first in the order of `CONTEXTS`; `details["ties"]` says so.
+
+    Raises:
+        UserError: no genotype, or genotypes of different tasks.
+    """
+    if not genotypes:
+        raise UserError("no genotype to vote on: no search has finished")
+    tasks = genotypes[0].tasks
+    for index, other in enumerate(genotypes):
+        if other.tasks != tasks:
+            where = f" ({sources[index]})" if sources else ""
+            raise UserError(
+                f"genotypes of different tasks cannot vote: {', '.join(tasks)} and {', '.join(other.tasks)}{where}"
+            )
+    blocks: dict[str, dict[str, str]] = {t: {} for t in tasks}
+    counts: dict[str, dict[str, dict[str, int]]] = {t: {} for t in tasks}
+    ties = []
+    for target, source in itertools.product(tasks, tasks):
+        votes = Counter(g.blocks[target][source] for g in genotypes)
+        tied = [name for name in candidates(target, source) if votes[name] == max(votes.values())]
+        chosen, reason = tied[0], ""
+        if len(tied) > 1:
+            chosen, reason = _break_tie(genotypes, target, source, tied)
+            ties.append({"target": target, "source": source, "tied": tied, "chosen": chosen, "by": reason})
+        blocks[target][source] = chosen
+        counts[target][source] = {name: votes[name] for name in candidates(target, source)}
+    details = {"votes": counts, "runs": len(genotypes), "agreement": agreement(genotypes),
+               "kappa": light_kappa(genotypes), "ties": ties, "sources": list(sources)}  # fmt: skip
+    return Genotype(tasks, blocks, details)
+
+
+def _break_tie(genotypes: Sequence[Genotype], target: str, source: str, tied: Sequence[str]) -> tuple[str, str]:
+    try:
+        means = {
+            name: sum(g.details["probabilities"][target][source][name] for g in genotypes) / len(genotypes)
+            for name in tied
+        }
+    except KeyError:
+        return tied[0], "order of the context types (no probabilities in the genotype files)"
+    best = max(means.values())
+    first = [name for name in tied if means[name] == best]
+    if len(first) > 1:
+        return first[0], "order of the context types (equal mean probability)"
+    return first[0], "larger mean architecture probability over the runs"
+
+
+def _ratings(genotypes: Sequence[Genotype]) -> list[list[str]]:
+    return [[g.blocks[t][s] for t, s in genotypes[0].pairs()] for g in genotypes]
+
+
+def agreement(genotypes: Sequence[Genotype]) -> float | None:
+    """Share of agreeing (pair of runs, block) combinations in [0, 1] (App. F); None for fewer than two runs."""
+    pairs = list(itertools.combinations(_ratings(genotypes), 2))
+    if not pairs:
+        return None
+    return sum(sum(a == b for a, b in zip(x, y, strict=True)) / len(x) for x, y in pairs) / len(pairs)
+
+
+def light_kappa(genotypes: Sequence[Genotype]) -> float | None:
+    """Light's kappa: Cohen's kappa averaged over all pairs of runs (App. F); None for fewer than two runs."""
+    pairs = list(itertools.combinations(_ratings(genotypes), 2))
+    return sum(itertools.starmap(cohen_kappa, pairs)) / len(pairs) if pairs else None
+
+
+def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:
+    """Chance-corrected agreement (po - pe) / (1 - pe) of two raters, each with its own marginals.
+
+    Two raters that give one and the same type to every block have pe = 1; kappa is then defined as 1.
+    """
+    n = len(first)
+    observed = sum(a == b for a, b in zip(first, second, strict=True)) / n
+    left, right = Counter(first), Counter(second)
+    chance = sum(left[name] * right[name] for name in left) / n**2
+    if chance == 1.0:
+        warnings.warn("both runs chose one type for every block: kappa is undefined and set to 1")
+        return 1.0
+    return (observed - chance) / (1 - chance)

@@ -1,0 +1,95 @@
+"""The table of tasks: channels, label regions, losses, metrics and their direction (Sec. 4.1, App. A).
+
+Everything that depends on which task it is reads it here; elsewhere a task is a key in a dictionary.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from atrc_exp.errors import UserError
+
+IGNORE = 255  # value of unlabelled pixels in class maps; depth and normals mark them by 0 and (0, 0, 0)
+DEPTH_BINS = 40
+DEPTH_RANGE = (0.7, 10.0)  # metres; the auxiliary classes are logarithmic bins of it
+CODEWORDS = 40  # unit vectors whose nearest one is a normal's auxiliary class
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One dense prediction task. Fields that say "dataset" are filled in by `build_tasks`."""
+
+    name: str
+    title: str
+    """Column heading in tables and panels."""
+    label: str
+    """Kind of label map: `classes` (H, W) integers, 255 unlabelled; `depth` (1, H, W) metres, 0 invalid;
+    `normals` (3, H, W) unit vectors, (0, 0, 0) invalid."""
+    channels: int = 0
+    """Channels of the final prediction; 0 = number of classes of the dataset."""
+    regions: int = 0
+    """Classes of the auxiliary head, the label regions R of label contexts; 0 = number of classes."""
+    loss: str
+    """Final loss: cross_entropy, balanced_cross_entropy, l1, unit_l1 or weighted_binary (`losses.py`)."""
+    weight: float
+    """Weight of both the final and the auxiliary loss in the sum."""
+    metric: str
+    """Key of the headline metric in the dictionary that the task's metric computes."""
+    unit: str
+    """Unit in tables; fractions are shown in per cent."""
+    higher_is_better: bool
+    positive_weight: float = 0.5
+    """weighted_binary only: weight of positive pixels, negative ones get 1 - this (dataset)."""
+    max_distance: float = 0.0075
+    """Boundary metric only: matching tolerance as a share of the image diagonal (dataset)."""
+    background_is_unlabelled: bool = False
+    """A label map with nothing but class 0 counts as unlabelled (images without people)."""
+
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(name="semseg", title="SemSeg", label="classes", loss="cross_entropy", weight=1.0,
+             metric="miou", unit="%", higher_is_better=True),
+        Task(name="human_parts", title="PartSeg", label="classes", channels=7, regions=7, loss="cross_entropy",
+             weight=2.0, metric="miou", unit="%", higher_is_better=True, background_is_unlabelled=True),
+        Task(name="sal", title="Sal", label="classes", channels=2, regions=2, loss="balanced_cross_entropy",
+             weight=5.0, metric="max_f", unit="%", higher_is_better=True),
+        Task(name="depth", title="Depth", label="depth", channels=1, regions=DEPTH_BINS, loss="l1",
+             weight=1.0, metric="rmse", unit="m", higher_is_better=False),
+        Task(name="normals", title="Normal", label="normals", channels=3, regions=CODEWORDS, loss="unit_l1",
+             weight=10.0, metric="mean_error", unit="deg", higher_is_better=False),
+        Task(name="edge", title="Bound", label="classes", channels=1, regions=2, loss="weighted_binary",
+             weight=50.0, metric="ods_f", unit="%", higher_is_better=True),
+    )
+}  # fmt: skip
+
+
+def build_tasks(
+    names: Iterable[str],
+    *,
+    num_classes: Mapping[str, int],
+    edge_positive_weight: float,
+    edge_max_distance: float,
+    weights: Mapping[str, float] | None = None,
+) -> tuple[Task, ...]:
+    """Fill the dataset's facts into the rows of the table, in the order of `names`.
+
+    Args:
+        num_classes: classes of those tasks whose number the dataset decides, e.g. `{"semseg": 40}`.
+        weights: loss weights that replace the table's.
+
+    Raises:
+        UserError: a name that is not in the table, or a number of classes that nobody gave.
+    """
+    tasks = []
+    for name in names:
+        if name not in TASKS:
+            raise UserError(f"unknown task '{name}'; known tasks: {', '.join(TASKS)}")
+        task = TASKS[name]
+        if not task.channels:
+            if name not in num_classes:
+                raise UserError(f"dataset.num_classes lacks '{name}': give its number of classes")
+            task = replace(task, channels=num_classes[name], regions=num_classes[name])
+        task = replace(task, positive_weight=edge_positive_weight, max_distance=edge_max_distance)
+        tasks.append(replace(task, weight=(weights or {}).get(name, task.weight)))
+    return tuple(tasks)
