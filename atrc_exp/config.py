@@ -27,7 +27,7 @@ def _positive(key: str, value: float) -> None:
 
 @dataclass(kw_only=True)
 class RoomsConfig:
-    """Procedural rooms, written once under `dataset.root` when it does not exist."""
+    """Procedural rooms: how many, how large."""
 
     train: int = 160
     """Training rooms, >= 1."""
@@ -77,8 +77,9 @@ class DatasetConfig:
     """File (.npy, 40 x 3) of unit normals; null fits one on the training labels."""
     cache_dir: str | None = None
     """Folder for derived files; null uses the user's cache folder."""
-    rooms: RoomsConfig | None = None
-    """Set for procedural data, which is made where it is missing."""
+    procedural: bool = False
+    """The data is made under `root` as `rooms` says, where it is missing."""
+    rooms: RoomsConfig = field(default_factory=RoomsConfig)
 
     def __post_init__(self) -> None:
         require(len(self.crop) == 2 and min(self.crop) >= 32, "dataset.crop", self.crop, "[height, width], each >= 32")
@@ -93,7 +94,7 @@ class DatasetConfig:
 class BackboneConfig:
     """A timm feature extractor; its maps are resized to the first one and concatenated."""
 
-    name: str = "hrnet_w18_small_v2"
+    name: str = "???"
     """Any timm model that supports `features_only`; HRNets take their dense-prediction form."""
     weights: str = "imagenet"
     """imagenet (from the hub or its cache), random, or a local .pth or .safetensors file."""

@@ -1,0 +1,112 @@
+"""Hydra's and OmegaConf's errors in one short form: what was given, what is allowed, what to do."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from atrc_exp.config import Config
+from atrc_exp.errors import UserError
+
+USER_MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError)
+
+_KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+
+
+def explain(error: BaseException) -> str:
+    """Say in a few lines what a user did wrong.
+
+    Args:
+        error: one of `USER_MISTAKES`.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, YAMLError):
+        return "not valid YAML: " + " ".join(str(error).split())
+    text = f"{error}\n{_root_cause(error)}"
+    where = _match(r"^In '([^']+)'", text)
+    prefix = f"in {where}.yaml: " if where and where != "config" else ""
+    return prefix + _explain_text(text)
+
+
+def _explain_text(text: str) -> str:
+    key = _match(r"full_key: (\S+)", text)
+    if name := _match(r"Could not override '([^']+)'", text):
+        return _unknown_key(name)
+    if name := _match(r"Could not find '([^']+)'", text):
+        return _unknown_option(name, re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE))
+    if key == "experiment":
+        return "the first line of a preset must be '# @package _global_'"
+    if key and re.search(r"Key '.*' (is )?not in '", text):
+        return _unknown_key(key)
+    if key and (found := re.search(r"Value '(.*?)' of type '\w+' could not be converted to (\w+)", text)):
+        return f"{key}={found.group(1)}: must be {_KINDS.get(found.group(2), found.group(2))}"
+    if "mandatory value" in text:
+        name = key or _match(r"mandatory value: (\S+)", text)
+        return f"{name}: a value must be given, {name}=VALUE"
+    if key and "is not a ListConfig" in text:
+        return f"{key}: must be a list, {key}=[A,B]"
+    reason = next(line for line in text.splitlines() if line and "raised while composing" not in line)
+    return f"{key}: {reason}" if key else f"not a valid override or configuration: {reason}"
+
+
+def _match(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text, flags=re.MULTILINE)
+    return found.group(1) if found else None
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _unknown_key(key: str) -> str:
+    if "@" in key or "/" in key or key == "experiment":
+        return f"'{key}' is not a config group that can be overridden; presets are appended: +experiment=NAME"
+    parent, _, last = key.rpartition(".")
+    known = _keys(parent)
+    if not known:
+        return f"unknown key '{key}': there is no section '{parent}'. " + _near(parent, sections())
+    where = f"keys of {parent}" if parent else "top-level keys"
+    return f"unknown key '{key}'. " + _near(last, known, where)
+
+
+def _unknown_option(name: str, options: list[str]) -> str:
+    group, _, option = name.rpartition("/")
+    if not group:
+        return f"there is no config group or file '{name}'"
+    return f"no {group} is called '{option}'. " + _near(option, options, "there are")
+
+
+def _near(given: str, known: Iterable[str], label: str = "known") -> str:
+    known = sorted(set(known))
+    close = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{hint}{label[0].upper()}{label[1:]}: {', '.join(known)}"
+
+
+def sections() -> list[str]:
+    """Names of the nested parts of the schema."""
+    return [field.name for field in dataclasses.fields(Config) if _section(field.type) is not None]
+
+
+def _keys(path: str) -> list[str]:
+    """Keys of the section at a dotted path of the schema; empty where there is no such section."""
+    node: Any = Config
+    for part in filter(None, path.split(".")):
+        field = {f.name: f for f in dataclasses.fields(node)}.get(part)
+        node = _section(field.type) if field else None
+        if node is None:
+            return []
+    return [field.name for field in dataclasses.fields(node)]
+
+
+def _section(annotation: Any) -> Any:
+    choices = (annotation, *get_args(annotation))
+    return next((choice for choice in choices if dataclasses.is_dataclass(choice)), None)
