@@ -14,7 +14,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from atrc_exp.config import Config
-from atrc_exp.errors import UserError
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.stages import run_stage
 

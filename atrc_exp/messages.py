@@ -51,7 +51,8 @@ def _explain_text(text: str) -> str:
         return f"{name}: a value must be given, {name}=VALUE"
     if key and "is not a ListConfig" in text:
         return f"{key}: must be a list, {key}=[A,B]"
-    reason = next(line for line in text.splitlines() if line and "raised while composing" not in line)
+    noise = ("raised while composing", "Error merging override")
+    reason = next(line for line in text.splitlines() if line and not any(part in line for part in noise))
     return f"{key}: {reason}" if key else f"not a valid override or configuration: {reason}"
 
 

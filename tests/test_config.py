@@ -1,0 +1,124 @@
+"""Schema, rules between keys, presets, and the messages a user sees."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from atrc_exp.__main__ import CONF, typed
+from atrc_exp.config import Config
+from atrc_exp.errors import UserError
+from atrc_exp.messages import explain
+
+PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def composed(*overrides: str) -> Config:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return typed(compose("config", overrides=list(overrides)))
+
+
+def message(*overrides: str) -> str:
+    with pytest.raises((UserError, HydraException, OmegaConfBaseException)) as caught:
+        composed(*overrides)
+    return explain(caught.value)
+
+
+def preset(name: str, *overrides: str) -> Config:
+    genotype = ["genotype=published/nyud_hrnet18"] if name.endswith("_atrc") else []
+    return composed(f"+experiment={name}", *genotype, *overrides)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_composes_under_its_own_name_and_with_every_stage(name):
+    config = preset(name)
+    assert config.name == name + ("_semseg" if name.endswith("single_task") else "")
+    assert preset(name, "stage=profile").stage.name == "profile"
+    assert (config.distillation.name == "search") == (config.stage.name == "search") == name.endswith("_search")
+
+
+def test_published_presets_have_the_papers_training_settings():
+    config = preset("nyud_hrnet18_search")
+    assert (config.optim.lr, config.optim.momentum, config.optim.weight_decay, config.optim.power) == (
+        0.01,
+        0.9,
+        5e-4,
+        0.9,
+    )
+    assert (config.engine.iterations, config.engine.batch_size) == (40_000, 8)
+    assert (config.search.arch_lr, config.search.temperature, config.search.entropy) == (
+        5e-4,
+        [1.0, 0.05],
+        [-0.02, 0.06],
+    )
+    assert config.backbone.weights == "imagenet" and config.dataset.counts == [795, 654]
+    assert config.dataset.crop == [425, 560]
+
+
+def test_no_override_is_a_search_on_rooms_that_needs_no_download():
+    config = composed()
+    assert config.stage.name == "search" and config.dataset.procedural and config.backbone.weights == "random"
+    assert config == preset("rooms_hrnet18_search")
+
+
+def test_single_task_preset_takes_its_name_from_the_task():
+    config = preset("nyud_hrnet18_single_task", "tasks=[depth]")
+    assert config.name == "nyud_hrnet18_single_task_depth" and config.task_names == ["depth"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["optim.lrr=1"], ["optim.lrr", "Did you mean 'lr'", "momentum"]),
+        (["+optim.lrr=1"], ["optim.lrr", "Did you mean 'lr'"]),
+        (["sead=3"], ["'sead'", "Did you mean 'seed'"]),
+        (["optm.lr=1"], ["no section 'optm'", "Did you mean 'optim'"]),
+        (["optim.lr=abc"], ["optim.lr=abc", "a number"]),
+        (["engine.iterations=3.5"], ["engine.iterations=3.5", "whole number"]),
+        (["engine.batch_size=0"], ["engine.batch_size=0", ">= 1"]),
+        (["engine.batch_size=8", "engine.accumulate=3"], ["engine.accumulate=3", "divisor"]),
+        (["engine.precision=off"], ["engine.precision=off", "fp32, bf16, fp16"]),
+        (["search.freeze_gap=2"], ["search.freeze_gap=2", "(0, 1]"]),
+        (["distillation.kernel_size=8"], ["distillation.kernel_size=8", "odd"]),
+        (["backbone=hrnet19"], ["no backbone", "hrnet19", "hrnet18"]),
+        (["backbone=timm"], ["backbone.name", "must be given"]),
+        (["+experiment=nyud_hrnet18_serch"], ["Did you mean 'nyud_hrnet18_search'"]),
+        (["experiment=nyud_hrnet18_search"], ["+experiment=NAME"]),
+        (["tasks=[semseg,human_parts]"], ["human_parts", "rooms has (semseg, depth, normals, edge)"]),
+        (["tasks=[semseg,semseg]"], ["distinct"]),
+        (["tasks=semseg"], ["must be a list"]),
+        (["+loss_weights.sal=2"], ["loss_weights", "sal"]),
+        (["distillation=none"], ["stage=search", "stage=retrain"]),
+        (["+experiment=nyud_hrnet18_atrc"], ["genotype", "published/nyud_hrnet18"]),
+        (["+experiment=nyud_hrnet18_global", "genotype=published/nyud_hrnet18"], ["genotype", "distillation=atrc"]),
+        (["+experiment=nyud_hrnet18_atrc", "+genotype_blocks.depth.semseg=locl"], ["locl", "none, global, local"]),
+    ],
+)
+def test_wrong_configuration_is_one_message_with_value_rule_and_remedy(overrides, parts):
+    text = message(*overrides)
+    assert all(part in text for part in parts), text
+    assert len(text) < 1500 and "Traceback" not in text
+
+
+def test_typo_in_a_users_own_preset_names_the_file_and_the_key(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\noptim:\n  lrr: 3\n")
+    done = run("--config-dir", str(tmp_path), "+experiment=mine", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: in experiment/mine.yaml: unknown key 'optim.lrr'")
+
+
+def test_command_line_mistake_is_one_line_without_traceback(tmp_path):
+    done = run("engine.batch_size=0", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: engine.batch_size=0: must be >= 1\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "atrc_exp", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
