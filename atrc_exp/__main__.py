@@ -5,6 +5,7 @@ Only light modules are imported here, so that `--cfg job`, `--help` and error me
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import hydra
@@ -49,14 +50,32 @@ def _fail(error: BaseException) -> None:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _job(composed: DictConfig) -> None:
     if HydraConfig.get().mode is RunMode.MULTIRUN:
-        from atrc_exp.report.sweep import run_job
-
-        run_job(typed, composed, run_stage)
+        _sweep_job(composed)
         return
     try:
         run_stage(typed(composed))
     except USER_MISTAKES as error:  # caught here, since Hydra adds lines of its own to what leaves a job
         _fail(error)
+
+
+def _sweep_job(composed: DictConfig) -> None:
+    """Run one job of a multirun; a failure is printed at once and recorded, and the other jobs go on."""
+    from atrc_exp.report.sweep import SWEEP_VARIABLE, record_job
+
+    number, failure = HydraConfig.get().job.num, None
+    name, run_dir = str(composed.name), f"{composed.runs_dir}/{composed.name}/seed{composed.seed}"
+    try:
+        run_stage(typed(composed))
+    except USER_MISTAKES as error:
+        failure = explain(error)
+    except Exception as error:  # a defect of ours must not take the other seeds down either
+        traceback.print_exc()
+        failure = f"{type(error).__name__}: {error}"
+    if failure:
+        print(f"error: job {number} ({run_dir}): {failure}", file=sys.stderr)
+    status = "failed" if failure else "done"
+    stage = str(composed.stage.name)
+    record_job(composed.runs_dir, os.environ[SWEEP_VARIABLE], number, run_dir, name, stage, status, failure)
 
 
 def main() -> None:
