@@ -18,7 +18,8 @@ prefix=${dataset}_${backbone}
 sweep() { echo "+ python -m atrc_exp -m $*"; python -m atrc_exp -m "$@"; }
 
 sweep +experiment=${prefix}_search seed=0,1,2,3,4 "$@"
-tasks=$(python -m atrc_exp.report.votes --tasks "$runs/${prefix}_search")
+tasks=$(python -c 'import sys; from atrc_exp.genotype import load
+print(",".join(f"[{task}]" for task in load(sys.argv[1]).tasks))' "$runs/${prefix}_search")
 sweep +experiment=${prefix}_single_task "tasks=$tasks" seed=0,1,2,3,4 "$@"
 for what in multi_task global local tlabel slabel; do
   sweep +experiment=${prefix}_$what seed=0,1,2,3,4 "$@"
