@@ -1,7 +1,6 @@
 """What several stages derive from the configuration in the same way."""
 
 from atrc_exp.config import Config
-from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype, load, uniform
 from atrc_exp.tasks import Task, build_tasks
 
@@ -21,14 +20,9 @@ def genotype_of(config: Config) -> Genotype | None:
     """The genotype of a fixed ATRC network: `genotype`, or all none, with `genotype_blocks` on top; else None.
 
     Raises:
-        UserError: no such genotype, or one of other tasks.
+        UserError: no such genotype, or blocks that it does not have.
     """
     if config.distillation.name != "atrc":
         return None
     genotype = load(config.genotype) if config.genotype else uniform(config.task_names, "none")
-    if set(genotype.tasks) != set(config.task_names):
-        raise UserError(
-            f"genotype={config.genotype} is for the tasks {', '.join(genotype.tasks)}, but this run has "
-            f"{', '.join(config.task_names)}; give another genotype or set tasks=[{','.join(genotype.tasks)}]"
-        )
     return genotype.changed(config.genotype_blocks)
