@@ -1,0 +1,228 @@
+"""Batches in an order that is a pure function of the seed, from plain torch data loaders.
+
+Iteration i of a run takes the same images with the same augmentation whatever iteration the process started at, however
+many workers load them, and into however many micro-batches and ranks the batch is split.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from atrc_exp.config import Config
+from atrc_exp.data.nyud import NYUD
+from atrc_exp.data.sample import DatasetInfo, Sample, Source
+from atrc_exp.errors import UserError
+from atrc_exp.tasks import Task, build_tasks
+
+Batch = dict[str, Any]
+"""`{"image": (B, 3, H, W) float32 normalised RGB, "labels": {task: tensor}, "id": list[str], "size": (B, 2) int64}`;
+labels are (B, H, W) int64 for class maps, (B, 1, H, W) depth and (B, 3, H, W) normals in float32. "size" is the
+original height and width, centred on the canvas at offset floor((canvas - size) / 2)."""
+
+READERS: dict[str, Callable[..., Source]] = {"nyud": NYUD}
+_ORDER, _AUGMENTATION = 0, 1  # first element of a seed: keeps the streams of random numbers apart
+Key = tuple[int, int]  # epoch and index of an image
+
+
+@dataclass(frozen=True)
+class Data:
+    """Both splits of a dataset."""
+
+    train: Source
+    val: Source
+    info: DatasetInfo
+
+
+def build_datasets(config: Config) -> Data:
+    """Open both splits; procedural rooms are generated first where the root holds no dataset.
+
+    In a distributed run rank 0 calls this before the others do.
+
+    Raises:
+        UserError: an unknown reader, or what the reader finds missing.
+    """
+    dataset = config.dataset
+    if dataset.reader not in READERS:
+        raise UserError(f"dataset.reader={dataset.reader}: unknown; known readers: {', '.join(READERS)}")
+    if dataset.rooms is not None and not (Path(dataset.root).expanduser() / "gt_sets").is_dir():
+        from atrc_exp.data.rooms import generate
+
+        rooms = dataset.rooms
+        generate(
+            Path(dataset.root).expanduser(),
+            train=rooms.train,
+            val=rooms.val,
+            image_size=(rooms.image_size[0], rooms.image_size[1]),
+            seed=rooms.seed,
+            packaging=rooms.packaging,
+            workers=None,
+            progress=config.engine.progress,
+        )
+    reader = READERS[dataset.reader]
+    train, val = reader(dataset, "train"), reader(dataset, "val")
+    return Data(train, val, train.info)
+
+
+def train_loader(
+    data: Data,
+    config: Config,
+    *,
+    start_iteration: int,
+    iterations: int,
+    rank: int,
+    world: int,
+    device: torch.device,
+) -> Iterable[Batch]:
+    """Micro-batches of iterations `start_iteration` to `iterations` - 1, `engine.accumulate` for each, on `device`.
+
+    With `debug.overfit` every iteration has the first batch, without augmentation.
+
+    Raises:
+        UserError: a batch larger than the training split, or not divisible by ranks and micro-batches; while iterating,
+            a damaged file.
+    """
+    from atrc_exp.data.augment import CROP_LABELS, TrainTransform
+
+    crop_labels = CROP_LABELS if CROP_LABELS in config.dataset.tasks else None
+    augment = not config.debug.overfit
+    transform = TrainTransform(config.dataset.crop, _tasks(config), crop_labels, augment=augment)
+    batches = _TrainBatches(len(data.train), config, start_iteration, iterations, rank, world)
+    loader = _data_loader(_Loaded(data.train, transform, config.seed), batches, config, device)
+    return _OnDevice(loader, device)
+
+
+def val_loader(data: Data, config: Config, *, rank: int, world: int, device: torch.device) -> Iterable[Batch]:
+    """The validation images of this rank, each image once over all ranks, in batches of one canvas size.
+
+    Can be iterated again and again; its workers stay alive in between.
+    """
+    from atrc_exp.data.augment import EvalTransform
+
+    count = min(len(data.val), config.debug.limit_val or len(data.val))
+    keys = [(0, index) for index in range(rank, count, world)]
+    size = config.engine.val_batch_size
+    batches = [keys[start : start + size] for start in range(0, len(keys), size)]
+    dataset = _Loaded(data.val, EvalTransform(config.dataset.crop, _tasks(config)), config.seed)
+    return _OnDevice(_data_loader(dataset, batches, config, device, persistent=True), device)
+
+
+class _TrainBatches:
+    """Batch sampler: the keys of this rank's micro-batches.
+
+    Every epoch is a permutation of the images without those that fill no whole batch.
+    """
+
+    def __init__(self, images: int, config: Config, start: int, stop: int, rank: int, world: int) -> None:
+        size, parts = config.engine.batch_size, world * config.engine.accumulate
+        if size > images:
+            raise UserError(
+                f"engine.batch_size={size}: must be at most the {images} training images, since an incomplete batch is "
+                "dropped and nothing would be left; take a smaller batch"
+            )
+        if size % parts:
+            raise UserError(
+                f"engine.batch_size={size}: must be divisible by ranks x engine.accumulate = {world} x "
+                f"{config.engine.accumulate} = {parts}"
+            )
+        self.images, self.size, self.seed, self.overfit = images, size, config.seed, config.debug.overfit
+        self.start, self.stop = start, stop
+        self.micro = size // parts
+        self.slice = range(rank * size // world, (rank + 1) * size // world)
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start) * len(self.slice) // self.micro
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order, ordered_epoch = np.empty(0, dtype=np.int64), -1
+        for iteration in range(self.start, self.stop):
+            epoch, position = divmod(0 if self.overfit else iteration, self.images // self.size)
+            if epoch != ordered_epoch:
+                order = np.random.default_rng((_ORDER, self.seed, epoch)).permutation(self.images)
+                ordered_epoch = epoch
+            own = order[position * self.size :][self.slice.start : self.slice.stop]
+            for start in range(0, len(own), self.micro):
+                yield [(epoch, int(index)) for index in own[start : start + self.micro]]
+
+
+class _Loaded(Dataset):
+    """Decoded and transformed images by key. A user's mistake is returned, not raised: a worker's exception would reach
+    the main process with its traceback as the message."""
+
+    def __init__(self, source: Source, transform: Any, seed: int) -> None:
+        self.source, self.transform, self.seed = source, transform, seed
+
+    def __getitem__(self, key: Key) -> Batch | UserError:
+        epoch, index = key
+        try:
+            sample: Sample = self.source.load(index, self.transform.names)
+        except UserError as error:
+            return error
+        return self.transform(sample, (_AUGMENTATION, self.seed, epoch, index))
+
+
+class _OnDevice:
+    """Batches of a loader on the device, with class maps as int64; raises what `_Loaded` returned."""
+
+    def __init__(self, loader: DataLoader, device: torch.device) -> None:
+        self.loader, self.device = loader, device
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batches in self.loader:
+            if isinstance(batches, UserError):
+                raise batches
+            for batch in batches:
+                yield self._moved(batch)
+
+    def _moved(self, batch: Batch) -> Batch:
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            moved = tensor.to(self.device, non_blocking=True)  # class maps travel as bytes
+            return moved.long() if moved.dtype == torch.uint8 else moved
+
+        labels = {task: move(label) for task, label in batch["labels"].items()}
+        return {**batch, "image": move(batch["image"]), "labels": labels}
+
+
+def _data_loader(
+    dataset: _Loaded, batches: Iterable[list[Key]], config: Config, device: torch.device, persistent: bool = False
+) -> DataLoader:
+    workers = config.engine.workers
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_init_worker,
+        pin_memory=device.type == "cuda",
+        persistent_workers=persistent and workers > 0,
+    )
+
+
+def _collate(samples: list[Batch | UserError]) -> list[Batch] | UserError:
+    """Batch samples of one canvas size, in the order in which the sizes occur."""
+    groups: dict[torch.Size, list[Batch]] = {}
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+        groups.setdefault(sample["image"].shape, []).append(sample)
+    return [default_collate(group) for group in groups.values()]
+
+
+def _init_worker(worker: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)  # one thread a worker: OpenCV's own pool would compete with the other workers
+
+
+def _tasks(config: Config) -> tuple[Task, ...]:
+    dataset = config.dataset
+    return build_tasks(
+        config.task_names,
+        num_classes=dataset.num_classes,
+        edge_positive_weight=dataset.edge_positive_weight,
+        edge_max_distance=dataset.edge_max_distance,
+    )

@@ -1,0 +1,125 @@
+"""Validation: every image once, at its own size, over all ranks."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.predictions import save_prediction
+from atrc_exp.engine.step import Batch, Predictor
+from atrc_exp.losses import build_losses
+from atrc_exp.metrics import build_metrics
+from atrc_exp.tasks import Task
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One validation image without its padding."""
+
+    id: str
+    image: Tensor
+    """(3, h, w), normalised RGB."""
+    labels: Mapping[str, Tensor]
+    """(h, w) classes, (1, h, w) depth, (3, h, w) normals."""
+    predictions: Mapping[str, Tensor]
+    """(c, h, w) by task, float32 or float64: logits, metres or unnormalised vectors."""
+
+
+class Observer(Protocol):
+    """Something that looks at every image of a validation, such as a file writer."""
+
+    def __call__(self, result: ImageResult) -> None: ...
+
+
+class PredictionWriter:
+    """Writes every prediction to `<folder>/<task>/<id>.<suffix>`.
+
+    The one thing that all ranks write: each the images it evaluates.
+    """
+
+    def __init__(self, folder: Path, tasks: Sequence[Task]) -> None:
+        self.folder, self.tasks = folder, tasks
+
+    def __call__(self, result: ImageResult) -> None:
+        for task in self.tasks:
+            save_prediction(self.folder / task.name, result.id, task, result.predictions[task.name])
+
+
+class FirstImages:
+    """Keeps the first images that this rank sees, in CPU memory."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.kept: list[ImageResult] = []
+
+    def __call__(self, result: ImageResult) -> None:
+        if len(self.kept) < self.number:
+            labels = {task: label.cpu() for task, label in result.labels.items()}
+            predictions = {task: prediction.cpu() for task, prediction in result.predictions.items()}
+            self.kept.append(ImageResult(result.id, result.image.cpu(), labels, predictions))
+
+
+@torch.inference_mode()
+def evaluate(
+    predict: Predictor,
+    batches: Iterable[Batch],
+    tasks: Sequence[Task],
+    ranks: Ranks,
+    observers: Sequence[Observer] = (),
+) -> dict[str, float]:
+    """Metrics and losses over all images of all ranks; collective, the same result on every rank.
+
+    The loss of a task is the sum over its valid pixels divided by their number, as if all images were one batch
+    (weights that depend on a batch are those of the single image), so it depends on neither batch nor rank sizes.
+
+    Returns:
+        "<task>/<metric>", "<task>/loss" and "loss", their weighted sum. A task without a metric has its loss only.
+    """
+    training = predict.training
+    ranks.copy_from_main(predict.buffers())
+    predict.eval()
+    losses = build_losses(tasks).to(ranks.device)
+    metrics = {name: metric.to(ranks.device) for name, metric in build_metrics(tasks).items()}
+    zero = torch.zeros((), dtype=torch.float64, device=ranks.device)
+    sums: dict[str, Tensor] = {key: zero.clone() for task in tasks for key in (task.name, f"{task.name} pixels")}
+    for batch in batches:
+        for result in _without_padding(batch, predict(batch["image"]).final):
+            labels = {task: label[None] for task, label in result.labels.items()}
+            predictions = {task: prediction[None] for task, prediction in result.predictions.items()}
+            counts, terms = losses.counts(labels), losses(predictions, {}, labels)
+            for task in tasks:
+                sums[task.name] += terms[task.name].double() * counts[task.name]
+                sums[f"{task.name} pixels"] += counts[task.name]
+            for name, metric in metrics.items():
+                metric.update(predictions[name], labels[name])
+            for observe in observers:
+                observe(result)
+    predict.train(training)
+    total = ranks.sum(sums)
+    results = {f"{name}/{key}": value for name, metric in metrics.items() for key, value in metric.compute().items()}
+    for task in tasks:
+        results[f"{task.name}/loss"] = float(total[task.name] / total[f"{task.name} pixels"].clamp(min=1))
+    results["loss"] = sum(task.weight * results[f"{task.name}/loss"] for task in tasks)
+    return {key: float(value) for key, value in results.items()}
+
+
+def _without_padding(batch: Batch, final: Mapping[str, Tensor]) -> Iterator[ImageResult]:
+    """Cut each image of the batch out of the centre of its canvas."""
+    canvas = batch["image"].shape[-2:]
+    for index, (height, width) in enumerate(batch["size"].tolist()):
+        top, left = (canvas[0] - height) // 2, (canvas[1] - width) // 2
+        window = (..., slice(top, top + height), slice(left, left + width))
+        yield ImageResult(
+            batch["id"][index],
+            batch["image"][index][window],
+            {task: label[index][window] for task, label in batch["labels"].items()},
+            {task: _full_precision(prediction[index][window]) for task, prediction in final.items()},
+        )
+
+
+def _full_precision(prediction: Tensor) -> Tensor:
+    return prediction if prediction.dtype == torch.float64 else prediction.float()

@@ -1,0 +1,260 @@
+"""The folder of one run: who may write it, whether it is new, half done or done, and what identifies it.
+
+A second start of the same command finds its folder by name and seed. It resumes, or says that the run is done; a start
+with another configuration is refused, since its numbers would not belong to the folder's.
+"""
+
+import dataclasses
+import errno
+import fcntl
+import importlib.metadata
+import logging
+import os
+import platform
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Protocol
+
+import torch
+import yaml
+
+from atrc_exp import genotype as genotypes
+from atrc_exp.config import Config
+from atrc_exp.engine import checkpoint
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.errors import UserError
+from atrc_exp.files import read_json, write_json, write_text
+
+log = logging.getLogger(__name__)
+
+FREE = (
+    "runs_dir", "run", "logger", "dataset.root", "dataset.cache_dir", "engine.accumulate", "engine.val_batch_size",
+    "engine.device", "engine.workers", "engine.compile", "engine.checkpoint_every", "engine.log_every",
+    "engine.progress", "engine.memory_check", "engine.save_predictions",
+)  # fmt: skip
+"""Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
+
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "hydra-core", "albumentations", "torchmetrics", "wandb")
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
+
+
+class DatasetRecord(Protocol):
+    """What a run needs to know of its dataset: `atrc_exp.data.sample.DatasetInfo`."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+@dataclasses.dataclass
+class Run:
+    """An open run folder; a context manager that leaves `status.json` behind when the run fails.
+
+    Attributes:
+        id: identity in W&B, drawn at the first start.
+        dataset: the dataset's record for the summary.
+        summary: content of summary.json where the run is done, else None.
+    """
+
+    folder: Path
+    ranks: Ranks
+    id: str
+    dataset: dict[str, Any]
+    summary: dict[str, Any] | None = None
+    lock: IO[str] | None = None
+
+    @classmethod
+    def open(cls, config: Config, ranks: Ranks, data: DatasetRecord, overrides: Sequence[str] = ()) -> "Run":
+        """Claim `<runs_dir>/<name>/seed<seed>` for this process; collective.
+
+        Args:
+            data: record of the dataset that the run reads.
+            overrides: command line, recorded in environment.json.
+
+        Raises:
+            UserError: the folder belongs to another configuration or dataset, is in use by another process, or cannot
+                be written.
+        """
+        folder = Path(config.runs_dir).absolute() / config.name / f"seed{config.seed}"
+        lock: IO[str] | None = None
+
+        def claim() -> tuple[str, dict[str, Any] | None]:
+            nonlocal lock
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                environment = _compare(folder, config, data)
+                if (folder / "summary.json").exists():
+                    return environment["run_id"], read_json(folder / "summary.json")
+                lock = _lock(folder / ".lock")
+                return _record_start(folder, config, ranks, data, overrides, environment), None
+            except OSError as error:
+                raise _unwritable(folder, error) from None
+
+        run_id, summary = ranks.on_main(claim)
+        return cls(folder, ranks, run_id, data.as_dict(), summary, lock)
+
+    @property
+    def done(self) -> bool:
+        """Whether an earlier start has finished."""
+        return self.summary is not None
+
+    @property
+    def checkpoint(self) -> Path:
+        """Latest checkpoint; it exists from the first save on."""
+        return self.folder / "checkpoints" / checkpoint.LAST
+
+    def keep_genotype(self, genotype: genotypes.Genotype) -> None:
+        """Write the genotype a fixed network is built from; on a resume it must be the one that stands there.
+
+        Raises:
+            UserError: the file that the configuration names has changed since the first start.
+        """
+
+        def keep() -> None:
+            path = self.folder / genotypes.FILE_NAME
+            if path.exists() and dict(genotypes.load(path).blocks) != dict(genotype.blocks):
+                raise UserError(f"{path} differs from the genotype given now; use another name= for another genotype")
+            genotypes.save(genotype, path)
+
+        self.ranks.on_main(keep)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write summary.json, the mark of a finished run."""
+        self.summary = summary
+        if self.ranks.is_main:
+            write_json(self.folder / "summary.json", summary)
+            (self.folder / "status.json").unlink(missing_ok=True)
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        cause = _unwritable(self.folder, error) if isinstance(error, OSError) else error
+        if cause is not None and self.ranks.is_main and self.lock is not None:
+            try:
+                text = str(cause) or type(cause).__name__
+                write_json(self.folder / "status.json", {"status": "failed", "error": text})
+            except OSError as second:
+                log.warning("status.json was not written: %s", second)
+        if self.lock is not None:
+            self.lock.close()  # the kernel releases the lock with the file, also after kill -9
+        if cause is not error and cause is not None:
+            raise cause from error
+
+
+def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any]:
+    """Refuse a folder of other results; return its environment record, empty for a new folder."""
+    if not (folder / "config.yaml").exists():
+        return {}
+    before = _flat(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+    now = _flat(_plain(config))
+    lines = [
+        f"{key}: {before.get(key)} -> {now.get(key)}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE)
+    ]
+    if lines:
+        raise UserError(
+            f"{folder} holds a run with another configuration ({'; '.join(lines)}); "
+            "give another name= or seed=, or delete the folder"
+        )
+    environment = read_json(folder / "environment.json")
+    if environment["dataset"]["fingerprint"] != data.fingerprint:
+        raise UserError(
+            f"{folder} was started on other files: the file list of the dataset has changed; "
+            "restore the files, give another name=, or delete the folder"
+        )
+    return environment
+
+
+def _lock(path: Path) -> IO[str]:
+    lock = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        owner = lock.read().strip() or "another process"
+        lock.close()
+        raise UserError(f"{path.parent} is in use by {owner}; wait for it or stop it") from None
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.flush()
+    return lock
+
+
+def _record_start(
+    folder: Path,
+    config: Config,
+    ranks: Ranks,
+    data: DatasetRecord,
+    overrides: Sequence[str],
+    environment: dict[str, Any],
+) -> str:
+    """Add this start to environment.json, write config.yaml at the first one, and return the run's id."""
+    start = {**describe_environment(ranks.device), "overrides": list(overrides), "world": ranks.world,
+             "accumulate": config.engine.accumulate}  # fmt: skip
+    environment = environment or {"run_id": secrets.token_hex(4), "dataset": data.as_dict(), "starts": []}
+    for last in environment["starts"][-1:]:
+        keys = ("world", "accumulate", "device")
+        changed = [f"{key}: {last[key]} -> {start[key]}" for key in keys if last[key] != start[key]]
+        if changed:
+            log.warning("%s: the resumed run is not bit for bit what it would have been", "; ".join(changed))
+    environment["starts"].append(start)
+    write_json(folder / "environment.json", environment)
+    if not (folder / "config.yaml").exists():
+        write_text(folder / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False))
+    return environment["run_id"]
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Versions, commit and hardware that results depend on."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {"versions": versions, "commit": _commit(), "host": socket.gethostname(), "platform": sys.platform,
+            "cpus": os.cpu_count(), "device": f"{device.type} ({name})"}  # fmt: skip
+
+
+def _commit() -> str | None:
+    """Commit of the checkout the package runs from, with "+" where files differ; None for an installed package."""
+    package = Path(__file__).resolve().parents[1]
+    if not (package.parent / ".git").exists():
+        return None
+    command = ["git", "-C", str(package.parent), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one with dotted keys; an empty dictionary stays a value."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _unwritable(folder: Path, error: OSError) -> Exception:
+    """The user's message for a full disk or missing permission; any other error as it is."""
+    if error.errno not in _UNWRITABLE:
+        return error
+    where = error.filename or folder
+    return UserError(f"cannot write {where}: {os.strerror(error.errno)}; free space, or set runs_dir to another folder")

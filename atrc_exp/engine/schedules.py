@@ -1,0 +1,16 @@
+"""Schedules as pure functions of the iteration (App. A). A resumed run needs nothing but its iteration."""
+
+
+def poly(iteration: int, iterations: int, power: float) -> float:
+    """Factor (1 - iteration / iterations) ** power of the learning rate, 1 at iteration 0."""
+    return (1.0 - iteration / iterations) ** power
+
+
+def linear(iteration: int, iterations: int, first: float, last: float) -> float:
+    """Value that runs linearly from `first` at iteration 0 to `last` at iteration `iterations - 1`."""
+    return first + (last - first) * iteration / max(iterations - 1, 1)
+
+
+def due(iteration: int, every: int, iterations: int) -> bool:
+    """Whether something done every so many completed iterations, and after the last one, is due now."""
+    return iteration % every == 0 or iteration == iterations

@@ -1,0 +1,107 @@
+"""Everything that a resume needs, in one object."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atrc_exp.config import Config
+from atrc_exp.engine import checkpoint
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.record import LossRecord
+from atrc_exp.engine.schedules import poly
+from atrc_exp.errors import UserError
+from atrc_exp.models.network import Network
+
+
+@dataclass
+class TrainState:
+    """Network, optimisers and the progress of one run. Schedules, data order and architecture noise are functions of
+    `iteration` and the seed and need no state."""
+
+    network: Network
+    optimizer: torch.optim.SGD
+    arch_optimizer: torch.optim.Adam | None
+    scaler: torch.amp.GradScaler
+    record: LossRecord
+    run_id: str
+    """Identity of the run in W&B, the same after every resume."""
+    codebook: Tensor | None = None
+    """Unit normals (40, 3) behind the auxiliary classes of surface normals."""
+    iteration: int = 0
+    """Completed optimiser steps."""
+    skipped: int = 0
+    """Steps that the fp16 scaler left out because a gradient overflowed."""
+    seconds: float = 0.0
+    """Time spent in all starts of the run."""
+    validation: dict[str, float] = field(default_factory=dict)
+    """Result of the latest validation."""
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """SGD of the network and, in a search, Adam of the architecture."""
+        return [self.optimizer, *([self.arch_optimizer] if self.arch_optimizer else [])]
+
+    def set_learning_rate(self, config: Config) -> float:
+        """Set SGD's rates for the coming step and return the backbone's; the architecture's rate is constant."""
+        rate = config.optim.lr * poly(self.iteration, config.engine.iterations, config.optim.power)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        return rate
+
+    def state_dict(self, ranks: Ranks) -> dict[str, Any]:
+        """Plain data for the checkpoint; collective, complete on rank 0 only."""
+        return {
+            "version": 1,
+            "run_id": self.run_id,
+            "iteration": self.iteration,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "arch_optimizer": self.arch_optimizer.state_dict() if self.arch_optimizer else None,
+            "scaler": self.scaler.state_dict(),
+            "record": self.record.state_dict(),
+            "random": ranks.gather(checkpoint.random_states(ranks.device)),
+            "codebook": self.codebook,
+            "skipped": self.skipped,
+            "seconds": self.seconds,
+            "validation": self.validation,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], ranks: Ranks) -> None:
+        """Continue where `state_dict` was taken. A rank that did not exist then keeps its fresh random state.
+
+        Raises:
+            UserError: the checkpoint belongs to another network or to a newer version of the format.
+        """
+        if state.get("version") != 1:
+            raise UserError(f"checkpoint version {state.get('version')!r} is unknown; this build reads version 1")
+        try:
+            self.network.load_state_dict(state["network"])
+        except RuntimeError as error:
+            raise UserError(f"the checkpoint does not fit the network: {str(error).splitlines()[1].strip()}") from None
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.arch_optimizer:
+            self.arch_optimizer.load_state_dict(state["arch_optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.record.load_state_dict(state["record"])
+        if ranks.rank < len(state["random"]):
+            checkpoint.set_random_states(state["random"][ranks.rank], ranks.device)
+        self.iteration, self.skipped = state["iteration"], state["skipped"]
+        self.seconds, self.validation = state["seconds"], state["validation"]
+
+
+def build_state(
+    config: Config, network: Network, record: LossRecord, run_id: str, codebook: Tensor | None
+) -> TrainState:
+    """SGD over the network (heads at their own rate) and Adam over the architecture (App. A)."""
+    optim = config.optim
+    groups = [
+        {"params": list(network.backbone_parameters()), "factor": 1.0},
+        {"params": list(network.head_parameters()), "factor": optim.head_lr_factor},
+    ]
+    sgd = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    adam = None
+    if network.search is not None:
+        adam = torch.optim.Adam(network.architecture_parameters(), lr=config.search.arch_lr, weight_decay=0.0)
+    scaler = torch.amp.GradScaler(record.sums.device.type, enabled=config.engine.precision == "fp16")
+    return TrainState(network, sgd, adam, scaler, record, run_id, codebook)

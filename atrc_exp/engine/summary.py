@@ -1,0 +1,53 @@
+"""summary.json: what a finished run hands to tables and votes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from atrc_exp.config import Config
+from atrc_exp.engine.run import Run
+from atrc_exp.engine.setup import parameter_count
+from atrc_exp.engine.state import TrainState
+from atrc_exp.logging.jsonl import plain
+from atrc_exp.tasks import Task
+
+
+def summarise(config: Config, run: Run, state: TrainState, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Final scores, losses and circumstances; a score that has no value (no valid pixel) is null."""
+    metrics, losses = by_task(state.validation, tasks)
+    search = state.network.search
+    return plain({
+        "version": 1,
+        "name": config.name,
+        "seed": config.seed,
+        "stage": config.stage.name,
+        "dataset": run.dataset,
+        "backbone": config.backbone.name,
+        "distillation": config.distillation.name,
+        "tasks": [task.name for task in tasks],
+        "iteration": state.iteration,
+        "metrics": metrics,
+        "losses": losses,
+        "headline": {t.name: metrics[t.name][t.metric] for t in tasks if t.metric in metrics.get(t.name, {})},
+        "search": None if search is None else {
+            "arch_lr": config.search.arch_lr,
+            "frozen_blocks": int((search.frozen >= 0).sum()),
+            "blocks": len(search.frozen),
+        },
+        "parameters": parameter_count(state.network),
+        "seconds": state.seconds,
+        "skipped_steps": state.skipped,
+        "status": "done",
+    })  # fmt: skip
+
+
+def by_task(
+    results: Mapping[str, float], tasks: Sequence[Task]
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Split `evaluate`'s flat result into metrics by task and losses by task."""
+    metrics: dict[str, dict[str, float]] = {}
+    losses = {task.name: results[f"{task.name}/loss"] for task in tasks}
+    for key, value in results.items():
+        task, _, metric = key.partition("/")
+        if metric not in ("", "loss"):
+            metrics.setdefault(task, {})[metric] = value
+    return metrics, losses

@@ -1,0 +1,94 @@
+"""What a person sees: train.log, and on a terminal a progress bar with losses, time left and memory."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+log = logging.getLogger(__name__)
+
+_ROOT = logging.getLogger("atrc_exp")
+_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+_TERMINAL = Console()
+
+
+def show_messages(is_main: bool) -> None:
+    """Show messages of the package on the console: all of rank 0, warnings of the others.
+
+    Does nothing where the application has set up logging itself.
+    """
+    _ROOT.setLevel(logging.INFO if is_main else logging.WARNING)
+    if _ROOT.hasHandlers():
+        return
+    handler: logging.Handler
+    if _TERMINAL.is_terminal:
+        handler = RichHandler(console=_TERMINAL, show_path=False, markup=False)
+    else:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(_FORMAT)
+    _ROOT.addHandler(handler)
+
+
+class TrainLog:
+    """Copies messages of the package to a file until it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.handler = logging.FileHandler(path, encoding="utf-8")
+        self.handler.setFormatter(_FORMAT)
+        _ROOT.addHandler(self.handler)
+
+    def close(self) -> None:
+        _ROOT.removeHandler(self.handler)
+        self.handler.close()
+
+
+class ProgressDisplay:
+    """A bar on a terminal, a line a record elsewhere."""
+
+    def __init__(self, iteration: int, iterations: int, *, bar: bool) -> None:
+        self.iterations = iterations
+        self.progress: Progress | None = None
+        if bar and _TERMINAL.is_terminal:
+            self.progress = Progress(
+                BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                TextColumn("{task.fields[text]}"), console=_TERMINAL,
+            )  # fmt: skip
+            self.progress.start()
+            self.task = self.progress.add_task("", total=iterations, completed=iteration, text="")
+
+    def step(self, iteration: int) -> None:
+        """Move the bar; costs the host microseconds and the device nothing."""
+        if self.progress is not None:
+            self.progress.update(self.task, completed=iteration)
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Show the losses of a training record or the scores of a validation."""
+        if record["kind"] == "train":
+            left = (self.iterations - record["step"]) * record["seconds_per_step"]
+            memory = f"{record['memory_mib'] / 1024:.1f} GiB"
+            text = _numbers(record, ("step", "kind", "lr", "seconds_per_step", "memory_mib"))
+            if self.progress is not None:
+                self.progress.update(self.task, text=f"{text}  {memory}")
+            else:
+                log.info("%d/%d  %s  %s  %s left", record["step"], self.iterations, text, memory, duration(left))
+        elif record["kind"] == "val":
+            log.info("validation at %d: %s", record["step"], _numbers(record, ("step", "kind")))
+
+    def close(self) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+
+
+def _numbers(record: Mapping[str, Any], without: tuple[str, ...]) -> str:
+    return " ".join(f"{key} {value:.4g}" for key, value in record.items() if key not in without)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,0 +1,49 @@
+"""metrics.jsonl: one JSON object a record, the plain-file copy of every number that is logged."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from atrc_exp.files import write_text
+
+
+def plain(value: Any) -> Any:
+    """Numbers that JSON lacks (NaN, infinities) become null, in any nesting."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class JsonLines:
+    """Appends records; at a start it drops those that the checkpoint does not know of, which will be made again."""
+
+    def __init__(self, path: Path, iteration: int) -> None:
+        self.path = path
+        kept = [line for line in _lines(path) if _step(line) <= iteration]
+        write_text(path, "".join(f"{line}\n" for line in kept))
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Append one record, on disk as a whole line when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(record), allow_nan=False) + "\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All records of a run, in order; a line cut short by a kill is left out."""
+    return [json.loads(line) for line in _lines(path) if _step(line) < math.inf]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _step(line: str) -> float:
+    """Step of a record, infinity for a line that is no whole record."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -1,0 +1,188 @@
+"""Backbones from timm: feature maps at several strides, resized to the first one's size and concatenated (Sec. 3.1)."""
+
+import difflib
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import hf_hub_download
+from timm.models import load_state_dict
+from timm.models.hrnet import HighResolutionModule
+from torch import Tensor, nn
+
+from atrc_exp.config import BackboneConfig
+from atrc_exp.errors import UserError
+from atrc_exp.models.layers import resize
+
+HUB_FILE = "model.safetensors"
+
+
+class DenseFusion(HighResolutionModule):
+    """Exchange between HRNet branches in the dense-prediction form of HRNetV2: bilinear, to the target branch's size.
+
+    timm's form repeats pixels by fixed factors, which fits only sizes that are multiples of 32.
+    """
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """One (B, C_i, h_i, w_i) map per branch in and out; the list that comes in stays as it is."""
+        maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
+        if self.num_branches == 1:
+            return maps
+        fused = []
+        for size, row in zip((x.shape[-2:] for x in maps), self.fuse_layers):  # noqa: B905  (one row: single-scale output)
+            terms = [resize(layer(x), size) for layer, x in zip(row, maps, strict=True)]
+            fused.append(self.fuse_act(sum(terms[1:], terms[0])))
+        return fused
+
+
+def to_dense_form(model: nn.Module) -> None:
+    """Switch every fusion module of an HRNet to `DenseFusion`; parameters and state-dict keys stay the same."""
+    for module in model.modules():
+        if isinstance(module, HighResolutionModule):
+            module.__class__ = DenseFusion
+            for layer in module.fuse_layers.modules():
+                if isinstance(layer, nn.Sequential) and isinstance(layer[-1], nn.Upsample):
+                    layer[-1] = nn.Identity()
+
+
+class Backbone(nn.Module):
+    """A timm feature extractor whose maps are resized to the first one and concatenated.
+
+    Attributes:
+        channels: of all maps together.
+        reductions: stride of each map in pixels.
+        provenance: name, weights, timm's tag and the SHA-256 of the weight file, for the records of a run.
+    """
+
+    def __init__(self, model: nn.Module, provenance: dict[str, str | None]) -> None:
+        super().__init__()
+        self.model = model
+        info: Any = model.feature_info
+        self.channels: int = sum(info.channels())
+        self.reductions: list[int] = list(info.reduction())
+        self.provenance = provenance
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map an image (B, 3, H, W) to (B, channels, h, w), h and w those of the first map."""
+        maps = self.model(image)
+        if getattr(self.model, "output_fmt", "NCHW") == "NHWC":  # e.g. Swin
+            maps = [x.permute(0, 3, 1, 2) for x in maps]
+        return torch.cat([resize(x, maps[0].shape[-2:]) for x in maps], 1)
+
+
+def build_backbone(config: BackboneConfig) -> Backbone:
+    """Build the backbone with the weights that `config.weights` names.
+
+    Raises:
+        UserError: an unknown model or tag, maps that the model does not have, or weights that cannot be had.
+    """
+    model = _build_model(config)
+    provenance = {"name": config.name, "weights": config.weights, "tag": None, "sha256": None}
+    if config.weights != "random":
+        if config.weights == "imagenet":
+            path, provenance["tag"] = _download(config)
+        else:
+            path = Path(config.weights).expanduser()
+        _load_weights(model, config.name, path)
+        provenance["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Backbone(model, provenance)
+
+
+def _build_model(config: BackboneConfig) -> nn.Module:
+    known = timm.list_models()
+    if config.name not in known:
+        close = difflib.get_close_matches(config.name, known, n=4)
+        raise UserError(
+            f"backbone.name={config.name}: timm has no such model; "
+            + (f"close: {', '.join(close)}" if close else "timm.list_models() lists all")
+        )
+    indices = list(config.out_indices)
+    if indices != sorted(set(indices)):
+        raise UserError(f"backbone.out_indices={indices}: must rise, the finest map first")
+    options: dict[str, Any] = (
+        {"feature_location": ""} if timm.models.is_model_in_modules(config.name, ("hrnet",)) else {}
+    )
+    try:
+        model: Any = timm.create_model(config.name, features_only=True, out_indices=tuple(indices), **options)
+        found = len(model.feature_info.channels())
+    except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"backbone.name={config.name}, backbone.out_indices={indices}: timm cannot extract these maps "
+            f"({type(error).__name__}: {error}); give fewer or smaller indices, or another model"
+        ) from error
+    if found != len(indices):
+        raise UserError(f"backbone.out_indices={indices}: {config.name} has only {found} of these maps")
+    to_dense_form(model)
+    return model
+
+
+def _download(config: BackboneConfig) -> tuple[Path, str | None]:
+    """Path of the pretrained weights in the hub's cache, downloaded where they are not there yet, and their tag."""
+    tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{config.name}.*")]
+    if config.tag is not None and config.tag not in tags:
+        raise UserError(f"backbone.tag={config.tag}: {config.name} has {', '.join(tags) or 'no pretrained weights'}")
+    model_name = f"{config.name}.{config.tag}" if config.tag else config.name
+    source = timm.get_pretrained_cfg(model_name)
+    if source is None or not source.hf_hub_id:
+        raise _unavailable(model_name, "timm names no hub repository for them")
+    try:
+        path = hf_hub_download(source.hf_hub_id, HUB_FILE, local_files_only=True)
+    except OSError:
+        path = _fetch(model_name, source.hf_hub_id)
+    return Path(path), source.tag
+
+
+def _fetch(model_name: str, repository: str) -> str:
+    try:
+        return hf_hub_download(repository, HUB_FILE)
+    except (
+        Exception
+    ) as error:  # the hub client passes on the errors of its HTTP library, which changes with its version
+        reason = str(error).strip().splitlines()
+        raise _unavailable(model_name, reason[0] if reason else type(error).__name__) from error
+
+
+def _unavailable(model_name: str, reason: str) -> UserError:
+    return UserError(
+        f"backbone.weights=imagenet: the weights of {model_name} cannot be had ({reason}); "
+        "set backbone.weights to a local .pth or .safetensors file, or to random"
+    )
+
+
+def _load_weights(model: nn.Module, name: str, path: Path) -> None:
+    """Load a checkpoint of the features or the whole classifier; timm would accept any part of it without a word."""
+    if not path.is_file():
+        raise UserError(f"backbone.weights={path}: no such file; give imagenet, random, or a .pth or .safetensors file")
+    try:
+        state = load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # torch and safetensors raise a dozen types for broken or foreign files
+        raise UserError(f"backbone.weights={path}: not a file of weights ({type(error).__name__})") from error
+    wanted = model.state_dict()
+    state = {_feature_key(key, wanted): value for key, value in state.items()}
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"backbone.weights={path}: shapes differ from this model's ({error})") from None
+    with torch.device("meta"):
+        classifier = timm.create_model(name).state_dict()
+    foreign = [key for key in unexpected if key not in classifier]
+    if missing or foreign:
+        lines = [f"missing {key}" for key in missing] + [f"unexpected {key}" for key in foreign]
+        raise UserError(
+            f"backbone.weights={path}: not weights of this model, {len(missing)} of {len(wanted)} tensors are missing, "
+            f"{len(foreign)} are foreign: {'; '.join(lines[:3])}"
+        )
+
+
+def _feature_key(key: str, wanted: dict[str, Tensor]) -> str:
+    """Name of a classifier's tensor in timm's feature extractors.
+
+    These flatten the first level (`stages.0.` becomes `stages_0.`) or wrap the whole model (`model.`).
+    """
+    for name in (key, re.sub(r"^(\w+)\.(\w+)\.", r"\1_\2.", key), f"model.{key}"):
+        if name in wanted:
+            return name
+    return key

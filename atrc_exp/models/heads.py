@@ -1,0 +1,15 @@
+"""Task heads on the shared backbone features (Sec. 3.1)."""
+
+from torch import nn
+
+from atrc_exp.models.layers import conv_bn_act, logit_conv
+
+
+def feature_head(in_channels: int, channels: int) -> nn.Sequential:
+    """F_n: 3x3 Conv-BN-ReLU from the backbone's (B, in_channels, h, w) to the task's features (B, channels, h, w)."""
+    return nn.Sequential(*conv_bn_act(in_channels, channels, 3))
+
+
+def auxiliary_head(in_channels: int, regions: int) -> nn.Sequential:
+    """A_n: 1x1 Conv-BN-ReLU, then 1x1 Conv to the logits of the label regions (B, regions, h, w)."""
+    return nn.Sequential(*conv_bn_act(in_channels, in_channels), logit_conv(in_channels, regions))

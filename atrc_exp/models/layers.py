@@ -1,0 +1,49 @@
+"""Building blocks that every part of the network uses."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv_bn_act(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 1,
+    *,
+    activation: Callable[[], nn.Module] = nn.ReLU,
+    affine: bool = True,
+) -> list[nn.Module]:
+    """Convolution without bias that keeps the size, batch norm, activation, to be chained in one `Sequential`."""
+    return [
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
+        nn.BatchNorm2d(out_channels, affine=affine),
+        activation(),
+    ]
+
+
+def logit_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """1x1 convolution to logits: weights from N(0, 0.01^2), bias 0, so that training starts at even odds."""
+    conv = nn.Conv2d(in_channels, out_channels, 1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
+
+
+def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Bilinear resize of (B, C, h, w) to `size` (H, W) with pixel centres aligned at half integers."""
+    return x if x.shape[-2:] == tuple(size) else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """Switch autocast off, for sums over positions or labels: in fp16 the global denominator overflows."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()  # the meta device has no autocast
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """16-bit tensors as float32, others as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

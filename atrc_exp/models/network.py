@@ -1,0 +1,107 @@
+"""The whole network: backbone, task heads, distillation, predictors (Fig. 2a)."""
+
+from typing import Any, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from atrc_exp import distillation as distillations
+from atrc_exp.config import Config
+from atrc_exp.genotype import Genotype
+from atrc_exp.models.backbone import Backbone, build_backbone
+from atrc_exp.models.heads import auxiliary_head, feature_head
+from atrc_exp.models.layers import logit_conv, resize
+from atrc_exp.models.search import ArchSample, SearchATRC
+from atrc_exp.tasks import Task
+
+
+class Output(NamedTuple):
+    """Predictions at input size, by task."""
+
+    final: dict[str, Tensor]
+    """(B, task.channels, H, W)."""
+    aux: dict[str, Tensor]
+    """Logits of the label regions (B, task.regions, H, W), in training only."""
+
+
+class Network(nn.Module):
+    """One backbone, one head per task, an optional module that refines the features, one predictor per task.
+
+    Args:
+        backbone: gives (B, backbone.channels, h, w).
+        tasks: in the order used everywhere.
+        channels: C of the task features.
+        distillation: maps {task: (B, C, h, w)} and the logits of its `label_tasks` to refined features; None refines
+            nothing (single-task and multi-task baselines).
+    """
+
+    def __init__(
+        self, backbone: Backbone, tasks: tuple[Task, ...], channels: int, distillation: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.heads = nn.ModuleDict({task.name: feature_head(backbone.channels, channels) for task in tasks})
+        label_tasks: Any = distillation.label_tasks if distillation is not None else ()
+        self.aux_heads = nn.ModuleDict(
+            {task.name: auxiliary_head(backbone.channels, task.regions) for task in tasks if task.name in label_tasks}
+        )
+        self.distillation = distillation
+        self.predictors = nn.ModuleDict({task.name: logit_conv(channels, task.channels) for task in tasks})
+
+    def forward(self, image: Tensor, sample: ArchSample | None = None, valid: Tensor | None = None) -> Output:
+        """Predict all tasks.
+
+        Args:
+            image: normalised RGB (B, 3, H, W).
+            sample: draw of the architecture, for the search network in training.
+            valid: bool (B, 1, H, W), False at padded pixels; read with `distillation.mask_padding` only.
+        """
+        size = image.shape[-2:]
+        shared = self.backbone(image)
+        features = {task: head(shared) for task, head in self.heads.items()}
+        # The auxiliary losses train the auxiliary heads alone; final losses reach these through the label contexts.
+        logits = {task: head(shared.detach()) for task, head in self.aux_heads.items()}
+        if valid is not None:
+            valid = F.interpolate(valid.to(shared.dtype), size=shared.shape[-2:], mode="nearest").bool()
+        if self.search is not None:
+            features = self.search(features, logits, sample, valid)
+        elif self.distillation is not None:
+            features = self.distillation(features, logits, valid)
+        final = {task: resize(predict(features[task]), size) for task, predict in self.predictors.items()}
+        return Output(final, {task: resize(x, size) for task, x in logits.items()} if self.training else {})
+
+    @property
+    def search(self) -> SearchATRC | None:
+        """The distillation module where it is a search network."""
+        return self.distillation if isinstance(self.distillation, SearchATRC) else None
+
+    def architecture_parameters(self) -> list[nn.Parameter]:
+        """Architecture logits; empty for a fixed network."""
+        return [self.search.arch] if self.search is not None else []
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """Weights of the backbone."""
+        return list(self.backbone.parameters())
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """All that is neither backbone nor architecture."""
+        others = {id(p) for p in (*self.backbone_parameters(), *self.architecture_parameters())}
+        return [p for p in self.parameters() if id(p) not in others]
+
+
+def build_network(config: Config, tasks: tuple[Task, ...], genotype: Genotype | None = None) -> Network:
+    """Build the network that `config.backbone` and `config.distillation` describe.
+
+    Args:
+        tasks: the run's tasks, filled by `tasks.build_tasks`.
+        genotype: for `distillation=atrc` only; its tasks must be the run's, in any order.
+
+    Raises:
+        UserError: unknown backbone or distillation, weights that cannot be had, a genotype that is missing or for
+            other tasks.
+    """
+    backbone = build_backbone(config.backbone)
+    channels = config.distillation.channels or backbone.channels // 4
+    names = tuple(task.name for task in tasks)
+    distillation = distillations.build_distillation(config.distillation, names, channels, genotype)
+    return Network(backbone, tasks, channels, distillation)

@@ -1,0 +1,162 @@
+"""The search network: every block mixes all its candidate contexts by Gumbel-softmax (Sec. 3.3, App. A)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from atrc_exp.genotype import CONTEXTS, Genotype, candidates
+from atrc_exp.models.atrc import ContextBlocks, Fusion, TaskMaps, task_maps
+
+
+@dataclass(frozen=True)
+class ArchSample:
+    """One draw of the architecture: what a training step needs beside the logits."""
+
+    temperature: float
+    """Of the Gumbel-softmax, > 0."""
+    noise: Tensor
+    """Gumbel(0, 1) variables (blocks, contexts)."""
+
+
+def gumbel_noise(blocks: int, seed: int, step: int) -> Tensor:
+    """Gumbel(0, 1) noise (blocks, contexts) that depends on `seed` and `step` alone: equal on every rank and resume."""
+    state = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)
+    generator = torch.Generator().manual_seed(int(state[0]))
+    exponential = torch.empty(blocks, len(CONTEXTS), dtype=torch.float64).exponential_(generator=generator)
+    return -exponential.log().float()
+
+
+class SearchATRC(nn.Module):
+    """All candidate contexts for every ordered pair of tasks, with one architecture logit each.
+
+    Blocks are numbered row by row, as `Genotype.pairs`. `arch` (blocks, contexts) holds the logits alpha (Eq. 7 writes
+    log alpha), zeros at start; the S-label entry of diagonal blocks, equal to T-label there, is masked out everywhere.
+    `frozen` (blocks,) is the chosen context of converged blocks, -1 for the open ones. Options as in `ATRC`; the search
+    network has no dropout.
+    """
+
+    arch: nn.Parameter
+    frozen: Tensor
+    excluded: Tensor
+
+    def __init__(
+        self,
+        tasks: tuple[str, ...],
+        channels: int,
+        *,
+        kernel_size: int = 9,
+        border: str = "zero",
+        mask_padding: bool = False,
+    ) -> None:
+        super().__init__()
+        self.tasks = self.label_tasks = tuple(tasks)
+        self.mask_padding = mask_padding
+        self.attention_channels = channels // 2
+        names = {t: {s: candidates(t, s) for s in tasks} for t in tasks}
+        self.blocks = ContextBlocks(names, channels, kernel_size=kernel_size, border=border, affine_value_norm=False)
+        self.fusions = nn.ModuleDict({t: Fusion(channels, len(tasks) * self.attention_channels) for t in tasks})
+        self.pairs = [(t, s) for t in tasks for s in tasks]
+        self.arch = nn.Parameter(torch.zeros(len(self.pairs), len(CONTEXTS)))
+        self.register_buffer("frozen", torch.full((len(self.pairs),), -1))
+        excluded = torch.tensor([[name not in candidates(t, s) for name in CONTEXTS] for t, s in self.pairs])
+        self.register_buffer("excluded", excluded, persistent=False)
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        aux_logits: dict[str, Tensor],
+        sample: ArchSample | None = None,
+        valid: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Refine features (B, C, h, w) by task.
+
+        With a `sample`, open blocks mix all candidates; without one (evaluation) they take the most probable candidate.
+        Frozen blocks take theirs. A candidate whose weight is exactly 0 is not computed: unlike in the published code
+        it gets no gradient, no weight decay and no batch-norm statistics, which no output sees.
+
+        Args:
+            features: F_n (B, C, h, w) of all tasks.
+            aux_logits: logits (B, R, h, w) of all tasks before the spatial softmax, not detached.
+            sample: temperature and noise of this step; training needs one.
+            valid: bool (B, 1, h, w), False at padded pixels; read with `mask_padding` only.
+        """
+        maps = task_maps(features, aux_logits, valid if self.mask_padding else None)
+        weights = None
+        if sample is not None:
+            noise = sample.noise.to(self.arch)
+            weights = ((self._logits() + noise) / sample.temperature).softmax(1)
+        elif self.training:
+            raise ValueError("the search network needs an ArchSample in training")
+        chosen = self._chosen(open_blocks=sample is not None)
+        outputs: dict[str, list[Tensor]] = {task: [] for task in self.tasks}
+        for index, (target, source) in enumerate(self.pairs):
+            if chosen[index] >= 0:
+                output = self._one(maps, target, source, CONTEXTS[chosen[index]])
+            else:
+                assert weights is not None
+                output = self._mixture(maps, target, source, weights[index])
+            outputs[target].append(output)
+        return {task: self.fusions[task](features[task], outputs[task]) for task in self.tasks}
+
+    def _one(self, maps: TaskMaps, target: str, source: str, name: str) -> Tensor:
+        if name == "none":
+            batch, _, *size = maps.features[target].shape
+            return maps.features[target].new_zeros(batch, self.attention_channels, *size)
+        return maps.pool(target, source, name, self.blocks.block(target, source)[name])
+
+    def _mixture(self, maps: TaskMaps, target: str, source: str, weights: Tensor) -> Tensor:
+        """Sum of weight times candidate; "none" adds nothing."""
+        mixture = self._one(maps, target, source, "none")
+        for name, context in self.blocks.block(target, source).items():
+            mixture = mixture + weights[CONTEXTS.index(name)] * maps.pool(target, source, name, context)
+        return mixture
+
+    def _logits(self) -> Tensor:
+        return self.arch.masked_fill(self.excluded, -torch.inf)
+
+    def _chosen(self, open_blocks: bool) -> list[int]:
+        """Context index by block, -1 where the block mixes its candidates."""
+        if self.frozen.is_meta:  # shapes only, as for profiling: nothing can be read, so all candidates run
+            return [-1] * len(self.pairs)
+        chosen = self.frozen
+        if not open_blocks:
+            chosen = torch.where(chosen >= 0, chosen, self._logits().argmax(1))
+        return chosen.tolist()  # the one wait for the device in a step: which modules run is decided on the host
+
+    @torch.no_grad()
+    def freeze_converged(self, gap: float) -> list[int]:
+        """Freeze open blocks whose two largest probabilities differ by at least `gap`; for ever (Sec. 3.3).
+
+        Call it before sampling in every training step, never in validation. Returns the newly frozen blocks.
+        """
+        top = self.probabilities().topk(2, dim=1)
+        converged = (top.values[:, 0] - top.values[:, 1] >= gap) & (self.frozen < 0)
+        self.frozen.copy_(torch.where(converged, top.indices[:, 0], self.frozen))
+        return converged.nonzero().flatten().tolist()
+
+    @torch.no_grad()
+    def probabilities(self) -> Tensor:
+        """Softmax of the logits (blocks, contexts), 0 for the masked entries, without gradient."""
+        return self._logits().softmax(1)
+
+    def entropy(self) -> Tensor:
+        """Mean over all blocks, frozen ones included, of the entropy of the probabilities, in nats (App. A)."""
+        log_p = self._logits().log_softmax(1)
+        return -(log_p.exp() * log_p.masked_fill(self.excluded, 0)).sum(1).mean()
+
+    def genotype(self) -> Genotype:
+        """Frozen contexts, most probable ones elsewhere; probabilities and frozen blocks stand in the details."""
+        chosen, frozen = self._chosen(open_blocks=False), self.frozen.tolist()
+        probabilities = self.probabilities().tolist()
+        blocks: dict[str, dict[str, str]] = {task: {} for task in self.tasks}
+        details: dict[str, Any] = {"probabilities": {t: {} for t in self.tasks}, "frozen": {t: {} for t in self.tasks}}
+        for index, (target, source) in enumerate(self.pairs):
+            blocks[target][source] = CONTEXTS[chosen[index]]
+            details["frozen"][target][source] = frozen[index] >= 0
+            details["probabilities"][target][source] = {
+                name: probabilities[index][CONTEXTS.index(name)] for name in candidates(target, source)
+            }
+        return Genotype(self.tasks, blocks, details)

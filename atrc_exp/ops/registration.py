@@ -1,0 +1,104 @@
+"""Local attention as two `torch.library` operators: one node for autograd, compile, export and FLOP counting.
+
+`torch.ops.atrc_exp.local_attention_fwd` and `..._bwd` are the keys under which `torch.utils.flop_counter` counts.
+They are defined by schema rather than by `torch.library.custom_op`, whose first call imports the compiler
+(seconds, which an evaluation on a laptop would pay for nothing).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from atrc_exp.errors import UserError
+from atrc_exp.ops import local_attention_torch
+
+FORWARD = "atrc_exp::local_attention_fwd"
+BACKWARD = "atrc_exp::local_attention_bwd"
+
+torch.library.define(
+    FORWARD,
+    "(Tensor q, Tensor k, Tensor v, int kernel_size, float scale, bool zero_border, str backend)"
+    " -> (Tensor out, Tensor lse)",
+)
+torch.library.define(
+    BACKWARD,
+    "(Tensor g, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, int kernel_size, float scale,"
+    " str backend) -> (Tensor dq, Tensor dk, Tensor dv)",
+)
+
+
+@torch.library.impl(FORWARD, "default")
+def _forward_torch(
+    q: Tensor, k: Tensor, v: Tensor, kernel_size: int, scale: float, zero_border: bool, backend: str
+) -> tuple[Tensor, Tensor]:
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    return local_attention_torch.forward(q, k, v, kernel_size, scale, zero_border)
+
+
+@torch.library.impl(BACKWARD, "default")
+def _backward_torch(
+    g: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    kernel_size: int,
+    scale: float,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    g, q, k, v, out = (x.contiguous() for x in (g, q, k, v, out))
+    return local_attention_torch.backward(g, q, k, v, out, lse, kernel_size, scale)
+
+
+@torch.library.register_fake(FORWARD)
+def _forward_fake(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    batch, _, height, width = q.shape
+    lse_dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return q.new_empty(q.shape), q.new_empty((batch, height, width), dtype=lse_dtype)
+
+
+@torch.library.register_fake(BACKWARD)
+def _backward_fake(g: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, ctx.kernel_size, ctx.scale, _zero_border, ctx.backend = inputs
+    ctx.save_for_backward(q, k, v, *output)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _differentiate(ctx: Any, g: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    gradients = torch.ops.atrc_exp.local_attention_bwd(
+        g, *ctx.saved_tensors, ctx.kernel_size, ctx.scale, ctx.backend
+    )
+    return *gradients, None, None, None, None
+
+
+def _no_second_derivative(ctx: Any, *_: Tensor) -> None:
+    raise UserError(
+        "local_attention: its gradient was differentiated again (create_graph=True); only first "
+        "derivatives are available. Call backward() or torch.autograd.grad() with create_graph=False"
+    )
+
+
+torch.library.register_autograd(FORWARD, _differentiate, setup_context=_setup_context)
+torch.library.register_autograd(BACKWARD, _no_second_derivative)
+
+
+@register_flop_formula(torch.ops.atrc_exp.local_attention_fwd)
+def _forward_flops(
+    q_shape: torch.Size, k_shape: Any, v_shape: Any, kernel_size: int, *_: Any, **__: Any
+) -> int:
+    """Two products (q . k and p v) of one multiply-add, or two FLOPs, a channel, neighbour and pixel."""
+    return 2 * 2 * kernel_size**2 * q_shape.numel()
+
+
+@register_flop_formula(torch.ops.atrc_exp.local_attention_bwd)
+def _backward_flops(g_shape: torch.Size, *rest: Any, **_: Any) -> int:
+    """Five products: the scores once more, dP, dQ, dK and dV, as PyTorch counts its own fused attention."""
+    kernel_size = rest[5]
+    return 5 * 2 * kernel_size**2 * g_shape.numel()
