@@ -1,4 +1,4 @@
-"""The ray-tracing libraries, imported here and nowhere else, and the first-hit and occlusion queries on them."""
+"""The ray-tracing libraries, imported here and nowhere else, with first-hit and occlusion queries on them."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ __all__ = ["Hits", "Tracer", "trimesh"]
 
 
 class Hits(NamedTuple):
-    """First hits of N rays: triangle index (N,) int32 with -1 for a miss, barycentric u, v (N,), ray parameter (N,)."""
+    """First hits of N rays, all (N,): triangle index (-1: a miss), barycentric u and v, ray parameter."""
 
     triangle: np.ndarray
     u: np.ndarray
@@ -27,19 +27,24 @@ class Hits(NamedTuple):
     distance: np.ndarray
 
 
+def _rows(vectors: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(vectors.T, np.float32)
+
+
 class Tracer:
-    """An embree scene over triangles (F, 3, 3) in metres."""
+    """An embree scene over triangles (F, 3, 3) in metres. Rays come as (3, N) arrays."""
 
     def __init__(self, triangles: np.ndarray) -> None:
         self._scene = EmbreeScene()
         self._mesh = TriangleMesh(self._scene, np.ascontiguousarray(triangles, np.float32))
 
     def first_hits(self, origins: np.ndarray, directions: np.ndarray) -> Hits:
-        """First hits of rays (N, 3) float32; distances are in units of the direction's length."""
-        out = self._scene.run(origins, directions, output=1)
+        """First hits; distances are in units of the directions' lengths. `origins` may be (3, 1)."""
+        directions = _rows(directions)
+        out = self._scene.run(_rows(np.broadcast_to(origins, directions.T.shape)), directions, output=1)
         return Hits(out["primID"], out["u"], out["v"], out["tfar"])
 
     def occluded(self, origins: np.ndarray, segments: np.ndarray) -> np.ndarray:
-        """Whether anything lies between origins (N, 3) and origins + segments (N, 3); bool (N,)."""
-        limits = np.full(len(origins), 1.0, np.float32)
-        return self._scene.run(origins, segments, limits, query="OCCLUDED") != -1
+        """Whether anything lies between the origins and origins + segments; bool (N,)."""
+        limits = np.ones(origins.shape[1], np.float32)
+        return self._scene.run(_rows(origins), _rows(segments), limits, query="OCCLUDED") != -1

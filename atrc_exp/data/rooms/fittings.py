@@ -7,7 +7,8 @@ import numpy as np
 
 from atrc_exp.data.rooms import props
 from atrc_exp.data.rooms.materials import hsv
-from atrc_exp.data.rooms.scene import Light, Room, Site, turn
+from atrc_exp.data.rooms.room import Room
+from atrc_exp.data.rooms.scene import Light, Site, between, turn
 
 
 def shell(room: Room, wet: bool) -> None:
@@ -72,7 +73,7 @@ def door(site: Site) -> None:
     )
     w, h = site.width / 2, site.height
     for side in (-1, 1):
-        it.box(frame, sorted((side * w, side * (w - 0.08))), (0, 0.05), (0, h))
+        it.box(frame, between(side * w, side * (w - 0.08)), (0, 0.05), (0, h))
     it.box(frame, (-w + 0.08, w - 0.08), (0, 0.05), (h - 0.08, h))
     w, h = w - 0.08, h - 0.08
     it.box(leaf, (-w, w), (0, 0.02), (0.005, h))
@@ -128,7 +129,7 @@ def window(room: Room, wall: int | None = None, private: bool = False) -> None:
         if to_floor:  # no furniture in front of it
             room.block(site, 0.0)
         curtains(site, w, h, to_floor)
-    at = site.rotation @ [0, 0.16, h / 2 * (1 - closed * 0.6)] + site.origin
+    at = site.rotation @ [0, 0.22, h / 2 * (1 - closed * 0.6)] + site.origin
     power = np.array([0.85, 0.95, 1.1]) * day * w * h * (1 - 0.7 * closed) * 1.7
     half_height = np.array([0, 0, h / 2.4 * (1 - closed * 0.6)])
     room.lights.append(
@@ -157,12 +158,12 @@ def curtains(site: Site, w: float, h: float, to_floor: bool) -> None:
     rng, look, it = site.rng, site.look, site.thing("curtain")
     cloth = look.fabric(("weave", "weave", "stripes", "flowers", "plaid"), 0.5, value=(0.3, 0.95))
     bottom = -float(site.origin[2]) + 0.03 if to_floor else -0.2
-    spread = w * rng.uniform(0.12, 0.38)
+    drawn = w * rng.uniform(0.12, 0.38)
     top = h + 0.1
-    it.rod(look.metal(), (-w / 2 - 0.36, 0.13, top), (w / 2 + 0.36, 0.13, top), 0.014)
+    it.rod(look.metal(), (-w / 2 - 0.36, 0.17, top), (w / 2 + 0.36, 0.17, top), 0.014)
     for side in (-1, 1):
-        x = sorted((side * (w / 2 + 0.3), side * (w / 2 + 0.05 - spread)))
-        it.sheet(cloth, tuple(x), (0.08, 0.18), (bottom, top), max(2, int((x[1] - x[0]) / 0.11)))
+        x = between(side * (w / 2 + 0.3), side * (w / 2 + 0.05 - drawn))
+        it.sheet(cloth, x, (0.13, 0.21), (bottom, top), max(2, int((x[1] - x[0]) / 0.11)))
 
 
 def picture(site: Site) -> None:
@@ -174,9 +175,12 @@ def picture(site: Site) -> None:
     if mat:
         it.box(look.white(), (-w + edge, w - edge), (0.025, 0.027), (edge, h - edge))
     edge += mat
-    colours = tuple(look.any_colour((0.1, 0.9), (0.15, 0.95)) for _ in range(3))
+    first, second, third = (look.any_colour((0.1, 0.9), (0.15, 0.95)) for _ in range(3))
     art = look.pattern(
-        str(rng.choice(["landscape", "blocks", "portrait", "flowers", "marble"])), colours, 1.0, sheen=0.1
+        str(rng.choice(["landscape", "blocks", "portrait", "flowers", "marble"])),
+        (first, second, third),
+        1.0,
+        sheen=0.1,
     )
     it.box(art.fitted(2 * (w - edge), h - 2 * edge), (-w + edge, w - edge), (0.027, 0.03), (edge, h - edge))
 
@@ -272,7 +276,7 @@ def fireplace(site: Site) -> None:
     stone = look.stone() if site.rng.random() < 0.5 else look.wall(False)
     black = look.pattern("plaster", (hsv(0, 0, 0.06), hsv(0, 0, 0.12), hsv(0, 0, 0.1)), 0.5)
     for side in (-1, 1):
-        it.box(stone, sorted((side * w, side * w * 0.6)), (0, d), (0, h))
+        it.box(stone, between(side * w, side * w * 0.6), (0, d), (0, h))
     it.box(stone, (-w * 0.6, w * 0.6), (0, d), (h * 0.62, h))
     it.box(black, (-w * 0.6, w * 0.6), (0, 0.05), (0, h * 0.62))
     it.box(look.wood(), (-w - 0.05, w + 0.05), (0, d + 0.06), (h, h + 0.05))

@@ -3,8 +3,8 @@
 import numpy as np
 
 from atrc_exp.data.rooms import props
-from atrc_exp.data.rooms.materials import Material, shade
-from atrc_exp.data.rooms.scene import Site, Thing, spread, tilt
+from atrc_exp.data.rooms.materials import Material
+from atrc_exp.data.rooms.scene import Site, Thing, between, spread, tilt
 
 
 def legs(
@@ -150,8 +150,8 @@ def chair(site: Site) -> None:
             it.box(frame, (-w, w), (0.005, 0.025), (z, z + 0.055))
     if rng.random() < 0.35:
         for side in (-1, 1):
-            it.box(frame, sorted((side * w, side * (w - 0.04))), (0.02, d * 0.8), (seat + 0.2, seat + 0.23))
-            it.box(frame, sorted((side * w, side * (w - 0.04))), (d * 0.7, d * 0.75), (seat, seat + 0.2))
+            it.box(frame, between(side * w, side * (w - 0.04)), (0.02, d * 0.8), (seat + 0.2, seat + 0.23))
+            it.box(frame, between(side * w, side * (w - 0.04)), (d * 0.7, d * 0.75), (seat, seat + 0.2))
     if rng.random() < 0.12:
         props.person(site.inner(0, 0.1, 0, 0.5, d - 0.25), seated=True)
     elif rng.random() < 0.1:
@@ -183,7 +183,7 @@ def sofa(site: Site) -> None:
     it.cushion(cloth, (-w + 0.04, w - 0.04), (0, 0.26), (0.1, back), 0.15)
     for side in (-1, 1):
         it.cushion(
-            cloth, sorted((side * w, side * (w - arm))), (0, d), (0.04, seat + rng.uniform(0.16, 0.2)), 0.18
+            cloth, between(side * w, side * (w - arm)), (0, d), (0.04, seat + rng.uniform(0.16, 0.2)), 0.18
         )
     seats = max(1, round((site.width - 2 * arm) / 0.65))
     each = (site.width - 2 * arm) / seats
@@ -254,13 +254,11 @@ def desk(site: Site) -> None:
     wood, w, d, top = site.look.wood(), site.width / 2, site.depth - 0.5, rng.uniform(0.71, 0.76)
     it.box(wood, (-w, w), (0, d), (top - 0.03, top))
     side = rng.choice([-1, 1])
-    it.box(wood, sorted((-side * w, -side * (w - 0.03))), (0.02, d - 0.02), (0, top - 0.03))
+    it.box(wood, between(-side * w, -side * (w - 0.03)), (0.02, d - 0.02), (0, top - 0.03))
     it.box(wood, (-w + 0.03, w - 0.03), (0.03, 0.05), (0.25, top - 0.03))
     block = site.inner(side * (w - 0.2), 0, 0, 0.4, d - 0.03)
-    it.box(wood, sorted((side * w, side * (w - 0.4))), (0.02, d - 0.05), (0.0, top - 0.03))
-    pull = block.thing("desk")
-    pull._instance = it._instance
-    fronts(pull, block, wood, 1, 3, (0.05, top - 0.04))
+    it.box(wood, between(side * w, side * (w - 0.4)), (0.02, d - 0.05), (0.0, top - 0.03))
+    fronts(block.thing("desk"), block, wood, 1, 3, (0.05, top - 0.04))
     surface = site.inner(0, 0, 0, site.width, d)
     if rng.random() < 0.75:
         props.computer(surface.inner(-side * 0.12 * site.width, 0.03, top, 0.55, d - 0.1))
@@ -288,7 +286,7 @@ def _boards(it: Thing, site: Site, wood: Material, shelves: int, top: float) -> 
     """Sides, back and `shelves` + 1 boards; returns the heights of the places between them."""
     w, d = site.width / 2, site.depth
     for side in (-1, 1):
-        it.box(wood, sorted((side * w, side * (w - 0.025))), (0, d), (0, top))
+        it.box(wood, between(side * w, side * (w - 0.025)), (0, d), (0, top))
     it.box(wood, (-w + 0.025, w - 0.025), (0, 0.012), (0.05, top))
     levels = np.linspace(0.06, top - 0.025, shelves + 1)
     for z in levels:
@@ -338,11 +336,6 @@ def television_stand(site: Site) -> None:
 
 
 def ottoman(site: Site) -> None:
-    cloth = shade_of(site)
-    site.thing("otherfurniture").cushion(
-        cloth, (-site.width / 2, site.width / 2), (0, site.depth), (0.0, 0.42), 0.22
-    )
-
-
-def shade_of(site: Site) -> Material:
-    return site.look.leather() if site.rng.random() < 0.5 else site.look.fabric(("weave", "plaid"), 0.3)
+    cloth = site.look.leather() if site.rng.random() < 0.5 else site.look.fabric(("weave", "plaid"), 0.3)
+    across = (-site.width / 2, site.width / 2)
+    site.thing("otherfurniture").cushion(cloth, across, (0, site.depth), (0.0, 0.42), 0.22)

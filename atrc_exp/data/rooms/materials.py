@@ -32,13 +32,15 @@ class Material:
 
 
 class MaterialTable:
-    """Materials as arrays, one row each: colours (M, 3, 3) linear RGB, and the other fields by name."""
+    """M materials as arrays, the material last: colours (3, 3, M) linear RGB, size and offset (2, M), the rest (M,)."""
 
     def __init__(self, materials: list[Material]) -> None:
         self.family = np.array([FAMILIES[m.family] for m in materials], np.int32)
-        self.colours = np.array([m.colours for m in materials], np.float32) ** 2.2
-        self.size = np.array([m.size for m in materials], np.float32)
-        self.offset = np.array([m.offset for m in materials], np.float32)
+        self.colours = np.array([m.colours for m in materials], np.float32).transpose(1, 2, 0) ** np.float32(
+            2.2
+        )
+        self.size = np.array([m.size for m in materials], np.float32).T
+        self.offset = np.array([m.offset for m in materials], np.float32).T
         self.turned = np.array([m.turned for m in materials])
         self.sheen = np.array([m.sheen for m in materials], np.float32)
         self.mirror = np.array([m.mirror for m in materials], np.float32)
@@ -87,7 +89,7 @@ class Palette:
             else hsv(rng.uniform(0.02, 0.12), rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.9))
         )
         return self._make(
-            "wood", tone, shade(tone, rng.uniform(0.55, 0.8)), tone, 0.5, turned=upright, sheen=sheen
+            "wood", tone, shade(tone, rng.uniform(0.65, 0.88)), tone, 0.5, turned=upright, sheen=sheen
         )
 
     def paint(self, colour: Colour, sheen: float = 0.05) -> Material:

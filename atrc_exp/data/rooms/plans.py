@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from atrc_exp.data.rooms import fittings, furniture, props, wet
-from atrc_exp.data.rooms.scene import Room, Site
+from atrc_exp.data.rooms.room import Room
+from atrc_exp.data.rooms.scene import Site
 
 Builder = Callable[[Site], None]
 
@@ -100,8 +101,9 @@ def bedroom(room: Room) -> None:
                     side,
                 )
     dresser = _stand(room, furniture.dresser, rng.uniform(0.8, 1.5), rng.uniform(0.42, 0.5), 1.1, 0.8)
-    if dresser is not None and rng.random() < 0.6:
-        fittings.mirror(dresser.inner(0, 0, 1.2, rng.uniform(0.5, 0.9), 0.1, rng.uniform(0.6, 0.85)))
+    if dresser is not None and dresser.wall is not None:
+        wall, s = dresser.wall
+        _hang(room, fittings.mirror, rng.uniform(0.5, 0.9), rng.uniform(0.6, 0.85), 1.2, 0.6, wall=wall, s=s)
     _stand(room, furniture.wardrobe, rng.uniform(0.9, 1.6), 0.55, rng.uniform(1.8, 2.1), 0.4, corner=True)
     _stand(room, furniture.desk, rng.uniform(1.1, 1.5), 1.1, 1.1, 0.4, reserve=0.3)
     _stand(room, furniture.bookshelf, rng.uniform(0.6, 1.0), 0.3, rng.uniform(1.2, 2.0), 0.35)
@@ -174,9 +176,9 @@ def bathroom(room: Room) -> None:
     rng = room.rng
     _stand(room, wet.bathtub, rng.uniform(1.5, 1.75), 0.78, 2.1, 0.85, corner=True)
     basin = _stand(room, wet.vanity, rng.uniform(0.65, 1.2), rng.uniform(0.48, 0.55), 1.0)
-    if basin is not None:
-        width, height = min(basin.width, rng.uniform(0.5, 0.9)), rng.uniform(0.6, 0.9)
-        fittings.mirror(basin.inner(0, 0, 1.1, width, 0.1, height))
+    if basin is not None and basin.wall is not None:
+        width, (wall, s) = min(basin.width, rng.uniform(0.5, 0.9)), basin.wall
+        _hang(room, fittings.mirror, width, rng.uniform(0.6, 0.9), 1.1, wall=wall, s=s)
     _stand(room, wet.toilet, 0.6, 0.72, 0.85, reserve=0.2)
     _stand(room, furniture.shelves, rng.uniform(0.4, 0.6), 0.3, rng.uniform(1.2, 1.6), 0.25)
     for _ in range(2):
@@ -252,12 +254,12 @@ def store(room: Room) -> None:
 # builder, share of all rooms, shorter and longer side in metres, least and most windows, whether it is tiled
 _PLANS = (
     (bedroom, 0.2, (3.0, 3.8), (3.6, 4.6), (1, 2), False),
-    (living_room, 0.18, (3.4, 4.6), (4.2, 6.2), (1, 3), False),
+    (living_room, 0.18, (3.5, 5.2), (4.4, 7.5), (1, 3), False),
     (kitchen, 0.16, (2.8, 3.6), (3.4, 4.8), (0, 2), True),
     (bathroom, 0.15, (2.1, 2.6), (2.5, 3.2), (0, 1), True),
     (office, 0.12, (3.0, 4.2), (3.8, 5.5), (0, 2), False),
     (dining_room, 0.08, (3.2, 4.0), (3.8, 5.2), (1, 2), False),
-    (classroom, 0.06, (4.2, 5.5), (5.5, 8.0), (1, 3), False),
+    (classroom, 0.06, (4.5, 6.5), (6.5, 10.0), (1, 3), False),
     (store, 0.05, (2.6, 3.4), (3.0, 4.2), (0, 1), False),
 )
 

@@ -19,7 +19,7 @@ def book_row(site: Site) -> None:
         if x + thick > end:
             return
         tall, deep = height * rng.uniform(0.8, 1.0), site.depth * rng.uniform(0.75, 0.95)
-        colour = look.any_colour((0.2, 0.9), (0.15, 0.9))
+        colour = hsv(rng.random(), rng.uniform(0.15, 0.85), rng.uniform(0.15, 0.9))
         band = look.pattern("stripes", (colour, shade(colour, 0.9), hsv(0.12, 0.5, 0.9)), 0.3, turned=True)
         books.box(band, (x, x + thick - 0.002), (0.0, deep), (0.0, tall))
         x += thick

@@ -7,26 +7,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atrc_exp.data.rooms.camera import HALF_WIDTH, Camera, choose_camera
+from atrc_exp.data.rooms.camera import HALF_WIDTH, choose_camera
 from atrc_exp.data.rooms.embree import Tracer
+from atrc_exp.data.rooms.geometry import assemble
 from atrc_exp.data.rooms.plans import furnish
-from atrc_exp.data.rooms.scene import Geometry, Room
-from atrc_exp.data.rooms.shading import Surfels, albedo, direct_light, openness, smooth, surfels
+from atrc_exp.data.rooms.room import Room
+from atrc_exp.data.rooms.shading import LIFT, Surfels, albedo, direct_light, dot, openness, smooth, surfels
 
-_FULL_SIZE = 120_000  # pixels from which on one light sample a pixel is enough
+_LARGE = 100_000  # pixels of an image from which on only its outlines are supersampled
 _CREASE = np.cos(
     np.deg2rad(40.0)
 )  # surfaces of one object meet in a boundary if their normals differ by more
-_GAP = 0.05  # step in depth within one object, as a share of the depth, that makes a boundary
+_STEP = 0.05  # step in depth within one object, as a share of the depth, that makes a boundary
+_OFFSETS = np.array(
+    [[-0.17, -0.33], [0.33, -0.17], [-0.33, 0.17], [0.17, 0.33], [-0.4, -0.05], [0.4, 0.1]]
+)  # rows, columns
 
 
 @dataclass(frozen=True)
 class RoomSample:
     """One room seen once; all labels are exact.
 
-    image (H, W, 3) uint8 RGB; semseg (H, W) uint8, 1 to 40, 0 = unlabelled; depth (H, W) float32, metres along the
-    optical axis; normals (H, W, 3) float32 unit vectors (x right, y up, z towards the camera); edge (H, W) bool,
-    boundaries one pixel wide.
+    image (H, W, 3) uint8 RGB; semseg (H, W) uint8, 1 to 40, 0 = unlabelled; depth (H, W) float32, metres along
+    the optical axis; normals (H, W, 3) float32 unit vectors (x right, y up, z towards the camera); edge (H, W)
+    bool, boundaries one pixel wide.
     """
 
     image: np.ndarray
@@ -36,130 +40,166 @@ class RoomSample:
     edge: np.ndarray
 
 
+_NEIGHBOURS = (
+    (np.s_[..., :, :-1], np.s_[..., :, 1:]),
+    (np.s_[..., :-1, :], np.s_[..., 1:, :]),
+)  # right, lower
+
+
 def boundaries(
-    instance: np.ndarray, surface: np.ndarray, normals: np.ndarray, points: np.ndarray
+    instance: np.ndarray, surface: np.ndarray, narrow: np.ndarray, normals: np.ndarray, points: np.ndarray
 ) -> np.ndarray:
     """Pixels (H, W) whose right or lower neighbour belongs to another object, lies beyond a crease or a step.
 
-    instance, surface (H, W) ids; normals (H, W, 3); points (H, W, 3), metres with the camera at the origin.
+    instance, surface (H, W) ids; narrow (H, W), faces without creases; normals (3, H, W); points (3, H, W), metres
+    with the camera at the origin.
     """
     edge = np.zeros(instance.shape, bool)
-    for here, there in (
-        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
-        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
-    ):
-        a, b, way = normals[here], normals[there], points[there] - points[here]
-        crease = (surface[here] != surface[there]) & (np.einsum("hwd,hwd->hw", a, b) < _CREASE)
-        step = np.maximum(np.abs(np.einsum("hwd,hwd->hw", way, a)), np.abs(np.einsum("hwd,hwd->hw", way, b)))
-        near = np.minimum(np.abs(points[here][..., 2]), np.abs(points[there][..., 2]))
-        edge[here] |= (instance[here] != instance[there]) | crease | (step > _GAP * near)
+    for here, there in _NEIGHBOURS:
+        crease = (surface[here] != surface[there]) & ~(narrow[here] | narrow[there])
+        crease &= dot(normals[here], normals[there]) < _CREASE
+        way, near = points[there] - points[here], np.minimum(-points[here][2], -points[there][2])
+        step = np.maximum(np.abs(dot(way, normals[here])), np.abs(dot(way, normals[there])))
+        edge[here] |= (instance[here] != instance[there]) | crease | (step > _STEP * near)
     return edge
 
 
 class _View:
-    """One room seen by its camera: rays to surfaces, light and colour."""
+    """One room seen by its camera at one image size: from rays to surfaces, light and colour."""
 
     def __init__(self, room: Room, rng: np.random.Generator, size: tuple[int, int]) -> None:
-        self.room, self.size = room, size
-        self.geometry: Geometry = room.geometry()
+        self.size, self.lights = size, room.lights
+        self.geometry = assemble(room.pieces)
         self.tracer = Tracer(self.geometry.corners)
-        self.camera: Camera = choose_camera(rng, room, self.geometry, self.tracer)
+        self.camera = choose_camera(rng, room, self.geometry, self.tracer)
         self.pixel = 2 * HALF_WIDTH / size[1]
-        share = 4 * np.pi * 0.5 / (2 * (room.width * room.depth + (room.width + room.depth) * room.height))
-        self.ambient = (
-            sum(light.power * (0.4 if light.normal is not None else 1.0) for light in room.lights) * share
+        area = 2 * (room.width * room.depth + (room.width + room.depth) * room.height)
+        flux = np.sum(
+            [light.power * (np.pi if light.normal is not None else 4 * np.pi) for light in room.lights], 0
         )
+        # what one diffuse bounce off walls that reflect about half spreads over the whole room
+        self.ambient = (0.5 * flux / area).astype(np.float32)[:, None]
+        self.at = self.hit(self.camera.pixel_rays(size))
+        self.irradiance = self._irradiance()
+        self.white = 1.2 * float(np.median(self.irradiance[:, ::5].mean(0)))
+
+    def map(self, values: np.ndarray) -> np.ndarray:
+        """Per-pixel values (..., H * W) as (..., H, W)."""
+        return values.reshape(*values.shape[:-1], *self.size)
 
     def hit(self, rays: np.ndarray) -> Surfels:
-        origin = np.broadcast_to(self.camera.position.astype(np.float32), rays.shape).copy()
-        return surfels(self.geometry, origin, rays, self.tracer.first_hits(origin, rays))
+        return surfels(
+            self.geometry, self.camera.origin, rays, self.tracer.first_hits(self.camera.origin, rays)
+        )
 
-    def light(self, at: Surfels) -> np.ndarray:
-        """Irradiance (H, W, 3), smoothed over each surface."""
-        h, w = self.size
-        samples = int(np.clip(_FULL_SIZE // (h * w), 1, 8))
-        row, column = (index.ravel() for index in np.indices(self.size))
+    def _irradiance(self) -> np.ndarray:
+        """Light on each pixel's surface (3, H * W), smoothed over the surface."""
+        at, pixels = self.at, self.size[0] * self.size[1]
+        samples = int(np.clip(_LARGE // pixels, 1, 6))
+        row, column = (index.ravel().astype(np.float32) for index in np.indices(self.size))
         total = np.zeros_like(at.point)
-        upward = 0.75 + 0.25 * at.normal[:, 2:]
+        sky = self.ambient * (0.75 + 0.25 * at.normal[2])
         for number in range(samples):
-            # an additive recurrence over the pixels: every 5 x 5 neighbourhood samples the lights evenly
-            jitter = (
-                np.stack(
-                    [
-                        row * 0.7548777 + column * 0.5698403 + 0.4343 * number,
-                        row * 0.2887 + column * 0.6180340 + 0.7071 * number,
-                    ],
-                    -1,
-                ).astype(np.float32)
-                % 1.0
-            )
-            total += direct_light(self.tracer, self.room.lights, at, jitter)
-            free = openness(self.tracer, at, (jitter + 0.5) % 1.0)
-            total += (0.25 + 0.75 * free[:, None]) * upward * self.ambient.astype(np.float32)
-        surface = self.geometry.surface[at.triangle].reshape(h, w)
-        return smooth((total / samples).reshape(h, w, 3), surface, 2 if samples == 1 else 1)
+            # an additive recurrence over the pixels: every small neighbourhood samples the lights evenly
+            jitter = np.stack([row * 0.7548777 + column * 0.5698403, row * 0.2887 + column * 0.618034])
+            jitter = ((jitter + 0.4343 * number) % 1).astype(np.float32)
+            total += direct_light(self.tracer, self.lights, at, jitter)
+            total += (0.25 + 0.75 * openness(self.tracer, at, (jitter + np.float32(0.5)) % 1)) * sky
+        surface = self.map(self.geometry.surface[at.triangle])
+        return smooth(self.map(total / samples), surface, 2 if samples == 1 else 1).reshape(3, -1)
 
-    def reflect(self, at: Surfels, radiance: np.ndarray) -> None:
-        """Blend mirror images into the radiance (N, 3) of mirrors, and of polished surfaces seen at a low angle."""
+    def colour(self, at: Surfels, irradiance: np.ndarray) -> np.ndarray:
+        """Linear colour (3, N) of what is hit under irradiance (3, N), with mirror images."""
+        radiance = self._diffuse(at, irradiance)
         table, material = self.geometry.materials, self.geometry.material[at.triangle]
-        length = np.linalg.norm(at.direction, axis=-1)
-        cosine = -np.einsum("nd,nd->n", at.normal, at.direction) / length
-        share = table.mirror[material] + (table.sheen[material] * (0.1 + 0.9 * (1 - cosine) ** 5)) * (
-            table.mirror[material] == 0
-        )
-        which = np.flatnonzero(share > 0.035)
-        if not len(which):
-            return
-        normal, ray = at.normal[which], at.direction[which] / length[which, None]
-        bounced = ray + 2 * cosine[which, None] * normal
-        start = at.point[which] + 2e-3 * normal
-        seen = surfels(self.geometry, start, bounced, self.tracer.first_hits(start, bounced))
-        lit = (
-            direct_light(self.tracer, self.room.lights, seen, np.full((len(which), 2), 0.5, np.float32))
-            + self.ambient.astype(np.float32) * 0.8
-        )
-        radiance[which] *= 1 - share[which, None]
-        radiance[which] += share[which, None] * self.radiance(seen, lit)
+        length = np.sqrt(dot(at.direction, at.direction))
+        cosine = -dot(at.normal, at.direction) / length
+        polish = table.sheen[material] * (0.06 + 0.9 * (1 - cosine) ** 5)
+        share = np.maximum(table.mirror[material], polish)
+        which = np.flatnonzero(share > 0.04)
+        normal, ray, share = at.normal.take(which, 1), (at.direction / length).take(which, 1), share[which]
+        start, ray = at.point.take(which, 1) + LIFT * normal, ray + 2 * cosine[which] * normal
+        seen = surfels(self.geometry, start, ray, self.tracer.first_hits(start, ray))
+        centre = np.full((2, len(which)), 0.5, np.float32)
+        image = self._diffuse(seen, direct_light(self.tracer, self.lights, seen, centre) + 0.8 * self.ambient)
+        radiance[:, which] += share * (image - radiance[:, which])
+        return radiance
 
-    def radiance(self, at: Surfels, light: np.ndarray) -> np.ndarray:
-        """Linear colour (N, 3) of what is hit under irradiance (N, 3); lamps, screens and windows glow by themselves."""
-        glow = self.geometry.materials.glow[self.geometry.material[at.triangle]][:, None]
-        return albedo(self.geometry, at, self.pixel) * (light * (glow == 0) + glow * self.white)
+    def _diffuse(self, at: Surfels, irradiance: np.ndarray) -> np.ndarray:
+        """As `colour` without mirror images; lamps, screens and windows glow by themselves."""
+        glow = self.geometry.materials.glow[self.geometry.material[at.triangle]]
+        return albedo(self.geometry, at, self.pixel) * np.where(glow > 0, glow * self.white, irradiance)
 
-    white = 1.0
+    def image(self) -> np.ndarray:
+        """Linear colour (3, H, W): one sample a pixel, several where outlines cross it and in small images."""
+        result = self.colour(self.at, self.irradiance)
+        surface = self.map(self.geometry.surface[self.at.triangle])
+        if surface.size < _LARGE:
+            which, offsets = np.arange(surface.size), _OFFSETS
+        else:
+            outline = np.zeros(self.size, bool)
+            for here, there in _NEIGHBOURS:
+                changes = surface[here] != surface[there]
+                outline[here] |= changes
+                outline[there] |= changes
+            which, offsets = np.flatnonzero(outline), _OFFSETS[:3]
+        for offset in offsets:
+            result[:, which] += self._off_centre(which, offset)
+        result[:, which] /= 1 + len(offsets)
+        return self.map(result)
+
+    def _off_centre(self, which: np.ndarray, offset: np.ndarray) -> np.ndarray:
+        """Colour (3, N) at an offset (row, column) in pixels from the centres of some pixels.
+
+        Its irradiance is that of the same surface at the nearest pixels towards the offset.
+        """
+        h, w = self.size
+        row, column = which // w, which % w
+        at = self.hit(self.camera.rays(self.size, row + 0.5 + offset[0], column + 0.5 + offset[1]))
+        surface = self.geometry.surface[at.triangle]
+        down, right = (
+            np.clip(row + np.sign(offset[0]), 0, h - 1),
+            np.clip(column + np.sign(offset[1]), 0, w - 1),
+        )
+        source = which.copy()
+        for neighbour in (down * w + right, row * w + right, down * w + column, which):
+            neighbour = neighbour.astype(which.dtype)
+            same = self.geometry.surface[self.at.triangle[neighbour]] == surface
+            source[same] = neighbour[same]
+        return self.colour(at, self.irradiance.take(source, 1))
 
 
 def _develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Exposure, white balance, vignetting, tone curve and sensor noise; uint8 (H, W, 3)."""
-    h, w, _ = radiance.shape
-    balance = 1 + rng.normal(0, 0.035, 3)
-    row, column = np.linspace(-1, 1, h)[:, None, None], np.linspace(-1, 1, w)[None, :, None]
-    light = radiance * (balance * (1 - rng.uniform(0.02, 0.1) * (row**2 + column**2))).astype(np.float32)
-    light *= rng.uniform(0.3, 0.5) / np.median(light.mean(-1))
-    light = light * (1 + light / 6.0) / (1 + light)
-    noise = rng.uniform(1.0, 3.5) * rng.standard_normal(radiance.shape, np.float32)
-    return np.clip(255 * light ** np.float32(1 / 2.2) + noise + 0.5, 0, 255).astype(np.uint8)
+    """Linear colour (3, H, W) to uint8 (H, W, 3): white balance, vignetting, exposure, tone curve, sensor noise."""
+    _, h, w = radiance.shape
+    balance = (1 + rng.normal(0, 0.035, 3)).astype(np.float32)[:, None, None]
+    row, column = np.linspace(-1, 1, h, dtype=np.float32)[:, None], np.linspace(-1, 1, w, dtype=np.float32)
+    light = radiance * balance * (1 - np.float32(rng.uniform(0.02, 0.1)) * (row**2 + column**2))
+    grey = light.mean(0)[::2, ::3]
+    light *= (
+        rng.uniform(0.32, 0.5) * 2 / float(np.median(grey) + np.minimum(grey, 3 * np.median(grey)).mean())
+    )
+    light = light * (1 + light / 6) / (1 + light)
+    noise = np.float32(rng.uniform(1.0, 3.5)) * rng.standard_normal(radiance.shape, np.float32)
+    developed = np.clip(255 * light ** np.float32(1 / 2.2) + noise, 0, 255)
+    return np.ascontiguousarray(np.rint(developed).astype(np.uint8).transpose(1, 2, 0))
 
 
 def render_room(seed: int, index: int, image_size: tuple[int, int]) -> RoomSample:
-    """Build, light and photograph room `index` of `seed` at (H, W) pixels; a pure function of its arguments."""
+    """Build, light and photograph room `index` of `seed` at (H, W) pixels: a pure function of its arguments.
+
+    The room and the view do not depend on the size.
+    """
     rng = np.random.default_rng([seed, index])
     view = _View(furnish(rng), rng, image_size)
-    h, w = image_size
-    at = view.hit(view.camera.pixel_rays(image_size))
-    geometry = view.geometry
-    light = view.light(at).reshape(-1, 3)
-    view.white = 1.2 * float(np.median(light.mean(-1)))
-    radiance = view.radiance(at, light)
-    view.reflect(at, radiance)
-    points = ((at.point - view.camera.position) @ view.camera.axes.T).reshape(h, w, 3)
-    normals = (at.normal @ view.camera.axes.T).astype(np.float32).reshape(h, w, 3)
-    instance = geometry.instance[at.triangle].reshape(h, w)
-    surface = geometry.surface[at.triangle].reshape(h, w)
+    geometry, at = view.geometry, view.at
+    normals = view.map(view.camera.turned(at.normal))
+    points = view.map(view.camera.turned(at.point - view.camera.origin))
+    ids = (view.map(values[at.triangle]) for values in (geometry.instance, geometry.surface, geometry.narrow))
     return RoomSample(
-        image=_develop(radiance.reshape(h, w, 3), np.random.default_rng([seed, index, h, w])),
-        semseg=geometry.label[at.triangle].reshape(h, w),
-        depth=at.distance.astype(np.float32).reshape(h, w),
-        normals=normals,
-        edge=boundaries(instance, surface, normals, points),
+        image=_develop(view.image(), np.random.default_rng([seed, index, *image_size])),
+        semseg=view.map(geometry.label[at.triangle]),
+        depth=view.map(at.distance),
+        normals=np.ascontiguousarray(normals.transpose(1, 2, 0)),
+        edge=boundaries(*ids, normals, points),
     )

@@ -12,7 +12,7 @@ import numpy as np
 from atrc_exp.data.rooms.embree import trimesh
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Template:
     corners: np.ndarray
     normals: np.ndarray

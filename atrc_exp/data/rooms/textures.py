@@ -49,9 +49,9 @@ def _plaster(rng):
 
 
 def _wood(rng):
-    rings = 0.5 + 0.5 * np.sin(2 * np.pi * (5 * _V + 1.8 * _noise(rng, 1.8, 6)))
+    rings = 0.5 + 0.5 * np.sin(2 * np.pi * (7 * _V + 2.6 * _noise(rng, 1.5, 7)))
     streaks = _noise(rng, 0.8, 14)
-    return 0.6 * rings + 0.4 * streaks, _ZERO, 0.85 + 0.2 * streaks
+    return 0.45 * rings + 0.55 * streaks, _ZERO, 0.85 + 0.2 * streaks
 
 
 def _planks(rng):
@@ -140,7 +140,7 @@ def _text(rng):
         (line % 2 == 0)
         & words
         & (_U > 0.1)
-        & (_U < rng.uniform(0.7, 0.92, 24)[line])
+        & (rng.uniform(0.7, 0.92, 24)[line] > _U)
         & (line > 1)
         & (line < 22)
     )
@@ -152,14 +152,14 @@ def _scribble(rng):
     for number in range(9):
         v0, u0, length = rng.uniform(0.1, 0.9), rng.uniform(0.05, 0.5), rng.uniform(0.15, 0.45)
         wave = v0 + 0.014 * np.sin(2 * np.pi * _U * rng.uniform(15, 40)) + 0.01 * np.sin(2 * np.pi * _U * 9)
-        on = (np.abs(_V - wave) < 0.007) & (_U > u0) & (_U < u0 + length)
+        on = (np.abs(_V - wave) < 0.007) & (u0 < _U) & (u0 + length > _U)
         (t if number % 3 else c)[on] = 1.0
     return t, c, 0.95 + 0.05 * _noise(rng, 1.6)
 
 
 def _landscape(rng):
     hills = 0.45 + 0.25 * (_noise(rng, 2.0, 1.0)[0][None] - 0.5) + 0 * _V
-    ground = _V < hills
+    ground = hills > _V
     sun = np.hypot(_U - 0.7, _V - 0.75) < 0.09
     return (
         np.where(ground, 0.7 + 0.3 * _noise(rng, 1.0), 0.25 * (1 - _V)),
@@ -172,7 +172,7 @@ def _blocks(rng):
     t, c, s = _ZERO.copy(), _ZERO.copy(), _ONE.copy()
     for _ in range(14):
         u0, v0 = rng.uniform(-0.1, 0.8, 2)
-        inside = (_U > u0) & (_U < u0 + rng.uniform(0.1, 0.5)) & (_V > v0) & (_V < v0 + rng.uniform(0.1, 0.5))
+        inside = (u0 < _U) & (u0 + rng.uniform(0.1, 0.5) > _U) & (v0 < _V) & (v0 + rng.uniform(0.1, 0.5) > _V)
         t[inside], c[inside], s[inside] = rng.random(), rng.random() > 0.6, rng.uniform(0.5, 1.0)
     return t, c, s
 
@@ -184,7 +184,7 @@ def _portrait(rng):
 
 
 def _outdoor(rng):
-    trees = _V < 0.3 + 0.35 * (_noise(rng, 1.3)[7][None])
+    trees = 0.3 + 0.35 * (_noise(rng, 1.3)[7][None]) > _V
     return (
         trees.astype(float),
         ((_V < 0.14) & trees).astype(float),
@@ -228,22 +228,23 @@ FAMILIES = {painter.__name__[1:]: number for number, painter in enumerate(_PAINT
 
 @cache
 def mip_levels() -> tuple[np.ndarray, np.ndarray]:
-    """All tiles and levels: texels (families * texels, 3) float32, and each level's start in a family (LEVELS + 1,)."""
-    starts = np.cumsum([0, *((TILE >> level) ** 2 for level in range(LEVELS))])
-    texels = np.empty((len(_PAINTERS), starts[-1], 3), np.float32)
+    """Tiles at all levels: texels (3, families * n) float32, and each level's start in a family's n (LEVELS,)."""
+    starts = np.cumsum([0, *((TILE >> level) ** 2 for level in range(LEVELS))]).astype(np.int32)
+    texels = np.empty((3, len(_PAINTERS), starts[-1]), np.float32)
     for number, painter in enumerate(_PAINTERS):
-        image = np.clip(np.stack(painter(np.random.default_rng([_SEED, number])), -1), 0, 1)
+        image = np.clip(np.stack(painter(np.random.default_rng([_SEED, number]))), 0, 1)
         for level in range(LEVELS):
-            texels[number, starts[level] : starts[level + 1]] = image.reshape(-1, 3)
-            image = (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]) / 4
-    return texels.reshape(-1, 3), starts
+            texels[:, number, starts[level] : starts[level + 1]] = image.reshape(3, -1)
+            image = (
+                image[:, ::2, ::2] + image[:, 1::2, ::2] + image[:, ::2, 1::2] + image[:, 1::2, 1::2]
+            ) / 4
+    return texels.reshape(3, -1), starts[:-1]
 
 
 def sample(family: np.ndarray, uv: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    """Channels (N, 3) of tiles `family` (N,) at `uv` (N, 2), in tiles, for pixels `footprint` (N,) tiles wide."""
+    """Channels (3, N) of tiles `family` (N,) at `uv` (2, N), in tiles, for pixels `footprint` (N,) tiles wide."""
     texels, starts = mip_levels()
-    level = np.clip(np.log2(np.maximum(footprint * TILE, 1.0)).round().astype(np.int32), 0, LEVELS - 1)
+    level = np.clip(np.rint(np.log2(np.maximum(footprint * TILE, 1.0))), 0, LEVELS - 1).astype(np.int32)
     side = np.right_shift(TILE, level)
-    cell = np.floor((uv - np.floor(uv)) * side[:, None]).astype(np.int32)
-    cell = np.minimum(cell, side[:, None] - 1)
-    return texels[family * starts[-1] + starts.astype(np.int32)[level] + cell[:, 1] * side + cell[:, 0]]
+    column, row = np.minimum(((uv - np.floor(uv)) * side).astype(np.int32), side - 1)
+    return texels.take(family * (texels.shape[1] // len(_PAINTERS)) + starts[level] + row * side + column, 1)

@@ -5,7 +5,7 @@ import numpy as np
 from atrc_exp.data.rooms import props
 from atrc_exp.data.rooms.furniture import fronts
 from atrc_exp.data.rooms.materials import hsv
-from atrc_exp.data.rooms.scene import Site, Thing
+from atrc_exp.data.rooms.scene import Site, Thing, between
 
 
 def _tap(it: Thing, site: Site, x: float, y: float, z: float) -> None:
@@ -25,7 +25,7 @@ def _basin(site: Site, x: float, y: float, z: float, w: float, d: float) -> None
     for side in (-1, 1):
         it.box(
             steel,
-            sorted((x + side * w / 2, x + side * (w / 2 - rim))),
+            between(x + side * w / 2, x + side * (w / 2 - rim)),
             (y - d / 2 + rim, y + d / 2 - rim),
             (z, z + high),
         )
@@ -181,7 +181,7 @@ def bathtub(site: Site) -> None:
     it.box(white, (-w, w), (d - rim, d), (0, h))
     it.box(white, (-w, w), (0, rim), (0, h))
     for side in (-1, 1):
-        it.box(white, sorted((side * w, side * (w - rim))), (rim, d - rim), (0, h))
+        it.box(white, between(side * w, side * (w - rim)), (rim, d - rim), (0, h))
     it.box(white, (-w + rim, w - rim), (rim, d - rim), (0, 0.14))
     end = rng.choice([-1, 1])
     chrome = look.metal(0.85)
