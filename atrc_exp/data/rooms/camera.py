@@ -1,0 +1,95 @@
+"""The camera: a pinhole with the field of view of the Kinect, held at eye height and pointed at the furniture."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from atrc_exp.data.rooms.classes import STORED
+from atrc_exp.data.rooms.embree import Tracer
+from atrc_exp.data.rooms.geometry import Geometry
+from atrc_exp.data.rooms.room import Room
+from atrc_exp.data.rooms.shading import dot
+
+HALF_WIDTH = np.tan(np.deg2rad(57.0 / 2))  # half the image width at depth 1
+NEAREST = 0.7  # metres; nearer views are refused
+_PROBE = (18, 24)  # rays for judging a view; the same for every image size, so that a room has one view
+_SHELL = [STORED["wall"], STORED["ceiling"], STORED["floor"]]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Position (3,) in the world and axes (3, 3), whose rows are right, up and backwards."""
+
+    position: np.ndarray
+    axes: np.ndarray
+
+    def rays(self, size: tuple[int, int], row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """World directions (3, N) float32 through image points in pixels, of length 1 along the optical axis.
+
+        The ray parameter of a hit is therefore its z-depth. `size` is (H, W); pixel centres are at + 0.5.
+        """
+        pitch = 2 * HALF_WIDTH / size[1]
+        right, up, back = self.axes[:, :, None]
+        x, y = (column - size[1] / 2) * pitch, (size[0] / 2 - row) * pitch
+        return (x * right + y * up - back).astype(np.float32)
+
+    def pixel_rays(self, size: tuple[int, int]) -> np.ndarray:
+        """Directions through all pixel centres, (3, H * W)."""
+        row, column = np.indices(size) + 0.5
+        return self.rays(size, row.ravel(), column.ravel())
+
+    @property
+    def origin(self) -> np.ndarray:
+        """The position as (3, 1) float32."""
+        return self.position.astype(np.float32)[:, None]
+
+    def turned(self, vectors: np.ndarray) -> np.ndarray:
+        """World vectors (3, N) in the camera's axes."""
+        right, up, back = self.axes.astype(np.float32)
+        return np.stack([dot(vectors, right), dot(vectors, up), dot(vectors, back)])
+
+
+def _look(position: np.ndarray, target: np.ndarray, roll: float) -> Camera:
+    back = position - target
+    back /= np.linalg.norm(back)
+    right = np.cross([0.0, 0.0, 1.0], back)
+    right /= np.linalg.norm(right)
+    up = np.cross(back, right)
+    c, s = np.cos(roll), np.sin(roll)
+    return Camera(position, np.stack([c * right + s * up, c * up - s * right, back]))
+
+
+def _score(camera: Camera, geometry: Geometry, tracer: Tracer) -> float:
+    """Higher for views with many objects of many classes; below zero for views that are too close to something."""
+    rays = camera.pixel_rays(_PROBE)
+    hits = tracer.first_hits(camera.origin, rays)
+    if (hits.triangle < 0).any() or hits.distance.min() < NEAREST:
+        return float(np.minimum(hits.distance.min(), NEAREST)) - NEAREST
+    labels = geometry.label[hits.triangle]
+    classes = (np.bincount(labels, minlength=41) >= 2).sum()
+    objects = (np.bincount(geometry.instance[hits.triangle]) >= 2).sum()
+    bare = np.isin(labels, _SHELL).mean()
+    wide = min(float(np.median(hits.distance)), 3.5)
+    return float(classes + 0.3 * objects + 2.5 * wide - 14 * max(0.0, bare - 0.45))
+
+
+def choose_camera(rng: np.random.Generator, room: Room, geometry: Geometry, tracer: Tracer) -> Camera:
+    """The best of several random views from near the walls into the room."""
+    best, best_score, tries = None, -np.inf, 0
+    size = np.array([room.width, room.depth])
+    while best is None or tries < 12 or (best_score < 0 and tries < 80):
+        tries += 1
+        ring = np.where(rng.random(2) < 0.5, rng.uniform(0.08, 0.3, 2), rng.uniform(0.7, 0.92, 2))
+        if rng.random() < 0.5:
+            ring[rng.integers(2)] = rng.uniform(0.1, 0.9)
+        position = np.array([*(ring * size), rng.uniform(1.2, 1.65)])
+        target = np.array([*(rng.uniform(0.15, 0.85, 2) * size), 0.0])
+        distance = np.hypot(*(target - position)[:2])
+        if distance < 0.4 * size.min():
+            continue
+        target[2] = position[2] + distance * np.tan(np.deg2rad(rng.uniform(-24.0, 2.0)))
+        camera = _look(position, target, rng.normal(0, 0.015))
+        score = _score(camera, geometry, tracer)
+        if score > best_score:
+            best, best_score = camera, score
+    return best

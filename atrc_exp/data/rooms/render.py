@@ -1,0 +1,205 @@
+"""From a room's number to its image and labels.
+
+Camera frame of the normals: x to the right of the image, y up, z towards the camera (channels 0, 1, 2).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from atrc_exp.data.rooms.camera import HALF_WIDTH, choose_camera
+from atrc_exp.data.rooms.embree import Tracer
+from atrc_exp.data.rooms.geometry import assemble
+from atrc_exp.data.rooms.plans import furnish
+from atrc_exp.data.rooms.room import Room
+from atrc_exp.data.rooms.shading import LIFT, Surfels, albedo, direct_light, dot, openness, smooth, surfels
+
+_LARGE = 100_000  # pixels of an image from which on only its outlines are supersampled
+_CREASE = np.cos(
+    np.deg2rad(40.0)
+)  # surfaces of one object meet in a boundary if their normals differ by more
+_STEP = 0.05  # step in depth within one object, as a share of the depth, that makes a boundary
+_OFFSETS = np.array(
+    [[-0.17, -0.33], [0.33, -0.17], [-0.33, 0.17], [0.17, 0.33], [-0.4, -0.05], [0.4, 0.1]]
+)  # rows, columns
+
+
+@dataclass(frozen=True)
+class RoomSample:
+    """One room seen once; all labels are exact.
+
+    image (H, W, 3) uint8 RGB; semseg (H, W) uint8, 1 to 40, 0 = unlabelled; depth (H, W) float32, metres along
+    the optical axis; normals (H, W, 3) float32 unit vectors (x right, y up, z towards the camera); edge (H, W)
+    bool, boundaries one pixel wide.
+    """
+
+    image: np.ndarray
+    semseg: np.ndarray
+    depth: np.ndarray
+    normals: np.ndarray
+    edge: np.ndarray
+
+
+_NEIGHBOURS = (
+    (np.s_[..., :, :-1], np.s_[..., :, 1:]),
+    (np.s_[..., :-1, :], np.s_[..., 1:, :]),
+)  # right, lower
+
+
+def boundaries(
+    instance: np.ndarray, surface: np.ndarray, narrow: np.ndarray, normals: np.ndarray, points: np.ndarray
+) -> np.ndarray:
+    """Pixels (H, W) whose right or lower neighbour belongs to another object, lies beyond a crease or a step.
+
+    instance, surface (H, W) ids; narrow (H, W), faces without creases; normals (3, H, W); points (3, H, W), metres
+    with the camera at the origin.
+    """
+    edge = np.zeros(instance.shape, bool)
+    for here, there in _NEIGHBOURS:
+        crease = (surface[here] != surface[there]) & ~(narrow[here] | narrow[there])
+        crease &= dot(normals[here], normals[there]) < _CREASE
+        way, near = points[there] - points[here], np.minimum(-points[here][2], -points[there][2])
+        step = np.maximum(np.abs(dot(way, normals[here])), np.abs(dot(way, normals[there])))
+        edge[here] |= (instance[here] != instance[there]) | crease | (step > _STEP * near)
+    return edge
+
+
+class _View:
+    """One room seen by its camera at one image size: from rays to surfaces, light and colour."""
+
+    def __init__(self, room: Room, rng: np.random.Generator, size: tuple[int, int]) -> None:
+        self.size, self.lights = size, room.lights
+        self.geometry = assemble(room.pieces)
+        self.tracer = Tracer(self.geometry.corners)
+        self.camera = choose_camera(rng, room, self.geometry, self.tracer)
+        self.pixel = 2 * HALF_WIDTH / size[1]
+        area = 2 * (room.width * room.depth + (room.width + room.depth) * room.height)
+        flux = np.sum(
+            [light.power * (np.pi if light.normal is not None else 4 * np.pi) for light in room.lights], 0
+        )
+        # what one diffuse bounce off walls that reflect about half spreads over the whole room
+        self.ambient = (0.5 * flux / area).astype(np.float32)[:, None]
+        self.at = self.hit(self.camera.pixel_rays(size))
+        self.irradiance = self._irradiance()
+        self.white = 1.2 * float(np.median(self.irradiance[:, ::5].mean(0)))
+
+    def map(self, values: np.ndarray) -> np.ndarray:
+        """Per-pixel values (..., H * W) as (..., H, W)."""
+        return values.reshape(*values.shape[:-1], *self.size)
+
+    def hit(self, rays: np.ndarray) -> Surfels:
+        return surfels(
+            self.geometry, self.camera.origin, rays, self.tracer.first_hits(self.camera.origin, rays)
+        )
+
+    def _irradiance(self) -> np.ndarray:
+        """Light on each pixel's surface (3, H * W), smoothed over the surface."""
+        at, pixels = self.at, self.size[0] * self.size[1]
+        samples = int(np.clip(_LARGE // pixels, 1, 6))
+        row, column = (index.ravel().astype(np.float32) for index in np.indices(self.size))
+        total = np.zeros_like(at.point)
+        sky = self.ambient * (0.75 + 0.25 * at.normal[2])
+        for number in range(samples):
+            # an additive recurrence over the pixels: every small neighbourhood samples the lights evenly
+            jitter = np.stack([row * 0.7548777 + column * 0.5698403, row * 0.2887 + column * 0.618034])
+            jitter = ((jitter + 0.4343 * number) % 1).astype(np.float32)
+            total += direct_light(self.tracer, self.lights, at, jitter)
+            total += (0.25 + 0.75 * openness(self.tracer, at, (jitter + np.float32(0.5)) % 1)) * sky
+        surface = self.map(self.geometry.surface[at.triangle])
+        return smooth(self.map(total / samples), surface, 2 if samples == 1 else 1).reshape(3, -1)
+
+    def colour(self, at: Surfels, irradiance: np.ndarray) -> np.ndarray:
+        """Linear colour (3, N) of what is hit under irradiance (3, N), with mirror images."""
+        radiance = self._diffuse(at, irradiance)
+        table, material = self.geometry.materials, self.geometry.material[at.triangle]
+        length = np.sqrt(dot(at.direction, at.direction))
+        cosine = -dot(at.normal, at.direction) / length
+        polish = table.sheen[material] * (0.06 + 0.9 * (1 - cosine) ** 5)
+        share = np.maximum(table.mirror[material], polish)
+        which = np.flatnonzero(share > 0.04)
+        normal, ray, share = at.normal.take(which, 1), (at.direction / length).take(which, 1), share[which]
+        start, ray = at.point.take(which, 1) + LIFT * normal, ray + 2 * cosine[which] * normal
+        seen = surfels(self.geometry, start, ray, self.tracer.first_hits(start, ray))
+        centre = np.full((2, len(which)), 0.5, np.float32)
+        image = self._diffuse(seen, direct_light(self.tracer, self.lights, seen, centre) + 0.8 * self.ambient)
+        radiance[:, which] += share * (image - radiance[:, which])
+        return radiance
+
+    def _diffuse(self, at: Surfels, irradiance: np.ndarray) -> np.ndarray:
+        """As `colour` without mirror images; lamps, screens and windows glow by themselves."""
+        glow = self.geometry.materials.glow[self.geometry.material[at.triangle]]
+        return albedo(self.geometry, at, self.pixel) * np.where(glow > 0, glow * self.white, irradiance)
+
+    def image(self) -> np.ndarray:
+        """Linear colour (3, H, W): one sample a pixel, several where outlines cross it and in small images."""
+        result = self.colour(self.at, self.irradiance)
+        surface = self.map(self.geometry.surface[self.at.triangle])
+        if surface.size < _LARGE:
+            which, offsets = np.arange(surface.size), _OFFSETS
+        else:
+            outline = np.zeros(self.size, bool)
+            for here, there in _NEIGHBOURS:
+                changes = surface[here] != surface[there]
+                outline[here] |= changes
+                outline[there] |= changes
+            which, offsets = np.flatnonzero(outline), _OFFSETS[:3]
+        for offset in offsets:
+            result[:, which] += self._off_centre(which, offset)
+        result[:, which] /= 1 + len(offsets)
+        return self.map(result)
+
+    def _off_centre(self, which: np.ndarray, offset: np.ndarray) -> np.ndarray:
+        """Colour (3, N) at an offset (row, column) in pixels from the centres of some pixels.
+
+        Its irradiance is that of the same surface at the nearest pixels towards the offset.
+        """
+        h, w = self.size
+        row, column = which // w, which % w
+        at = self.hit(self.camera.rays(self.size, row + 0.5 + offset[0], column + 0.5 + offset[1]))
+        surface = self.geometry.surface[at.triangle]
+        down, right = (
+            np.clip(row + np.sign(offset[0]), 0, h - 1),
+            np.clip(column + np.sign(offset[1]), 0, w - 1),
+        )
+        source = which.copy()
+        for neighbour in (down * w + right, row * w + right, down * w + column, which):
+            neighbour = neighbour.astype(which.dtype)
+            same = self.geometry.surface[self.at.triangle[neighbour]] == surface
+            source[same] = neighbour[same]
+        return self.colour(at, self.irradiance.take(source, 1))
+
+
+def _develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Linear colour (3, H, W) to uint8 (H, W, 3): white balance, vignetting, exposure, tone curve, sensor noise."""
+    _, h, w = radiance.shape
+    balance = (1 + rng.normal(0, 0.035, 3)).astype(np.float32)[:, None, None]
+    row, column = np.linspace(-1, 1, h, dtype=np.float32)[:, None], np.linspace(-1, 1, w, dtype=np.float32)
+    light = radiance * balance * (1 - np.float32(rng.uniform(0.02, 0.1)) * (row**2 + column**2))
+    grey = light.mean(0)[::2, ::3]
+    light *= (
+        rng.uniform(0.32, 0.5) * 2 / float(np.median(grey) + np.minimum(grey, 3 * np.median(grey)).mean())
+    )
+    light = light * (1 + light / 6) / (1 + light)
+    noise = np.float32(rng.uniform(1.0, 3.5)) * rng.standard_normal(radiance.shape, np.float32)
+    developed = np.clip(255 * light ** np.float32(1 / 2.2) + noise, 0, 255)
+    return np.ascontiguousarray(np.rint(developed).astype(np.uint8).transpose(1, 2, 0))
+
+
+def render_room(seed: int, index: int, image_size: tuple[int, int]) -> RoomSample:
+    """Build, light and photograph room `index` of `seed` at (H, W) pixels: a pure function of its arguments.
+
+    The room and the view do not depend on the size.
+    """
+    rng = np.random.default_rng([seed, index])
+    view = _View(furnish(rng), rng, image_size)
+    geometry, at = view.geometry, view.at
+    normals = view.map(view.camera.turned(at.normal))
+    points = view.map(view.camera.turned(at.point - view.camera.origin))
+    ids = (view.map(values[at.triangle]) for values in (geometry.instance, geometry.surface, geometry.narrow))
+    return RoomSample(
+        image=_develop(view.image(), np.random.default_rng([seed, index, *image_size])),
+        semseg=view.map(geometry.label[at.triangle]),
+        depth=view.map(at.distance),
+        normals=np.ascontiguousarray(normals.transpose(1, 2, 0)),
+        edge=boundaries(*ids, normals, points),
+    )

@@ -1,0 +1,161 @@
+"""Objects and the places they are built in.
+
+World frame in metres: the floor of a room is [0, width] x [0, depth] at z = 0, z points up. Furniture is built in the
+frame of a `Site`: x to the right along the wall behind it, y from that wall into the room, z up, the origin on the
+floor in the middle of the site's back edge.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from atrc_exp.data.rooms import shapes
+from atrc_exp.data.rooms.classes import STORED
+from atrc_exp.data.rooms.geometry import Piece
+from atrc_exp.data.rooms.materials import Material, Palette
+
+if TYPE_CHECKING:
+    from atrc_exp.data.rooms.room import Room
+
+Span = tuple[float, float]  # from, to in metres
+
+
+@dataclass(frozen=True)
+class Light:
+    """Rectangle of half-sides `across` and `along` about `position`; one-sided if it has a `normal`.
+
+    `power` is the radiant intensity per colour (3,).
+    """
+
+    position: np.ndarray
+    across: np.ndarray
+    along: np.ndarray
+    power: np.ndarray
+    normal: np.ndarray | None = None
+
+
+def between(a: float, b: float) -> Span:
+    """The span of two ends given in any order."""
+    return (a, b) if a <= b else (b, a)
+
+
+def turn(angle: float) -> np.ndarray:
+    """Rotation about z by `angle` radians, (3, 3)."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def tilt(angle: float) -> np.ndarray:
+    """Rotation about x by `angle` radians, (3, 3)."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
+
+
+class Thing:
+    """One labelled object; its methods add solids, placed in the frame of the site."""
+
+    def __init__(self, room: "Room", label: str, rotation: np.ndarray, origin: np.ndarray) -> None:
+        self._room, self._label = room, STORED[label]
+        self._rotation, self._origin = rotation, origin
+        self._instance = room.new_instance()
+
+    def _add(self, template: shapes.Template, size, centre, material: Material, rotation=None) -> None:
+        size = np.maximum(np.asarray(size, float), 1e-4)
+        pose = self._rotation if rotation is None else self._rotation @ rotation
+        place = self._rotation @ np.asarray(centre, float) + self._origin
+        self._room.pieces.append(Piece(template, size, pose, place, self._instance, self._label, material))
+
+    def box(self, material: Material, x: Span, y: Span, z: Span, rotation: np.ndarray | None = None) -> None:
+        """Box over three spans; `rotation` (3, 3) turns it about its centre."""
+        spans = np.array([x, y, z], float)
+        self._add(shapes.box(), spans[:, 1] - spans[:, 0], spans.mean(1), material, rotation)
+
+    def cushion(
+        self, material: Material, x: Span, y: Span, z: Span, softness: float = 0.4, rotation=None
+    ) -> None:
+        """Box with soft edges (superellipsoid), from 0.1 = nearly a box to 1 = an ellipsoid."""
+        spans = np.array([x, y, z], float)
+        self._add(shapes.cushion(softness), spans[:, 1] - spans[:, 0], spans.mean(1), material, rotation)
+
+    def cylinder(
+        self, material: Material, at: tuple[float, float], radius: float, z: Span, top: float = 1.0
+    ) -> None:
+        """Upright cylinder or frustum; `top` is the upper radius over the lower."""
+        height = z[1] - z[0]
+        self._add(shapes.frustum(round(top, 1)), (radius, radius, height), (*at, sum(z) / 2), material)
+
+    def ball(self, material: Material, centre, radii) -> None:
+        """Ellipsoid."""
+        self._add(shapes.ball(), radii, centre, material)
+
+    def rod(self, material: Material, start, end, radius: float) -> None:
+        """Capsule between two points (centres of its round ends)."""
+        start, end = np.asarray(start, float), np.asarray(end, float)
+        length = float(np.linalg.norm(end - start))
+        z = (end - start) / max(length, 1e-9)
+        x = np.cross([0.0, 1.0, 0.0] if abs(z[1]) < 0.9 else [1.0, 0.0, 0.0], z)
+        x /= np.linalg.norm(x)
+        template = shapes.capsule(round(length, 2), round(radius, 3))
+        self._add(template, (1, 1, 1), (start + end) / 2, material, np.stack([x, np.cross(z, x), z], 1))
+
+    def sheet(self, material: Material, x: Span, y: Span, z: Span, folds: int = 5) -> None:
+        """Cloth hanging in folds, from wall side y[0] to room side y[1]."""
+        spans = np.array([x, y, z], float)
+        self._add(shapes.sheet(folds), spans[:, 1] - spans[:, 0], spans.mean(1), material)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place for a piece of furniture: `width` along x about 0, `depth` along y from 0, `height` along z.
+
+    `wall` is the wall behind it and how far along it the middle is, for sites that a room gave out at a wall.
+    """
+
+    room: "Room"
+    rotation: np.ndarray
+    origin: np.ndarray
+    width: float
+    depth: float
+    height: float
+    wall: tuple[int, float] | None = None
+
+    @property
+    def rng(self) -> np.random.Generator:
+        return self.room.rng
+
+    @property
+    def look(self) -> Palette:
+        return self.room.look
+
+    def thing(self, label: str) -> Thing:
+        """A new object of a class, in this site's frame."""
+        return Thing(self.room, label, self.rotation, self.origin)
+
+    def inner(
+        self,
+        x: float,
+        y: float,
+        z: float,
+        width: float,
+        depth: float,
+        height: float = 1.0,
+        angle: float = 0.0,
+    ):
+        """A smaller site whose back edge is centred at (x, y, z), turned about z by `angle` radians."""
+        origin = self.rotation @ np.array([x, y, z]) + self.origin
+        return Site(self.room, self.rotation @ turn(angle), origin, width, depth, height)
+
+    def light(self, position, power, half: float = 0.05) -> None:
+        """A lamp: a small horizontal square light that shines in all directions."""
+        at = self.rotation @ np.asarray(position, float) + self.origin
+        self.room.lights.append(Light(at, np.array([half, 0, 0]), np.array([0, half, 0]), np.asarray(power)))
+
+
+def spread(site: Site, z: float, slots: int, margin: float = 0.04) -> Iterator[Site]:
+    """Divide a site's top at height `z` into `slots` places side by side, in random order."""
+    width = site.width / slots
+    for slot in site.rng.permutation(slots):
+        x = -site.width / 2 + (slot + 0.5) * width
+        yield site.inner(x, margin, z, width - margin, site.depth - 2 * margin)

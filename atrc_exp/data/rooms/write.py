@@ -1,0 +1,173 @@
+"""Rooms as a data set on disk, in the layout of NYUD-v2."""
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from filelock import FileLock
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from atrc_exp.data.rooms.render import RoomSample, render_room
+from atrc_exp.errors import UserError
+from atrc_exp.files import read_json, write_json
+
+RECORD = "rooms.json"  # written last: its folder is complete
+_VERSION = 1  # of the rooms: raise it when the same settings give other files
+_MODALITIES = ("images", "edge", "segmentation", "normals", "depth")
+
+
+def _encode_normals(normals: np.ndarray) -> np.ndarray:
+    """Unit vectors to 8 bits, v = 2 * u8 / 255 - 1; zero vectors (invalid) become 127, 127, 127."""
+    coded = np.round((normals + 1) * 127.5).astype(np.uint8)
+    coded[~normals.any(-1)] = 127
+    return coded
+
+
+def _write_image(path: Path, image: np.ndarray) -> None:
+    if image.ndim == 3:
+        image = image[..., ::-1]  # OpenCV's channel order
+    # fast compression: noise hardly compresses, and level 1 takes a third of the default's time
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
+    path.write_bytes(cv2.imencode(path.suffix, image, options)[1].tobytes())
+
+
+def write_sample(root: Path, name: str, sample: RoomSample, packaging: str) -> None:
+    """Write the five files of one room; packaging "A" has 8-bit normals and edges, "B" has arrays and JPEG images."""
+    _write_image(root / "segmentation" / f"{name}.png", sample.semseg)
+    np.save(root / "depth" / f"{name}.npy", sample.depth)
+    if packaging == "A":
+        _write_image(root / "images" / f"{name}.png", sample.image)
+        _write_image(root / "edge" / f"{name}.png", sample.edge.astype(np.uint8) * 255)
+        _write_image(root / "normals" / f"{name}.png", _encode_normals(sample.normals))
+    else:
+        _write_image(root / "images" / f"{name}.jpg", sample.image)
+        np.save(root / "edge" / f"{name}.npy", sample.edge.astype(np.uint8))
+        np.save(root / "normals" / f"{name}.npy", sample.normals)
+
+
+def _write_room(index: int, root: Path, seed: int, image_size: tuple[int, int], packaging: str) -> None:
+    write_sample(root, f"{index + 1:04d}", render_room(seed, index, image_size), packaging)
+
+
+def _each(task: partial, count: int, workers: int) -> Iterator[None]:
+    """Run task(0) ... task(count - 1), in processes if there is more than one worker."""
+    if workers == 1:
+        yield from map(task, range(count))
+        return
+    # spawned, not forked: the caller may hold threads (torch, W&B) that do not survive a fork
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield from pool.map(task, range(count))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _unfinished(root: Path) -> Iterator[Path]:
+    """A hidden folder beside `root` that takes its place at the end and is removed on any error."""
+    folder = root.parent / f".{root.name}.unfinished"
+    shutil.rmtree(
+        folder, ignore_errors=True
+    )  # of a killed process: the lock is held, nobody else writes there
+    try:
+        for part in (*_MODALITIES, "gt_sets"):
+            (folder / part).mkdir(parents=True)
+        yield folder
+        os.replace(folder, root)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _is_finished(root: Path, settings: dict) -> bool:
+    """Whether these rooms stand in `root` already; UserError if something else does."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    if not (root / RECORD).is_file():
+        raise UserError(f"{root} exists and holds no generated rooms. Choose another folder, or remove it.")
+    found = read_json(root / RECORD)
+    different = [key for key in settings if found.get(key) != settings[key]]
+    if different:
+        have = ", ".join(f"{key}={found.get(key)}" for key in different)
+        want = ", ".join(f"{key}={settings[key]}" for key in different)
+        raise UserError(
+            f"{root} holds rooms with {have}; asked for {want}. Choose another folder, or remove it."
+        )
+    return True
+
+
+def _check(train: int, val: int, image_size: tuple[int, int], packaging: str, workers: int) -> None:
+    if train < 0 or val < 0 or not 1 <= train + val <= 9999:
+        raise UserError(f"train={train}, val={val}: the layout's 4-digit ids allow 1 to 9999 rooms in all.")
+    if len(image_size) != 2 or min(image_size) < 16:
+        raise UserError(f"image_size={tuple(image_size)}: give height and width in pixels, each at least 16.")
+    if packaging not in ("A", "B"):
+        raise UserError(f"packaging={packaging!r}: choose 'A' (8-bit normals, PNG) or 'B' (arrays, JPEG).")
+    if workers < 1:
+        raise UserError(f"workers={workers}: give at least 1.")
+
+
+def generate(
+    root: Path,
+    *,
+    train: int,
+    val: int,
+    image_size: tuple[int, int],
+    seed: int = 0,
+    packaging: str = "A",
+    workers: int | None = None,
+    progress: bool = True,
+) -> None:
+    """Write train + val rooms of (H, W) pixels to `root` in the NYUD layout, or return at once if they stand there.
+
+    Rooms are numbered through: the first `train` are the training split, the next `val` the validation split, so the
+    splits share no room. Each file depends on seed, room number, image size and packaging only, not on `workers`
+    (processes; None: one a core). `root` appears when all is written; processes that ask for the same root at the same
+    time wait for the first. Raises UserError for settings out of range, for a folder that holds something else, and
+    when the files cannot be written.
+    """
+    root = Path(root).absolute()
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    _check(train, val, image_size, packaging, workers)
+    settings = {
+        "version": _VERSION,
+        "train": train,
+        "val": val,
+        "image_size": list(image_size),
+        "seed": seed,
+        "packaging": packaging,
+    }
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.parent / f".{root.name}.lock"):
+            if not _is_finished(root, settings):
+                _generate(root, settings, workers, progress)
+    except OSError as error:
+        raise UserError(f"Rooms cannot be written to {root}: {error.strerror or error}.") from error
+
+
+def _generate(root: Path, settings: dict, workers: int, progress: bool) -> None:
+    train, count = settings["train"], settings["train"] + settings["val"]
+    columns = (
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with _unfinished(root) as folder, Progress(*columns, disable=not progress) as bar:
+        size, packaging = tuple(settings["image_size"]), settings["packaging"]
+        task = partial(_write_room, root=folder, seed=settings["seed"], image_size=size, packaging=packaging)
+        row = bar.add_task("rooms", total=count, note=str(root))
+        for _ in _each(task, count, min(workers, count)):
+            bar.advance(row)
+        names = [f"{index + 1:04d}\n" for index in range(count)]
+        (folder / "gt_sets" / "train.txt").write_text("".join(names[:train]))
+        (folder / "gt_sets" / "val.txt").write_text("".join(names[train:]))
+        write_json(folder / RECORD, settings)
