@@ -1,0 +1,169 @@
+"""Final and auxiliary losses of all tasks, normalised by valid-pixel counts that may span many micro-batches.
+
+All losses run in at least single precision, whatever the precision of the network. Pixels without a label take
+no part in value or gradient, even where the prediction is not finite there.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from atrc_exp.labels import region_labels, valid_pixels
+from atrc_exp.tasks import IGNORE, Task
+
+
+def _positives(task: str) -> str:
+    return f"{task}:positive"
+
+
+class MultiTaskLoss(nn.Module):
+    """The sum over tasks of weighted final and auxiliary losses (Sec. 3.3, App. A).
+
+    Args:
+        tasks: the tasks of the network.
+        aux_tasks: names of those whose auxiliary map the network predicts and trains.
+        codebook: (40, 3) unit normals; needed where normals have an auxiliary map.
+
+    Raises:
+        ValueError: an auxiliary task that is not among the tasks, or no codebook where one is needed.
+    """
+
+    codebook: Tensor | None
+
+    def __init__(self, tasks: Iterable[Task], aux_tasks: Iterable[str] = (), codebook: Tensor | None = None) -> None:
+        super().__init__()
+        self.tasks = {task.name: task for task in tasks}
+        self.aux_tasks = tuple(aux_tasks)
+        for name in self.aux_tasks:
+            if name not in self.tasks:
+                raise ValueError(f"auxiliary task '{name}' is not one of {', '.join(self.tasks)}")
+            if self.tasks[name].label == "normals" and codebook is None:
+                raise ValueError(f"the auxiliary loss of {name} needs a codebook")
+        self.register_buffer("codebook", codebook)
+
+    def counts(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Valid pixels of every task (int64, 0-dim), and `<task>:positive` pixels where the loss is balanced by them.
+
+        Their sum over micro-batches and ranks, given to `forward`, makes the terms those of the whole batch.
+        """
+        counts = {}
+        for name, task in self.tasks.items():
+            counts[name] = valid_pixels(task.label, labels[name]).sum()
+            if task.loss == "balanced_cross_entropy":
+                counts[_positives(name)] = (labels[name] == 1).sum()
+        return counts
+
+    def forward(
+        self,
+        final: Mapping[str, Tensor],
+        aux: Mapping[str, Tensor],
+        labels: Mapping[str, Tensor],
+        counts: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Unweighted terms `<task>` and `<task>_aux`: sums over these images divided by `counts`.
+
+        A term is exactly 0, with its graph intact, where no pixel is valid.
+
+        Args:
+            final: predictions (B, `task.channels`, H, W) of every task.
+            aux: logits (B, `task.regions`, H, W) of the auxiliary tasks; empty in evaluation.
+            labels: as in `valid_pixels`, of every task.
+            counts: from `counts`, summed over the whole batch; None: these images are the whole batch.
+        """
+        if aux and set(aux) != set(self.aux_tasks):
+            raise ValueError(
+                f"auxiliary maps of {', '.join(aux)} given; expected: {', '.join(self.aux_tasks) or 'none'}"
+            )
+        if counts is None:
+            counts = self.counts(labels)
+        terms = {}
+        device = next(iter(final.values())).device.type
+        with torch.autocast(device, enabled=False):
+            for name, task in self.tasks.items():
+                weight = _positive_weight(task, counts)
+                valid = counts[name].clamp(min=1)
+                terms[name] = _final_loss(task, final[name], labels[name], weight) / valid
+                if name in aux:
+                    regions = region_labels(task, labels[name], self.codebook)
+                    terms[f"{name}_aux"] = cross_entropy(aux[name], regions, weight) / valid
+        return terms
+
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Sum of the terms; an auxiliary loss has the weight of its final loss."""
+        return torch.stack([self.tasks[name.removesuffix("_aux")].weight * term for name, term in terms.items()]).sum()
+
+
+build_losses = MultiTaskLoss
+
+
+def _positive_weight(task: Task, counts: Mapping[str, Tensor]) -> Tensor | float | None:
+    """Weight of positive pixels, negative ones get 1 - this; None where classes are not weighted."""
+    if task.loss == "balanced_cross_entropy":
+        return 1 - counts[_positives(task.name)].double() / counts[task.name].clamp(min=1)
+    return task.positive_weight if task.loss == "weighted_binary" else None
+
+
+def _final_loss(task: Task, prediction: Tensor, label: Tensor, weight: Tensor | float | None) -> Tensor:
+    match task.loss:
+        case "l1":
+            return absolute_error(prediction, label)
+        case "unit_l1":
+            return unit_absolute_error(prediction, label)
+        case "weighted_binary" if weight is not None:
+            return binary_cross_entropy(prediction, label, weight)
+        case "cross_entropy" | "balanced_cross_entropy":
+            return cross_entropy(prediction, label, weight)
+    raise ValueError(f"unknown loss '{task.loss}' of task {task.name}")
+
+
+def cross_entropy(logits: Tensor, label: Tensor, positive_weight: Tensor | float | None = None) -> Tensor:
+    """Cross-entropy summed over valid pixels, optionally weighted by whether class 1 is the label.
+
+    Args:
+        logits: (B, C, H, W).
+        label: (B, H, W) integers, 255 unlabelled.
+    """
+    logits = _single(_mask(logits, label != IGNORE))
+    # Summed outside: the reducing kernel of CUDA is not deterministic.
+    loss = F.cross_entropy(logits, label.long(), ignore_index=IGNORE, reduction="none")
+    if positive_weight is not None:
+        loss = loss * _class_weights(label, positive_weight, loss)
+    return loss.sum()
+
+
+def binary_cross_entropy(logits: Tensor, label: Tensor, positive_weight: Tensor | float) -> Tensor:
+    """Class-weighted binary cross-entropy of logits (B, 1, H, W) and labels (B, H, W), summed over valid pixels."""
+    valid = label != IGNORE
+    logits = _single(_mask(logits, valid)).squeeze(1)
+    weights = _class_weights(label, positive_weight, logits) * valid
+    return F.binary_cross_entropy_with_logits(logits, (label == 1).to(logits), weights, reduction="sum")
+
+
+def absolute_error(prediction: Tensor, depth: Tensor) -> Tensor:
+    """Absolute error (B, 1, H, W) in metres, summed over valid pixels."""
+    return _mask(_single(prediction) - depth, valid_pixels("depth", depth)).abs().sum()
+
+
+def unit_absolute_error(prediction: Tensor, normals: Tensor) -> Tensor:
+    """Absolute error of the prediction (B, 3, H, W) at unit length, summed over channels and valid pixels."""
+    valid = valid_pixels("normals", normals)
+    # The bound keeps the gradient usable where a prediction is exactly 0 and has no direction.
+    unit = F.normalize(_single(_mask(prediction, valid)), dim=1, eps=1e-6)
+    return _mask(unit - normals, valid).abs().sum()
+
+
+def _class_weights(label: Tensor, positive_weight: Tensor | float, like: Tensor) -> Tensor:
+    positive = (label == 1).to(like)
+    return positive * positive_weight + (1 - positive) * (1 - positive_weight)
+
+
+def _mask(values: Tensor, valid: Tensor) -> Tensor:
+    """Values (B, C, H, W) with 0 where `valid` (B, H, W) is not, so that nothing there reaches the gradient."""
+    return values.masked_fill(~valid.unsqueeze(1), 0)
+
+
+def _single(values: Tensor) -> Tensor:
+    """At least single precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,0 +1,66 @@
+"""Root mean square error of depth, in metres."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from atrc_exp.labels import valid_pixels
+
+REFERENCE_INVALID_DEPTH = 255.0
+
+
+class DepthError(Metric):
+    """RMSE pooled over the valid pixels of the dataset; predictions below 0 count as 0.
+
+    `compute()` gives `rmse` (m), `rmse_per_image` (m; the mean over images that have valid pixels) and
+    `invalid_pixels` (a count).
+
+    Args:
+        reference_invalid: count unlabelled pixels with a depth of 255 m. The published metric does so, because it
+            ignores the value 0 after that has been replaced by 255; on fully labelled data both are the same.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    squared_error: Tensor
+    pixels: Tensor
+    image_rmse: Tensor
+    images: Tensor
+    invalid: Tensor
+
+    def __init__(self, *, reference_invalid: bool = False) -> None:
+        super().__init__()
+        self.reference_invalid = reference_invalid
+        for state, dtype in (
+            ("squared_error", torch.float64),
+            ("pixels", torch.int64),
+            ("image_rmse", torch.float64),
+            ("images", torch.int64),
+            ("invalid", torch.int64),
+        ):
+            self.add_state(state, torch.zeros((), dtype=dtype), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, label: Tensor) -> None:
+        """Add a batch: depths (B, 1, H, W) in metres, labels likewise with 0 for invalid."""
+        valid = valid_pixels("depth", label).unsqueeze(1)
+        self.invalid += (~valid).sum()
+        if self.reference_invalid:
+            label = label.where(valid, REFERENCE_INVALID_DEPTH)
+            valid = torch.ones_like(valid)
+        error = (prediction.double().clamp(min=0) - label).where(valid, 0)
+        squared = error.square().sum(dim=(1, 2, 3))
+        pixels = valid.sum(dim=(1, 2, 3))
+        self.squared_error += squared.sum()
+        self.pixels += pixels.sum()
+        self.image_rmse += (squared / pixels.clamp(min=1)).sqrt().sum()
+        self.images += (pixels > 0).sum()
+
+    def compute(self) -> dict[str, float]:
+        """See the class; NaN where no pixel was valid."""
+        return {
+            "rmse": (self.squared_error / self.pixels).sqrt().item(),
+            "rmse_per_image": (self.image_rmse / self.images).item(),
+            "invalid_pixels": float(self.invalid),
+        }
