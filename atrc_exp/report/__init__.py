@@ -1,0 +1,1 @@
+"""What repeated runs say together: aggregated results, tables, the vote of the searches and its figures."""

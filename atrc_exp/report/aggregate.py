@@ -1,0 +1,258 @@
+"""Mean, sample standard deviation and Δm of repeated runs, from their `summary.json` files alone (Sec. 4.1).
+
+The runs of one name must be repetitions of one experiment; whatever else is found is refused, never averaged.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from atrc_exp.errors import UserError
+from atrc_exp.files import read_json
+from atrc_exp.metrics.delta import delta_m
+from atrc_exp.tasks import TASKS
+
+SUMMARY = "summary.json"
+STATUS = "status.json"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Conditions under which results can be compared."""
+
+    dataset: str
+    fingerprint: str
+    """Hash of the data set's file list."""
+    backbone: str
+    iterations: int
+
+    def __str__(self) -> str:
+        return f"{self.dataset} (files {self.fingerprint[:8]}), {self.backbone}, {self.iterations} iterations"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What the repetitions of one experiment have in common."""
+
+    stage: str
+    distillation: str
+    tasks: tuple[str, ...]
+    setting: Setting
+
+    @property
+    def is_baseline(self) -> bool:
+        """A single-task network, against which Δm is measured."""
+        return self.distillation == "none" and len(self.tasks) == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """One finished run, as its summary tells it."""
+
+    folder: Path
+    seed: int
+    experiment: Experiment
+    headline: Mapping[str, float]
+    """Headline metric by task, in the metric's own unit (fractions, metres, degrees); tasks without one are absent."""
+    data_notes: tuple[str, ...]
+    """Deviations of the data set from the published one."""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Mean over n runs and sample standard deviation (n - 1), which one run does not have."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Δm over `tasks` in per cent; None where it is undefined. `note` names the reason or the baselines."""
+
+    tasks: tuple[str, ...]
+    value: float | None
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The repeated runs of one name."""
+
+    name: str
+    seeds: tuple[int, ...]
+    experiment: Experiment
+    statistics: Mapping[str, Statistic]
+    delta: Delta | None
+    """None for the single-task baselines themselves and for runs without any headline metric."""
+    notes: tuple[str, ...]
+
+
+def seed_folders(folder: Path) -> dict[int, Path]:
+    """Run folders `seed<k>` of a name, in the order of the seeds."""
+    found = {path.name.removeprefix("seed"): path for path in folder.glob("seed*") if path.is_dir()}
+    return {int(seed): found[seed] for seed in sorted((s for s in found if s.isdecimal()), key=int)}
+
+
+def run_names(runs_dir: Path) -> list[Path]:
+    """Folders of `runs_dir` that hold runs, by name."""
+    return sorted(path for path in runs_dir.iterdir() if path.is_dir() and seed_folders(path))
+
+
+def read_runs(folder: Path) -> list[RunResult]:
+    """Read the finished runs of one name, in the order of their seeds.
+
+    Raises:
+        UserError: a summary that cannot be read.
+    """
+    paths = {seed: path / SUMMARY for seed, path in seed_folders(folder).items()}
+    return [_read_run(path, seed) for seed, path in paths.items() if path.is_file()]
+
+
+def _read_run(path: Path, seed: int) -> RunResult:
+    try:
+        summary = read_json(path)
+        if summary["version"] != 1:
+            raise UserError(f"{path} has version {summary['version']!r}; this build reads version 1")
+        dataset = summary["dataset"]
+        experiment = Experiment(
+            stage=summary["stage"],
+            distillation=summary["distillation"],
+            tasks=tuple(summary["tasks"]),
+            setting=Setting(dataset["name"], dataset["fingerprint"], summary["backbone"], int(summary["iteration"])),
+        )
+        headline = {task: float(value) for task, value in summary["headline"].items() if value is not None}
+        notes = tuple(dataset.get("notes", ()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a summary of a run ({type(error).__name__}: {error})") from None
+    return RunResult(folder=path.parent, seed=seed, experiment=experiment, headline=headline, data_notes=notes)
+
+
+def common_experiment(runs: Sequence[RunResult]) -> Experiment:
+    """Return the experiment that all runs repeat.
+
+    Raises:
+        UserError: runs of different experiments; the message names what differs.
+    """
+    first = runs[0]
+    for other in runs[1:]:
+        differences = _differences(first.experiment, other.experiment)
+        if differences:
+            raise UserError(
+                f"{first.folder.parent} mixes runs that are no repetitions: "
+                + "; ".join(f"{key} is {a} in {first.folder.name} and {b} in {other.folder.name}"
+                            for key, (a, b) in differences.items())
+                + "; move the ones that do not belong to another name"
+            )  # fmt: skip
+    return first.experiment
+
+
+def _differences(first: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
+    def flat(experiment: Experiment) -> dict[str, Any]:
+        values = {f.name: getattr(experiment, f.name) for f in fields(experiment) if f.name != "setting"}
+        values |= {f.name: getattr(experiment.setting, f.name) for f in fields(experiment.setting)}
+        return values | {"tasks": ", ".join(experiment.tasks)}
+
+    a, b = flat(first), flat(other)
+    return {key: (a[key], b[key]) for key in a if a[key] != b[key]}
+
+
+def statistic(values: Sequence[float]) -> Statistic:
+    """Mean and sample standard deviation of at least one value."""
+    return Statistic(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+
+def _statistics(runs: Sequence[RunResult]) -> dict[str, Statistic]:
+    values = {task: [r.headline[task] for r in runs if task in r.headline] for task in runs[0].experiment.tasks}
+    return {task: statistic(found) for task, found in values.items() if found}
+
+
+def aggregate(folder: Path, baselines: Sequence[Row] = ()) -> Row:
+    """Summarise the finished runs of one name; Δm is measured against the fitting ones of `baselines`.
+
+    Raises:
+        UserError: no finished run, or runs that are no repetitions of one experiment.
+    """
+    runs = read_runs(folder)
+    if not runs:
+        raise UserError(f"{folder} holds no finished run (no seed*/{SUMMARY}): run the experiment first")
+    experiment = common_experiment(runs)
+    found = _statistics(runs)
+    notes = [
+        f"{task}: mean over {found[task].n} of {len(runs)} seeds, the others have no value"
+        for task in found
+        if found[task].n < len(runs)
+    ]
+    lacking = [task for task in experiment.tasks if task not in found]
+    if lacking:
+        notes.append(f"no headline metric in these runs for: {', '.join(lacking)}")
+    notes += [f"{folder.name}/{path.name} is left out: {reason}" for path, reason in unfinished(folder).items()]
+    notes += [f"data: {note}" for note in dict.fromkeys(note for run in runs for note in run.data_notes)]
+    return Row(
+        name=folder.name,
+        seeds=tuple(run.seed for run in runs),
+        experiment=experiment,
+        statistics=found,
+        delta=_delta(experiment, found, baselines),
+        notes=tuple(notes),
+    )
+
+
+def unfinished(folder: Path) -> dict[Path, str]:
+    """Run folders of a name without a summary, each with its error or the word that it has not finished."""
+    reasons = {}
+    for path in seed_folders(folder).values():
+        if (path / SUMMARY).is_file():
+            continue
+        status = path / STATUS
+        reasons[path] = f"failed: {read_json(status)['error']}" if status.is_file() else "not finished"
+    return reasons
+
+
+def find_baselines(runs_dir: Path) -> list[Row]:
+    """Single-task runs in `runs_dir`, one row for each name and setting (a name may hold runs of several lengths)."""
+    rows = []
+    for folder in run_names(runs_dir):
+        groups: dict[Experiment, list[RunResult]] = {}
+        for run in read_runs(folder):
+            if run.experiment.is_baseline:
+                groups.setdefault(run.experiment, []).append(run)
+        for experiment, runs in groups.items():
+            seeds = tuple(run.seed for run in runs)
+            rows.append(Row(name=folder.name, seeds=seeds, experiment=experiment, statistics=_statistics(runs),
+                            delta=None, notes=()))  # fmt: skip
+    return rows
+
+
+def _delta(experiment: Experiment, found: Mapping[str, Statistic], baselines: Iterable[Row]) -> Delta | None:
+    """Δm from the means over the tasks that have a headline metric here and in their baseline runs.
+
+    A task without any baseline run, or with those of two names, leaves Δm undefined: over fewer tasks it would be
+    another number.
+    """
+    if experiment.is_baseline:
+        return None
+    fitting = [row for row in baselines if row.experiment.setting == experiment.setting]
+    by_task = {task: [row for row in fitting if row.experiment.tasks == (task,)] for task in found}
+    tasks = tuple(task for task, rows in by_task.items() if not rows or any(row.statistics for row in rows))
+    if not tasks:
+        return None
+    missing = [task for task in tasks if not by_task[task]]
+    if missing:
+        return Delta(tasks, None, f"no single-task runs of {', '.join(missing)} on {experiment.setting}")
+    for task in tasks:
+        if len(by_task[task]) > 1:
+            names = ", ".join(row.name for row in by_task[task])
+            return Delta(tasks, None, f"several single-task baselines of {task}: {names}; keep one of them")
+    chosen = {task: by_task[task][0] for task in tasks}
+    means = {task: found[task].mean for task in tasks}
+    references = {task: row.statistics[task].mean for task, row in chosen.items()}
+    try:
+        value = delta_m(means, references, [TASKS[task] for task in tasks])
+    except UserError as error:
+        return Delta(tasks, None, str(error))
+    names = ", ".join(f"{row.name} (n={row.statistics[task].n})" for task, row in chosen.items())
+    return Delta(tasks, value, f"Δm against {names}")

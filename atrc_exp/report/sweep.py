@@ -1,0 +1,153 @@
+"""End of a Hydra multirun: the vote after searches, the table after trainings, and an honest exit code.
+
+Set by `hydra.callbacks.sweep._target_: atrc_exp.report.sweep.SweepCallback`. Launchers such as joblib and submitit run
+the jobs in other processes, so every job leaves a file, `<runs_dir>/.multirun/<sweep id>/<job number>.json`; the id
+travels in an environment variable. Hydra skips the end of a multirun in which a job raised, and swallows exceptions of
+callbacks: jobs record their failure instead of raising, and this callback leaves by SystemExit.
+"""
+
+import math
+import os
+import traceback
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from atrc_exp.config import TRAINING_STAGES
+from atrc_exp.errors import UserError
+from atrc_exp.files import read_json, write_json
+
+SWEEP_VARIABLE = "ATRC_EXP_SWEEP"
+"""Environment variable that holds the sweep id in the launching process and its workers."""
+FOLDER = ".multirun"
+EXIT_CODE = 3
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """How one job of a sweep ended."""
+
+    job_num: int
+    run_dir: str
+    name: str
+    stage: str
+    status: str
+    """done or failed."""
+    error: str | None
+
+
+def record_job(
+    runs_dir: str | Path,
+    sweep_id: str,
+    job_num: int,
+    run_dir: str | Path,
+    name: str,
+    stage: str,
+    status: str,
+    error: str | None = None,
+) -> None:
+    """Leave the record of a job for the end of its sweep; `sweep_id` is `os.environ[SWEEP_VARIABLE]`."""
+    record = JobRecord(job_num, str(run_dir), name, stage, status, error)
+    write_json(_folder(runs_dir, sweep_id) / f"{job_num}.json", asdict(record))
+
+
+def _folder(runs_dir: str | Path, sweep_id: str) -> Path:
+    return Path(runs_dir) / FOLDER / sweep_id
+
+
+def read_records(runs_dir: str | Path, sweep_id: str) -> list[JobRecord]:
+    """Records of a sweep by job number."""
+    records = (JobRecord(**read_json(path)) for path in _folder(runs_dir, sweep_id).glob("[0-9]*.json"))
+    return sorted(records, key=lambda record: record.job_num)
+
+
+def expected_jobs(config: DictConfig) -> int:
+    """Number of jobs that the overrides of a multirun ask for: the product of the lengths of its sweeps."""
+    arguments = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    assert isinstance(arguments, list)
+    lines = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()] + arguments
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())  # globs ask the loader
+    lengths = {
+        override.get_key_element(): len(list(override.sweep_string_iterator())) if override.is_sweep_override() else 1
+        for override in parser.parse_overrides(lines)
+    }
+    return math.prod(lengths.values())
+
+
+def finish(runs_dir: str | Path, sweep_id: str, expected: int) -> bool:
+    """Aggregate what the jobs of a sweep left and print it, then what went wrong; True if nothing did."""
+    records = read_records(runs_dir, sweep_id)
+    names = {stage: list(dict.fromkeys(r.name for r in records if r.stage == stage)) for stage in TRAINING_STAGES}
+    root = Path(runs_dir).absolute()
+    problems = _vote([root / name for name in names["search"]])
+    problems += _tabulate([root / name for name in names["retrain"]])
+    problems += [f"job {r.job_num}, {r.run_dir}: {r.error}" for r in records if r.status != "done"]
+    missing = sorted(set(range(expected)) - {record.job_num for record in records})
+    if missing:
+        numbers = ", ".join(map(str, missing))
+        problems.append(f"no record of job {numbers}: killed, or it failed before it could write into {root}")
+    done = sum(record.status == "done" for record in records)
+    print(f"sweep: {done} of {expected} jobs done")
+    for problem in problems:
+        print(f"  {problem}")
+    if problems:
+        print("  the same command again runs only what is missing")
+    return not problems
+
+
+def _vote(folders: Iterable[Path]) -> list[str]:
+    from atrc_exp.report import votes  # matplotlib: not in every start of a single run, which loads this module too
+
+    problems = []
+    for folder in folders:
+        try:
+            votes.show(votes.vote_folder(folder))
+        except UserError as error:
+            problems.append(f"no vote: {error}")
+    return problems
+
+
+def _tabulate(folders: list[Path]) -> list[str]:
+    """Write the table of every name and print one table of all of them."""
+    from atrc_exp.report import tables
+
+    problems, finished = [], []
+    for folder in folders:
+        try:
+            tables.write(tables.collect([folder]), folder)
+            finished.append(folder)
+        except UserError as error:
+            problems.append(f"no table: {error}")
+    if finished:
+        tables.show(tables.collect(finished))
+    return problems
+
+
+class SweepCallback(Callback):
+    """Gives a multirun its id and, at its end, aggregates it; exit code 3 where anything failed or is missing."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Set the sweep id before any worker starts."""
+        os.environ[SWEEP_VARIABLE] = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Aggregate and report.
+
+        Raises:
+            SystemExit: a job failed or is missing, or the aggregation itself failed.
+        """
+        try:
+            good = finish(config.runs_dir, os.environ.pop(SWEEP_VARIABLE), expected_jobs(config))
+        except Exception:  # Hydra would turn it into a warning and exit code 0
+            traceback.print_exc()
+            good = False
+        if not good:
+            raise SystemExit(EXIT_CODE)

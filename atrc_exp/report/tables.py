@@ -1,0 +1,224 @@
+"""The table of results: one row a name, one column a task, mean ± sample standard deviation, number of seeds and Δm.
+
+Rows stand together only under the same data, backbone and number of iterations. Fractions are shown in per cent.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from atrc_exp.errors import UserError
+from atrc_exp.files import write_json, write_text
+from atrc_exp.report.aggregate import Row, Setting, Statistic, aggregate, find_baselines, run_names, seed_folders
+from atrc_exp.tasks import TASKS
+
+PLACES = {"m": 4}  # decimal places by unit, as in the paper's tables
+DEFAULT_PLACES = 2
+GAP = "–"
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+WIDE = 200  # columns where the output is no terminal, so that log files keep one line a row
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows of one setting as text: cells, and footnotes numbered from 1."""
+
+    setting: Setting
+    header: list[str]
+    cells: list[list[str]]
+    footnotes: list[str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Aggregated rows, and the names that had to be left out, each with the reason."""
+
+    rows: list[Row]
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def sections(self) -> list[Section]:
+        """One section a setting, in the order of first appearance."""
+        groups: dict[Setting, list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault(row.experiment.setting, []).append(row)
+        return [_section(setting, rows) for setting, rows in groups.items()]
+
+
+def collect(folders: Iterable[Path]) -> Report:
+    """Aggregate folders of runs (`runs/<name>`); a folder of such folders stands for all of them.
+
+    A name that cannot be aggregated becomes a marked gap and does not spoil the others.
+
+    Raises:
+        UserError: a folder that does not exist, or not one row.
+    """
+    rows: list[Row] = []
+    refused: dict[str, str] = {}
+    baselines: dict[Path, list[Row]] = {}
+    for folder in _expand(folders):
+        if folder.parent not in baselines:
+            baselines[folder.parent] = find_baselines(folder.parent)
+        try:
+            rows.append(aggregate(folder, baselines[folder.parent]))
+        except UserError as error:
+            refused[folder.name] = str(error)
+    if not rows:
+        raise UserError("; ".join(refused.values()))
+    return Report(rows, refused)
+
+
+def _expand(folders: Iterable[Path]) -> list[Path]:
+    names: list[Path] = []
+    for folder in (Path(f).absolute() for f in folders):
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder; give runs/<name>, or the folder of all runs")
+        found = [folder] if seed_folders(folder) else run_names(folder)
+        if not found:
+            raise UserError(f"{folder} holds no runs (no seed<k> folder); give runs/<name>, or the folder of all runs")
+        names += found
+    return list(dict.fromkeys(names))
+
+
+def _section(setting: Setting, rows: Sequence[Row]) -> Section:
+    tasks = [task for task in TASKS if any(task in row.statistics for row in rows)]
+    deltas = list(dict.fromkeys(row.delta.tasks for row in rows if row.delta))
+    footnotes: list[str] = []
+    cells = []
+    for row in rows:
+        line = [row.name + _mark(footnotes, row.notes), str(len(row.seeds))]
+        line += [_measure(task, row.statistics.get(task)) for task in tasks]
+        for delta_tasks in deltas:
+            if row.delta is None or row.delta.tasks != delta_tasks:
+                line.append(GAP)
+            else:
+                value = "n/a" if row.delta.value is None else f"{row.delta.value:+.2f}"
+                line.append(value + _mark(footnotes, [row.delta.note]))
+        cells.append(line)
+    header = ["Run", "Seeds", *map(_heading, tasks), *(f"Δm ({', '.join(names)}) [%] ↑" for names in deltas)]
+    return Section(setting, header, cells, footnotes)
+
+
+def _mark(footnotes: list[str], notes: Iterable[str]) -> str:
+    """Superscript numbers of the notes, each new one appended to `footnotes`."""
+    numbers = []
+    for note in notes:
+        if note not in footnotes:
+            footnotes.append(note)
+        numbers.append(_superscript(footnotes.index(note) + 1))
+    return " " + "˒".join(numbers) if numbers else ""
+
+
+def _superscript(number: int) -> str:
+    return str(number).translate(SUPERSCRIPTS)
+
+
+def _heading(name: str) -> str:
+    task = TASKS[name]
+    return f"{task.title} {task.metric} [{task.unit}] {'↑' if task.higher_is_better else '↓'}"
+
+
+def _scale(name: str) -> float:
+    return 100.0 if TASKS[name].unit == "%" else 1.0
+
+
+def _measure(name: str, found: Statistic | None) -> str:
+    if found is None:
+        return GAP
+    places, scale = PLACES.get(TASKS[name].unit, DEFAULT_PLACES), _scale(name)
+    mean = f"{scale * found.mean:.{places}f}"
+    return mean if found.std is None else f"{mean} ± {scale * found.std:.{places}f}"
+
+
+def to_markdown(report: Report) -> str:
+    """The table as Markdown, one heading a setting, footnotes below."""
+    blocks = []
+    for section in report.sections():
+        lines = [section.header, [":--", *["--:"] * (len(section.header) - 1)], *section.cells]
+        blocks.append(f"### {section.setting}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        if section.footnotes:
+            blocks.append("\n".join(_numbered(section, "  ")))
+    blocks += [_refusal(name, reason) for name, reason in report.refused.items()]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _numbered(section: Section, end: str = "") -> list[str]:
+    return [f"{_superscript(number)} {note}{end}" for number, note in enumerate(section.footnotes, start=1)]
+
+
+def _refusal(name: str, reason: str) -> str:
+    return f"{name} is not in the table: {reason}"
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """The table for programs: full precision in the units of the printed table."""
+    return {"version": 1, "rows": [_row_dict(row) for row in report.rows], "refused": report.refused}
+
+
+def _row_dict(row: Row) -> dict[str, Any]:
+    setting, experiment = row.experiment.setting, row.experiment
+    tasks = {}
+    for name, found in row.statistics.items():
+        task, scale = TASKS[name], _scale(name)
+        std = None if found.std is None else scale * found.std
+        tasks[name] = {"metric": task.metric, "unit": task.unit, "higher_is_better": task.higher_is_better,
+                       "mean": scale * found.mean, "std": std, "n": found.n}  # fmt: skip
+    delta = row.delta and {"tasks": list(row.delta.tasks), "percent": row.delta.value, "note": row.delta.note}
+    return {"name": row.name, "stage": experiment.stage, "distillation": experiment.distillation,
+            "dataset": setting.dataset, "fingerprint": setting.fingerprint, "backbone": setting.backbone,
+            "iterations": setting.iterations, "seeds": list(row.seeds), "tasks": tasks, "delta_m": delta,
+            "notes": list(row.notes)}  # fmt: skip
+
+
+def to_csv(report: Report) -> str:
+    """The table for spreadsheets: the numbers of `as_dict`, one line a row, empty cells for gaps."""
+    rows = [_row_dict(row) for row in report.rows]
+    facts = ("name", "distillation", "dataset", "fingerprint", "backbone", "iterations")
+    tasks = [task for task in TASKS if any(task in row["tasks"] for row in rows)]
+    columns = [(task, key) for task in tasks for key in ("mean", "std", "n")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    headings = [f"{task}_{TASKS[task].metric}_{key}" for task, key in columns]
+    writer.writerow([*facts, "seeds", *headings, "delta_m_percent", "delta_m_tasks", "notes"])
+    for row in rows:
+        delta = row["delta_m"] or {"percent": None, "tasks": [], "note": ""}
+        numbers = [row["tasks"].get(task, {}).get(key) for task, key in columns]
+        notes = [*row["notes"], delta["note"]]
+        writer.writerow([*(row[fact] for fact in facts), " ".join(map(str, row["seeds"])), *numbers,
+                         delta["percent"], " ".join(delta["tasks"]), "; ".join(filter(None, notes))])  # fmt: skip
+    return text.getvalue()
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write table.md, table.json and table.csv into `folder`."""
+    write_text(folder / "table.md", to_markdown(report))
+    write_json(folder / "table.json", as_dict(report))
+    write_text(folder / "table.csv", to_csv(report))
+
+
+def console() -> Console:
+    """The terminal, or wide lines where there is none."""
+    terminal = Console(highlight=False)
+    return terminal if terminal.is_terminal else Console(highlight=False, width=WIDE)
+
+
+def show(report: Report) -> None:
+    """Print the table."""
+    output = console()
+    for section in report.sections():
+        table = Table(title=Text(str(section.setting)), title_justify="left", title_style="bold")
+        for number, heading in enumerate(section.header):
+            table.add_column(Text(heading), justify="right" if number else "left")
+        for line in section.cells:
+            table.add_row(*map(Text, line))
+        output.print(table)
+        for note in _numbered(section):
+            output.print(Text(note))
+    for name, reason in report.refused.items():
+        output.print(Text(_refusal(name, reason)))

@@ -1,0 +1,147 @@
+"""The vote of repeated searches (Sec. 3.3): `python -m atrc_exp.report.votes runs/NAME`.
+
+Reads `runs/<name>/seed*/genotype.json` of finished searches; writes `runs/<name>/genotype.json`, `votes.png` and
+`votes.pdf`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from rich.table import Table
+from rich.text import Text
+
+from atrc_exp.errors import UserError
+from atrc_exp.genotype import CONTEXTS, FILE_NAME, Genotype, candidates, load, save, vote
+from atrc_exp.report import figures
+from atrc_exp.report.aggregate import common_experiment, read_runs
+from atrc_exp.report.tables import console
+from atrc_exp.tasks import TASKS
+
+FIGURE = "votes"
+TIE = "*"
+
+
+def vote_folder(folder: Path) -> Genotype:
+    """Vote over the finished searches of one name and write the genotype and its figure beside them.
+
+    Raises:
+        UserError: no finished search, runs of another stage, or runs that are no repetitions of one search.
+    """
+    runs = read_runs(folder)
+    if not runs:
+        raise UserError(f"{folder} holds no finished search to vote on: run the search first")
+    stage = common_experiment(runs).stage
+    if stage != "search":
+        raise UserError(f"{folder} holds runs of stage {stage}; only searches vote")
+    sources = [f"{folder.name}/{run.folder.name}" for run in runs]
+    voted = vote([load(run.folder) for run in runs], sources)
+    save(voted, folder / FILE_NAME)
+    figures.save(draw(voted), folder / FIGURE)
+    return voted
+
+
+def _tied(voted: Genotype) -> set[tuple[str, str]]:
+    return {(tie["target"], tie["source"]) for tie in voted.details["ties"]}
+
+
+def _agreement(voted: Genotype) -> str:
+    runs, share, kappa = (voted.details[key] for key in ("runs", "agreement", "kappa"))
+    if share is None:
+        return "1 search: no agreement to measure"
+    return f"{runs} searches, agreement {100 * share:.1f} %, Light's κ {kappa:.2f}"
+
+
+def _tie_notes(voted: Genotype) -> list[str]:
+    return [
+        f"{TIE} tie at {tie['target']} ← {tie['source']} between {' and '.join(tie['tied'])}, "
+        f"decided for {tie['chosen']} by {tie['by']}"
+        for tie in voted.details["ties"]
+    ]
+
+
+def show(voted: Genotype) -> None:
+    """Print the matrix: the chosen type of every block, its votes, and the votes of the other types."""
+    table = Table(title=Text(f"Vote of {_agreement(voted)}"), title_justify="left", title_style="bold", show_lines=True)
+    table.add_column(Text("target ← source"))
+    for source in voted.tasks:
+        table.add_column(Text(source))
+    for target in voted.tasks:
+        table.add_row(Text(target), *(Text(_cell_text(voted, target, source)) for source in voted.tasks))
+    output = console()
+    output.print(table)
+    for note in _tie_notes(voted):
+        output.print(Text(note))
+
+
+def _cell_text(voted: Genotype, target: str, source: str) -> str:
+    chosen = voted.blocks[target][source]
+    votes = voted.details["votes"][target][source]
+    mark = TIE if (target, source) in _tied(voted) else ""
+    others = ", ".join(f"{name} {count}" for name, count in votes.items() if count and name != chosen)
+    return f"{chosen} {votes[chosen]}/{voted.details['runs']}{mark}" + (f"\n{others}" if others else "")
+
+
+def draw(voted: Genotype) -> Figure:
+    """Matrix of blocks: colour and name of the chosen type, its votes, and a bar of all votes below."""
+    tasks, tied = voted.tasks, _tied(voted)
+    size = len(tasks)
+    figure = Figure(figsize=(1.15 * size + 0.8, 0.95 * size + 0.9))
+    axes = figure.add_subplot()
+    for row, target in enumerate(tasks):
+        for column, source in enumerate(tasks):
+            _draw_block(axes, column, row, voted, target, source, TIE if (target, source) in tied else "")
+    axes.set(xlim=(0, size), ylim=(size, 0), ylabel="target task")
+    titles = [TASKS[task].title for task in tasks]
+    centres = [index + 0.5 for index in range(size)]
+    axes.set_xticks(centres, titles)
+    axes.set_yticks(centres, titles)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("source task", labelpad=6)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    notes = [_agreement(voted)] + ([f"{TIE} decided from a tie"] if tied else [])
+    axes.text(0, size + 0.1, "\n".join(notes), fontsize=9, va="top")
+    handles = [Patch(facecolor=figures.FILLS[name], edgecolor="0.35", label=figures.TITLES[name]) for name in CONTEXTS]
+    axes.legend(handles=handles, title="votes", loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+    return figure
+
+
+def _draw_block(axes: Axes, x: int, y: int, voted: Genotype, target: str, source: str, mark: str) -> None:
+    chosen, runs = voted.blocks[target][source], voted.details["runs"]
+    votes = voted.details["votes"][target][source]
+    ink = figures.INKS[chosen]
+    axes.add_patch(Rectangle((x, y), 1, 1, facecolor=figures.FILLS[chosen], edgecolor="white", linewidth=3))
+    axes.add_patch(Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, fill=False, edgecolor="0.35", linewidth=0.6))
+    centred = partial(axes.text, x + 0.5, color=ink, ha="center", va="center")
+    centred(y + 0.3, figures.TITLES[chosen], fontsize=11, weight="bold")
+    centred(y + 0.56, f"{votes[chosen]} of {runs}{mark}", fontsize=9)
+    left = x + 0.12
+    for name in candidates(target, source):  # one segment a type, as wide as its share of the votes
+        width = 0.76 * votes[name] / runs
+        if width:
+            fill = figures.FILLS[name]
+            axes.add_patch(Rectangle((left, y + 0.73), width, 0.14, facecolor=fill, edgecolor=ink, linewidth=0.7))
+        left += width
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Vote over the folders given and print each vote."""
+    parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.votes", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, help="runs/<name> of a search")
+    try:
+        for folder in parser.parse_args(arguments).folders:
+            show(vote_folder(folder.absolute()))
+            print(f"written: {folder}/{FILE_NAME}, {FIGURE}.png, {FIGURE}.pdf")
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
