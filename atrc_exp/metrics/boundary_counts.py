@@ -133,7 +133,7 @@ def exact_pairs(counts: ImageCounts, threshold: int, backend: Backend = "auto") 
 
 
 def thin(mask: Map, backend: Backend = "auto") -> NDArray[np.bool_]:
-    """Thin a mask (H, W), set where above 0, to a width of one pixel, as MATLAB's bwmorph(..., 'thin', Inf)."""
+    """Thin a mask (H, W), set where above 0, to one pixel width, as MATLAB's bwmorph(..., 'thin', Inf)."""
     return load_kernels(backend).thin(mask > 0)
 
 

@@ -139,7 +139,7 @@ def _release(pixels, state, mate, owner, free):
 
 @compiled("int64(int64, int32[::1], int64[::1], int32[::1], int64)")
 def _look_up(pixel, columns, offsets, candidates, used):
-    """Append the columns within reach of `pixel`, nearest first, to the `used` candidates; return their number."""
+    """Append the columns in reach of `pixel`, nearest first, to the `used` candidates; count them all."""
     for k in range(offsets.size):
         column = columns[pixel + offsets[k]]
         if column >= 0:
@@ -150,7 +150,7 @@ def _look_up(pixel, columns, offsets, candidates, used):
 
 @compiled("void(int32[::1], int64[::1], int32[::1], int64, int64[::1], int64, int64[::1], int64[::1])")
 def _sweep(pixels, passing, columns, n_columns, offsets, stride, matched, predicted):
-    """Fill `matched` and `predicted` (T,) from the highest threshold down, each from the matching of the last.
+    """Fill `matched` and `predicted` (T,) from the highest threshold down, each from the last one.
 
     `pixels` are sorted by falling response; the first `passing[t]` of them pass threshold t. `columns`
     numbers the ground-truth pixels of the image, -1 elsewhere. Rows of the matching are positions in

@@ -75,7 +75,7 @@ def _gradient(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
 
 
 def _bilinear(values: NDArray[np.float32], x: NDArray, y: NDArray) -> NDArray[np.float32]:
-    """Sample (H, W) at real coordinates, clamped to [0, W - 1.001] x [0, H - 1.001] as in the published code."""
+    """Sample (H, W) at real coordinates, clamped to [0, W - 1.001] x [0, H - 1.001] as published."""
     height, width = values.shape
     x = np.clip(x.astype(np.float32), 0, np.float32(max(width - 1.001, 0)))
     y = np.clip(y.astype(np.float32), 0, np.float32(max(height - 1.001, 0)))
