@@ -1,0 +1,141 @@
+"""Maps of one image: 8-bit predictions, non-maximum suppression, boundaries of partitions, PNG files."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import correlate1d
+
+from atrc_exp.errors import UserError
+
+TRIANGLE = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1]) / 25
+TOLERANCE = np.float32(1.01)  # a pixel may be 1 % below its neighbour across the edge and still be kept
+FRAME = 5  # pixels; responses fade to zero towards the image border
+
+
+def check_probabilities(values: NDArray) -> None:
+    """Raise UserError if an array holds NaN or values outside [0, 1]."""
+    if not (values.min() >= 0 and values.max() <= 1):  # NaN fails both comparisons
+        raise UserError("the prediction holds NaN or values outside [0, 1]; give probabilities (sigmoid)")
+
+
+def quantize(probability: NDArray) -> NDArray[np.uint8]:
+    """Turn probabilities (H, W) into the 8-bit map of the published protocol, floor(255 p).
+
+    Raises UserError on NaN and on values outside [0, 1].
+    """
+    check_probabilities(probability)
+    return (probability.astype(np.result_type(probability, np.float32)) * 255).astype(np.uint8)
+
+
+def nms(response: NDArray) -> NDArray[np.float32]:
+    """Suppress non-maxima of an edge map (H, W) in [0, 1] across the local edge orientation.
+
+    Orientation and suppression are those of structured edge detection (Dollár and Zitnick, 2015): a pixel
+    stays, with its value, unless one of the two samples at distance 1 along the normal exceeds 1.01 times
+    that value. The outermost five rows and columns fade linearly to zero.
+    """
+    response = np.ascontiguousarray(response, dtype=np.float32)
+    height, width = response.shape
+    y, x = np.nonzero(response > 0)
+    value = response[y, x]
+    angle = _normal_angle(response, y, x)
+    dx, dy = np.cos(angle), np.sin(angle)
+    highest = np.maximum(
+        _bilinear(response, x + dx, y + dy),
+        _bilinear(response, x - dx, y - dy),
+    )
+    keep = value * TOLERANCE >= highest
+    kept = np.zeros_like(response)
+    kept[y[keep], x[keep]] = value[keep]
+    frame = min(FRAME, height // 2, width // 2)
+    for i in range(frame):
+        fade = np.float32(i / frame)
+        kept[:, [i, width - 1 - i]] *= fade
+        kept[[i, height - 1 - i], :] *= fade
+    return kept
+
+
+def _normal_angle(response: NDArray[np.float32], y: NDArray, x: NDArray) -> NDArray[np.float32]:
+    """Direction across the edge in radians [0, pi) at the pixels (y, x), from second derivatives."""
+    smooth = response
+    for axis in (0, 1):
+        smooth = correlate1d(smooth, TRIANGLE, axis=axis, mode="reflect")
+    across = _gradient(smooth, 1)
+    oxx = _gradient(across, 1)[y, x]
+    oxy = _gradient(across, 0)[y, x]
+    oyy = _gradient(_gradient(smooth, 0), 0)[y, x]
+    angle = np.arctan(oyy * np.sign(-oxy) / (oxx + np.float32(1e-5)))
+    return np.mod(angle, np.float32(np.pi))
+
+
+def _gradient(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    return np.gradient(values, axis=axis) if values.shape[axis] > 1 else np.zeros_like(values)
+
+
+def _bilinear(values: NDArray[np.float32], x: NDArray, y: NDArray) -> NDArray[np.float32]:
+    """Sample (H, W) at real coordinates, clamped to [0, W - 1.001] x [0, H - 1.001] as published."""
+    height, width = values.shape
+    x = np.clip(x.astype(np.float32), 0, np.float32(max(width - 1.001, 0)))
+    y = np.clip(y.astype(np.float32), 0, np.float32(max(height - 1.001, 0)))
+    left, top = x.astype(np.intp), y.astype(np.intp)
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    fx, fy = x - left.astype(np.float32), y - top.astype(np.float32)
+    flat = values.ravel()
+    top, bottom = top * width, bottom * width
+    upper = flat[top + left] * (1 - fx) + flat[top + right] * fx
+    lower = flat[bottom + left] * (1 - fx) + flat[bottom + right] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def partition_to_boundary(label_map: NDArray) -> NDArray[np.bool_]:
+    """Boundary map (H, W) of an integer label map (H, W), not thinned: the ground truth of PASCAL-Context.
+
+    4-connected regions of equal label are told apart first. A pixel is boundary when its region differs from
+    the one to the East, South or South-East; the last row looks East only, the last column South only.
+    """
+    from skimage.measure import label
+
+    if label_map.ndim != 2 or not np.issubdtype(label_map.dtype, np.integer):
+        raise UserError(
+            f"a label map is {label_map.dtype} of shape {label_map.shape}; give integers of shape (H, W)"
+        )
+    region = label(label_map.astype(np.int64), connectivity=1, background=-1)
+    boundary = np.zeros(region.shape, dtype=bool)
+    boundary[:, :-1] |= region[:, :-1] != region[:, 1:]
+    boundary[:-1, :] |= region[:-1, :] != region[1:, :]
+    boundary[:-1, :-1] |= region[:-1, :-1] != region[1:, 1:]
+    return boundary
+
+
+def disc(radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Offsets (dy, dx) of the closed disc of `radius` pixels, nearest first, and their costs rint(100 d)."""
+    reach = int(radius)
+    dy, dx = (axis.ravel() for axis in np.mgrid[-reach : reach + 1, -reach : reach + 1])
+    squared = dy * dy + dx * dx
+    order = np.argsort(squared, kind="stable")
+    order = order[squared[order] <= radius * radius]
+    cost = np.rint(100 * np.sqrt(squared[order])).astype(np.int64)
+    return dy[order], dx[order], cost
+
+
+def load_png(path: str | Path, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Read an 8-bit grey PNG as (H, W) uint8.
+
+    Raises UserError when the file is missing or unreadable, is not 8-bit grey, or is not of the given `shape`
+    (H, W).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} is missing; there must be one 8-bit grey PNG for each image")
+    try:
+        with Image.open(path) as image:
+            mode, values = image.mode, np.asarray(image)
+    except (OSError, SyntaxError) as error:  # the latter is what PIL makes of broken chunks
+        raise UserError(f"{path} cannot be read as an image ({error}); write it again") from error
+    if mode != "L":
+        raise UserError(f"{path} has the PIL mode {mode!r}; boundary maps are 8-bit grey (mode 'L')")
+    if shape is not None and values.shape != tuple(shape):
+        raise UserError(f"{path} is {values.shape} (rows, columns); its image is {tuple(shape)}")
+    return values

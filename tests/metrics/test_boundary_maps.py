@@ -1,0 +1,179 @@
+"""Quantisation, non-maximum suppression, thinning, partitions and PNG files."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from skimage.morphology import thin as skimage_thin
+
+from atrc_exp.errors import UserError
+from atrc_exp.metrics.boundary import load_png, nms, partition_to_boundary, quantize, thin
+from atrc_exp.metrics.boundary_maps import disc
+
+
+def blobs(seed, shape, scale=2.0, level=0.0):
+    return gaussian_filter(np.random.default_rng(seed).standard_normal(shape), scale) > level
+
+
+def test_quantize_truncates():
+    assert_array_equal(quantize(np.array([[0.0, 0.5, 0.999, 1.0]])), [[0, 127, 254, 255]])
+    assert quantize(np.array([[0.5]], np.float16)).item() == 127
+
+
+@pytest.mark.parametrize("bad", [np.nan, -0.1, 1.1, np.inf])
+def test_quantize_refuses_what_is_no_probability(bad):
+    with pytest.raises(UserError, match="NaN or values outside"):
+        quantize(np.array([[0.2, bad]]))
+
+
+# ---------------------------------------------------------------- non-maximum suppression
+
+
+def triangle_filtered(values):
+    """Weights 1 to 5 to 1 along both axes, borders mirrored with the edge sample repeated."""
+    taps = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1]) / 25
+    for axis in (0, 1):
+        padded = np.pad(values, [(4, 4) if a == axis else (0, 0) for a in (0, 1)], mode="symmetric")
+        n = values.shape[axis]
+        values = sum(w * np.take(padded, range(k, k + n), axis=axis) for k, w in enumerate(taps))
+    return values
+
+
+def sampled(values, x, y):
+    height, width = values.shape
+    x, y = min(max(x, 0), width - 1.001), min(max(y, 0), height - 1.001)
+    x0, y0 = int(x), int(y)
+    fx, fy = x - x0, y - y0
+    upper = (1 - fx) * values[y0, x0] + fx * values[y0, x0 + 1]
+    lower = (1 - fx) * values[y0 + 1, x0] + fx * values[y0 + 1, x0 + 1]
+    return (1 - fy) * upper + fy * lower
+
+
+def suppression_margin(values):
+    """1.01 E minus the larger sample across the edge, pixel by pixel in double precision."""
+    smooth = triangle_filtered(values)
+    oy, ox = np.gradient(smooth)
+    oxy, oxx = np.gradient(ox)
+    oyy = np.gradient(oy)[0]
+    margin = np.full(values.shape, np.nan)
+    for y, x in np.argwhere(values > 0):
+        angle = np.arctan(oyy[y, x] * np.sign(-oxy[y, x]) / (oxx[y, x] + 1e-5)) % np.pi
+        c, s = np.cos(angle), np.sin(angle)
+        margin[y, x] = 1.01 * values[y, x] - max(sampled(values, x + d * c, y + d * s) for d in (-1, 1))
+    return margin
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nms_equals_the_definition(seed):
+    rng = np.random.default_rng(seed)
+    values = gaussian_filter(rng.random((34, 41)), 1.5)
+    values = (values - values.min()) / np.ptp(values)
+    values[values < 0.2] = 0
+    margin = suppression_margin(values)
+    inside = (slice(5, -5), slice(5, -5))  # without the frame
+    kept = nms(values)[inside]
+    sure = np.abs(margin[inside]) > 1e-5  # single and double precision may differ on a tie
+    assert_array_equal((kept > 0)[sure], (margin[inside] >= 0)[sure])
+    assert_allclose(kept[kept > 0], values[inside][kept > 0], rtol=1e-6)
+    assert 0 < np.count_nonzero(kept) < 0.7 * np.count_nonzero(values[inside])
+
+
+def test_nms_leaves_the_crest_of_a_ridge():
+    x = np.arange(40)
+    values = np.tile(0.8 * np.exp(-(((x - 20) / 2.0) ** 2)), (30, 1))
+    values[values < 0.01] = 0
+    kept = nms(values)
+    assert set(np.nonzero(kept)[1]) == {20}
+    assert_allclose(kept[5:-5, 20], 0.8, rtol=1e-6)
+
+
+def test_frame_fades_linearly_and_doubly_in_corners():
+    fade = np.array([0, 0.2, 0.4, 0.6, 0.8, *[1.0] * 10, 0.8, 0.6, 0.4, 0.2, 0])
+    assert_allclose(nms(np.ones((20, 20))), np.outer(fade, fade), rtol=1e-6)
+    small = np.array([0, 0.5, 0.5, 0])  # the frame is at most half as wide as the image
+    assert_allclose(nms(np.ones((4, 20)))[:, 10], small)
+    assert_allclose(nms(np.full((1, 20), 0.5)), 0.5)
+
+
+# ---------------------------------------------------------------- thinning
+
+
+@pytest.mark.parametrize("backend", ["numba", "scipy"])
+def test_thin_worked_shapes(backend):
+    bar = np.zeros((7, 12), bool)
+    bar[2:5, 1:11] = True
+    thinned = thin(bar, backend)
+    assert set(np.nonzero(thinned)[0]) == {3}
+    assert_array_equal(thin(thinned, backend), thinned)
+    assert thin(np.zeros((5, 5), bool), backend).sum() == 0
+    assert thin(np.full((1, 1), 255, np.uint8), backend).sum() == 1
+
+
+def test_thin_equals_scikit_image():
+    rng = np.random.default_rng(0)
+    masks = [blobs(seed, (60, 73), scale) for seed, scale in enumerate([0.5, 1, 2, 4, 8])]
+    masks += [rng.random((40, 31)) < share for share in (0.1, 0.3, 0.5, 0.7, 0.9, 1)]
+    masks += [np.pad(blobs(9, (30, 30)), 1, constant_values=True)]
+    for mask in masks:
+        assert_array_equal(thin(mask, "numba"), skimage_thin(mask))
+
+
+# ---------------------------------------------------------------- partitions and discs
+
+
+def test_partition_boundary_looks_east_south_and_southeast():
+    labels = np.array([[1, 1, 2], [1, 1, 2], [3, 3, 3]])
+    assert_array_equal(partition_to_boundary(labels), [[0, 1, 0], [1, 1, 1], [0, 0, 0]])
+    last = np.array([[5, 5], [5, 7]])  # last row: East only; last column: South only; last corner never
+    assert_array_equal(partition_to_boundary(last), [[1, 1], [1, 0]])
+
+
+def test_partition_tells_diagonal_regions_apart():
+    labels = np.array([[4, 9, 9], [9, 4, 9], [9, 9, 4]], np.uint16)
+    labels_of_one = np.array([[1, 2, 2], [3, 1, 2], [3, 3, 1]])  # the 9s above are two regions as well
+    assert_array_equal(partition_to_boundary(labels), partition_to_boundary(labels_of_one))
+    assert partition_to_boundary(labels)[0, 0]  # (0, 0) and (1, 1) have one label but touch at a corner only
+    # Only the rule South-East can see two regions of label 0 that meet in a corner of a third one.
+    assert not partition_to_boundary(np.zeros((4, 4), np.uint8)).any()
+
+
+def test_partition_refuses_other_arrays():
+    for bad in (np.zeros((2, 2)), np.zeros((1, 2, 2), int)):
+        with pytest.raises(UserError, match="integers of shape"):
+            partition_to_boundary(bad)
+
+
+def test_disc_is_closed_and_sorted():
+    dy, dx, cost = disc(2.0)
+    assert len(dy) == 13 and (dy[0], dx[0]) == (0, 0)
+    assert_array_equal(cost, [0, *[100] * 4, *[141] * 4, *[200] * 4])
+    assert_array_equal(cost, np.rint(100 * np.hypot(dy, dx)))
+    assert len(disc(0.011 * np.hypot(425, 560))[0]) == 185
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_load_png(tmp_path):
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    Image.fromarray(values).save(tmp_path / "good.png")
+    assert_array_equal(load_png(tmp_path / "good.png", (3, 4)), values)
+
+    Image.fromarray(values.astype(np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.stack([values] * 3, -1)).save(tmp_path / "colour.png")
+    (tmp_path / "text.png").write_text("no image")
+    noise = np.random.default_rng(0).integers(0, 255, (50, 50), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.png")
+    (tmp_path / "short.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1000])
+    for name, message in {
+        "deep": "8-bit grey",
+        "colour": "8-bit grey",
+        "text": "cannot be read",
+        "short": "cannot be read",
+        "none": "is missing",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            load_png(tmp_path / f"{name}.png")
+    with pytest.raises(UserError, match=r"\(3, 4\).*\(4, 3\)"):
+        load_png(tmp_path / "good.png", (4, 3))
