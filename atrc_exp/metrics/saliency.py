@@ -47,7 +47,7 @@ class MaxF(Metric):
         """
         require_classes(label, 2)
         valid = valid_pixels("classes", label)
-        counts = _passed(prediction.double().softmax(dim=1)[:, 1], label.long(), valid)
+        counts = _passed(prediction.double().softmax(dim=1)[:, 1].contiguous(), label.long(), valid)
         true_positives, predicted = counts[:, 1, 1:], counts[:, :, 1:].sum(dim=1)
         positives = counts[:, 1, :1]
         precision, recall = _ratio(true_positives, predicted), _ratio(true_positives, positives)
