@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
 
 from atrc_exp.losses import build_losses
 from atrc_exp.tasks import build_tasks
@@ -267,3 +268,12 @@ def test_byte_labels_are_accepted(tasks, labels, outputs):
     narrow = {name: label.byte() if label.ndim == 3 else label for name, label in labels.items()}
     for name, value in loss(outputs[0], {}, labels).items():
         assert loss(outputs[0], {}, narrow)[name].item() == value.item()
+
+
+def test_nothing_waits_for_the_device(tasks, codebook, labels, outputs):
+    """Fake tensors have no values to wait for: reading one, or a shape that depends on one, raises."""
+    loss = build_losses(tasks, NAMES, codebook)
+    with FakeTensorMode() as mode:
+        fake = [{name: mode.from_tensor(values) for name, values in maps.items()} for maps in (*outputs, labels)]
+        loss.codebook = mode.from_tensor(loss.codebook)
+        assert loss.total(loss(*fake)).shape == ()
