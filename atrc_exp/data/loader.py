@@ -49,7 +49,7 @@ def build_datasets(config: Config) -> Data:
     dataset = config.dataset
     if dataset.reader not in READERS:
         raise UserError(f"dataset.reader={dataset.reader}: unknown; known readers: {', '.join(READERS)}")
-    if dataset.rooms is not None and not (Path(dataset.root).expanduser() / "gt_sets").is_dir():
+    if dataset.procedural and not (Path(dataset.root).expanduser() / "gt_sets").is_dir():
         from atrc_exp.data.rooms import generate
 
         rooms = dataset.rooms

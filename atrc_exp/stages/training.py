@@ -1,0 +1,85 @@
+"""`stage=search` and `stage=retrain`: open the data and the run folder, build the network, train, write.
+
+A search and the training of a fixed network differ in the network (`distillation`) and in what the loop does for the
+architecture; here they are one.
+"""
+
+import logging
+import sys
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atrc_exp.config import Config
+from atrc_exp.data.codebook import codebook_for
+from atrc_exp.data.loader import Data, build_datasets, train_loader, val_loader
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.run import Run
+from atrc_exp.engine.train import Loaders, train
+from atrc_exp.files import replacing
+from atrc_exp.logging.console import show_messages
+from atrc_exp.models import build_network
+from atrc_exp.stages.common import build_tasks_of, genotype_of
+from atrc_exp.tasks import CODEWORDS
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config) -> None:
+    """Train to the end, from the run's checkpoint where there is one; say so where the run is done.
+
+    Raises:
+        UserError: what the user has to put right first.
+    """
+    ranks = Ranks.start(config.engine.device)
+    show_messages(ranks.is_main)
+    try:
+        data = _open_data(config, ranks)
+        with Run.open(config, ranks, data.info, overrides=sys.argv[1:]) as folder:
+            if folder.done:
+                log.info("done already: %s", folder.folder / "summary.json")
+            else:
+                _train(config, folder, ranks, data)
+    finally:
+        ranks.close()
+
+
+def _open_data(config: Config, ranks: Ranks) -> Data:
+    """Open both splits on every rank; rank 0 goes first, since it makes procedural data that is missing."""
+    opened = ranks.on_main(lambda: build_datasets(config))
+    return opened if ranks.is_main else build_datasets(config)
+
+
+def _train(config: Config, run: Run, ranks: Ranks, data: Data) -> None:
+    tasks, genotype = build_tasks_of(config), genotype_of(config)
+    torch.manual_seed(config.seed)  # initial weights; the same on every rank
+    network = build_network(config, tasks, genotype)
+    if genotype is not None:
+        run.keep_genotype(genotype)
+    needs_codebook = any(task.name in network.aux_heads and task.label == "normals" for task in tasks)
+    codebook = _codebook(config, run, ranks, data) if needs_codebook else None
+
+    def batches(start: int):
+        return train_loader(
+            data,
+            config,
+            start_iteration=start,
+            iterations=config.engine.iterations,
+            rank=ranks.rank,
+            world=ranks.world,
+            device=ranks.device,
+        )
+
+    validation = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
+    train(config, run, ranks, network, tasks, Loaders(batches, validation), codebook)
+
+
+def _codebook(config: Config, run: Run, ranks: Ranks, data: Data) -> Tensor:
+    """The codewords (40, 3) of the normals' auxiliary classes; rank 0 finds or fits them and keeps a copy in the run."""
+    codebook = ranks.on_main(lambda: codebook_for(config, data))
+    if ranks.is_main:
+        assert codebook.shape == (CODEWORDS, 3)
+        with replacing(run.folder / "codebook.npy") as temporary:
+            np.save(temporary, codebook.numpy())
+    return codebook
