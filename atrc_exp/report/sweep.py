@@ -110,7 +110,7 @@ def _vote(folders: Iterable[Path]) -> list[str]:
     for folder in folders:
         try:
             votes.show(votes.vote_folder(folder))
-        except UserError as error:
+        except (UserError, OSError) as error:
             problems.append(f"no vote: {error}")
     return problems
 
@@ -124,7 +124,7 @@ def _tabulate(folders: list[Path]) -> list[str]:
         try:
             tables.write(tables.collect([folder]), folder)
             finished.append(folder)
-        except UserError as error:
+        except (UserError, OSError) as error:
             problems.append(f"no table: {error}")
     if finished:
         tables.show(tables.collect(finished))

@@ -112,7 +112,7 @@ def _mark(footnotes: list[str], notes: Iterable[str]) -> str:
         if note not in footnotes:
             footnotes.append(note)
         numbers.append(_superscript(footnotes.index(note) + 1))
-    return " " + "˒".join(numbers) if numbers else ""
+    return "".join(f" {number}" for number in numbers)
 
 
 def _superscript(number: int) -> str:

@@ -5,49 +5,65 @@ import json
 import pytest
 
 from atrc_exp.errors import UserError
-from atrc_exp.genotype import CONTEXTS, candidates
+from atrc_exp.genotype import CONTEXTS, Genotype, candidates, load, save, uniform
 from atrc_exp.report import curves
 
 TASKS = ("semseg", "depth")
 
 
-def record(step, frozen):
+def record(step, block=None):
+    """Equal probabilities but for those of semseg <- depth."""
     probabilities = {t: {s: {c: 1 / len(candidates(t, s)) for c in candidates(t, s)} for s in TASKS} for t in TASKS}
-    return {"step": step, "kind": "search", "frozen": frozen, "probabilities": probabilities}
+    if block is not None:
+        probabilities["semseg"]["depth"] = dict(zip(CONTEXTS, block, strict=True))
+    return {"step": step, "kind": "search", "frozen": 0, "probabilities": probabilities}
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A search of five records; semseg <- depth froze between the second and the third."""
-    frozen = {"semseg": {"depth": "local"}, "depth": {}}
-    lines = [record(step, frozen if step >= 30 else {}) for step in (10, 20, 30, 40, 50)]
+    """A search of five records; semseg <- depth reached a gap of 0.3 between the second and the third."""
+    lines = [record(10), record(20), record(30, [0.2, 0.2, 0.5, 0.1, 0.0]), record(40), record(50)]
     lines.insert(2, {"step": 20, "kind": "train", "loss": 1.0})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "config.yaml").write_text("search:\n  freeze_gap: 0.3\n")
+    frozen = {target: {source: (target, source) == ("semseg", "depth") for source in TASKS} for target in TASKS}
+    found = uniform(TASKS, "none").changed({"semseg": {"depth": "local"}})
+    save(Genotype(found.tasks, found.blocks, {"frozen": frozen}), tmp_path / "genotype.json")
     return tmp_path
 
 
+def draw(run, freeze_gap=0.3):
+    return curves.draw(curves.read_search(run), load(run), freeze_gap)
+
+
 def test_frozen_block_is_one_hot_and_marked(run):
-    panel = curves.draw(curves.read_search(run)).axes[1]
+    panel = draw(run).axes[1]
     by_type = dict(zip(CONTEXTS, panel.lines, strict=True))
     assert list(by_type["local"].get_ydata()) == [0.2, 0.2, 1, 1, 1]
     assert list(by_type["slabel"].get_ydata()) == [0.2, 0.2, 0, 0, 0]
     assert list(by_type["local"].get_xdata()) == [10, 20, 30, 40, 50]
-    assert [text.get_text() for text in panel.texts] == ["local\nfrozen by 30"]
+    assert [text.get_text() for text in panel.texts] == ["local\nsince 30"]
+
+
+def test_block_that_froze_between_records_is_frozen_in_the_last(run):
+    panel = draw(run, freeze_gap=0.4).axes[1]
+    assert [text.get_text() for text in panel.texts] == ["local\nsince 50"]
 
 
 def test_open_block_keeps_its_probabilities(run):
-    panel = curves.draw(curves.read_search(run)).axes[0]
+    panel = draw(run).axes[0]
     assert len(panel.lines) == 4  # no S-label on the diagonal
     assert list(panel.lines[0].get_ydata()) == [0.25] * 5
     assert not panel.texts
 
 
 def test_steps_repeated_by_a_resume_count_once(run):
+    again = record(50, [0.0, 0.0, 0.0, 0.0, 1.0])
     with (run / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(record(50, {"depth": {"depth": "none"}})) + "\n")
+        file.write(json.dumps(again) + "\n")
     records = curves.read_search(run)
     assert [r["step"] for r in records] == [10, 20, 30, 40, 50]
-    assert records[-1]["frozen"] == {"depth": {"depth": "none"}}
+    assert records[-1] == again
 
 
 def test_command_writes_both_formats(run):
