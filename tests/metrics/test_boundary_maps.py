@@ -134,7 +134,7 @@ def test_partition_tells_diagonal_regions_apart():
     labels_of_one = np.array([[1, 2, 2], [3, 1, 2], [3, 3, 1]])  # the 9s above are two regions as well
     assert_array_equal(partition_to_boundary(labels), partition_to_boundary(labels_of_one))
     assert partition_to_boundary(labels)[0, 0]  # (0, 0) and (1, 1) have one label but touch at a corner only
-    # Only the rule South-East can see two regions of label 0 that meet in a corner of a third one.
+    assert_array_equal(partition_to_boundary(labels - 4), partition_to_boundary(labels))  # 0 is a label, too
     assert not partition_to_boundary(np.zeros((4, 4), np.uint8)).any()
 
 
