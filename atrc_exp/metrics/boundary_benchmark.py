@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 
 from atrc_exp.metrics import boundary_fallback, boundary_kernels
-from atrc_exp.metrics.boundary import PROTOCOLS, Backend, count, evaluate, nms, partition_to_boundary, score
+from atrc_exp.metrics.boundary import (
+    PROTOCOLS,
+    Backend,
+    ImageCounts,
+    count,
+    evaluate,
+    nms,
+    partition_to_boundary,
+    score,
+)
 
 
 def synthetic_pair(
@@ -61,16 +70,14 @@ def _median(function: Callable[..., Any], items: list[tuple]) -> float:
 
 def _stages(pairs: list[tuple], max_dist: float, protocol: str, backend: Backend) -> dict[str, float]:
     """Median milliseconds an image: all thresholds by maximum matching, then the exact scores."""
-    counts = [count(p, t, max_dist=max_dist, protocol=protocol, backend=backend) for p, t in pairs]
+    counts: list[tuple[ImageCounts]] = []
 
-    def exact(item):
-        score([item], backend=backend, workers=1)
+    def counted(prediction: NDArray, truth: NDArray) -> None:
+        counts.append((count(prediction, truth, max_dist=max_dist, protocol=protocol, backend=backend),))
 
     return {
-        "count": _median(
-            lambda p, t: count(p, t, max_dist=max_dist, protocol=protocol, backend=backend), pairs
-        ),
-        "exact": _median(exact, [(c,) for c in counts]),
+        "count": _median(counted, pairs),
+        "exact": _median(lambda c: score([c], backend=backend, workers=1), counts),
     }
 
 
@@ -97,7 +104,7 @@ def main() -> None:
         "numba": _stages(distinct, max_dist, protocol, "numba"),
         "scipy": _stages(few, max_dist, protocol, "scipy"),
     }
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     scores = evaluate(
         *zip(*(distinct[i % len(distinct)] for i in range(arguments.images)), strict=True),
         max_dist=max_dist,
@@ -105,9 +112,12 @@ def main() -> None:
         workers=arguments.workers,
         keep_curve=False,
     )
-    seconds = time.perf_counter() - begin
-    result["evaluate"] = {"seconds": round(seconds, 2), "scores": scores.as_dict()}
-    result["load_average"] = os.getloadavg()[0]
+    result["evaluate"] = {
+        "seconds": round(time.perf_counter() - begin, 2),
+        "cpu_seconds": round(time.process_time() - cpu, 2),
+        "load_average": round(os.getloadavg()[0], 2),
+        "scores": scores.as_dict(),
+    }
     print(json.dumps(result, indent=2))
 
 

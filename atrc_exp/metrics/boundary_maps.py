@@ -42,10 +42,7 @@ def nms(response: NDArray) -> NDArray[np.float32]:
     value = response[y, x]
     angle = _normal_angle(response, y, x)
     dx, dy = np.cos(angle), np.sin(angle)
-    highest = np.maximum(
-        _bilinear(response, x + dx, y + dy),
-        _bilinear(response, x - dx, y - dy),
-    )
+    highest = np.maximum(_bilinear(response, x + dx, y + dy), _bilinear(response, x - dx, y - dy))
     keep = value * TOLERANCE >= highest
     kept = np.zeros_like(response)
     kept[y[keep], x[keep]] = value[keep]

@@ -29,11 +29,10 @@ def pairs(prediction, truth, radius, backend):
     return int(matched[0]), kernels.cheapest_matching(prediction, truth, radius, outlier)
 
 
-def dense_cheapest_pairs(prediction, truth, radius):
-    """The published cost with unlimited outliers, solved as a dense assignment."""
+def dense_cheapest_pairs(prediction, truth, radius, outlier):
+    """The published cost with unlimited outliers at this price, solved as a dense assignment."""
     p, g = np.argwhere(prediction), np.argwhere(truth)
     distance = np.hypot(*(p[:, None] - g[None]).transpose(2, 0, 1))
-    outlier = math.ceil(10000 * radius)
     cost = np.where(distance <= radius, np.rint(100 * distance), 1e12)
     rows, columns = linear_sum_assignment(np.hstack([cost, np.full((len(p), len(p)), outlier)]))
     return int(np.count_nonzero(columns < len(g))) if len(rows) else 0
@@ -87,7 +86,7 @@ def test_both_backends_equal_the_dense_assignment(seed):
     rng = np.random.default_rng(seed)
     shape, radius = (15, 18), rng.uniform(0.6, 4)
     prediction, truth = (thin(rng.random(shape) < share) for share in rng.uniform(0.05, 0.5, 2))
-    expected = dense_cheapest_pairs(prediction, truth, radius)
+    expected = dense_cheapest_pairs(prediction, truth, radius, math.ceil(10000 * radius))
     for backend in BACKENDS:
         # In so small a map no augmenting path costs as much as an outlier: both have one size.
         assert pairs(prediction, truth, radius, backend) == (expected, expected)
@@ -101,11 +100,23 @@ def test_cheapest_matching_equals_the_dense_assignment_where_it_gives_up_pairs(s
     truth[0, rng.integers(0, 150, 3)] = False
     prediction[0, rng.integers(0, 150, 3)] = False
     radius = rng.uniform(1.0, 1.3)
-    expected = dense_cheapest_pairs(prediction, truth, radius)
+    expected = dense_cheapest_pairs(prediction, truth, radius, math.ceil(10000 * radius))
     found = {backend: pairs(prediction, truth, radius, backend) for backend in BACKENDS}
     assert {cheapest for _, cheapest in found.values()} == {expected}
     assert len({maximum for maximum, _ in found.values()}) == 1
     assert found["numba"][0] >= expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_cheapest_matching_equals_the_dense_assignment_with_cheap_outliers(seed):
+    # So cheap that the number of pairs hangs on single distances; the half keeps it free of ties.
+    rng = np.random.default_rng(100 + seed)
+    shape, radius, outlier = (20, 24), rng.uniform(3, 7), int(rng.integers(60, 600)) + 0.5
+    prediction, truth = (rng.random(shape) < share for share in rng.uniform(0.1, 0.5, 2))
+    expected = dense_cheapest_pairs(prediction, truth, radius, outlier)
+    for backend in BACKENDS:
+        found = load_kernels(backend).cheapest_matching(prediction, truth, radius, int(2 * outlier))
+        assert found == expected
 
 
 def test_the_cheapest_matching_pairs_on_equal_cost():
