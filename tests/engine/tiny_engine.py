@@ -88,7 +88,7 @@ def config(runs_dir: Path, *, kind: str = "search", **engine: Any) -> Config:
         backbone=BackboneConfig(weights="random"),
         distillation=DistillationConfig(name=kind, kernel_size=3, dropout=0.3),
         stage=StageConfig(name="search" if kind == "search" else "retrain"),
-        search=SearchConfig(arch_lr=0.08),
+        search=SearchConfig(arch_lr=0.3),
         engine=EngineConfig(**settings),
         logger=LoggerConfig(mode="disabled"),
     )
@@ -163,6 +163,6 @@ def folder(config: Config) -> Path:
     return Path(config.runs_dir) / config.name / f"seed{config.seed}"
 
 
-def without_engine(config: Config, **engine: Any) -> Config:
+def with_engine(config: Config, **engine: Any) -> Config:
     """The configuration with other engine settings."""
     return replace(config, engine=replace(config.engine, **engine))
