@@ -34,7 +34,7 @@ class LossRecord:
     def read(self, ranks: Ranks) -> dict[str, float]:
         """Mean of every term over the steps since the last call, summed over ranks; starts a new window."""
         total = ranks.sum(dict(zip(self.terms, self.sums, strict=True)))
-        means = {name: float(value) / max(self.steps, 1) for name, value in total.items()}
+        means = {name: float(total[name]) / max(self.steps, 1) for name in self.terms}
         self.sums.zero_()
         self.steps = 0
         return means

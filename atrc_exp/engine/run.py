@@ -7,26 +7,22 @@ with another configuration is refused, since its numbers would not belong to the
 import dataclasses
 import errno
 import fcntl
-import importlib.metadata
 import logging
 import os
-import platform
 import secrets
 import socket
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
 
-import torch
 import yaml
 
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
 from atrc_exp.engine import checkpoint
 from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.environment import describe_environment
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json, write_text
 
@@ -39,8 +35,7 @@ FREE = (
 )  # fmt: skip
 """Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "hydra-core", "albumentations", "torchmetrics", "wandb")
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.ENOTDIR)
 
 
 class DatasetRecord(Protocol):
@@ -86,17 +81,19 @@ class Run:
 
         def claim() -> tuple[str, dict[str, Any] | None]:
             nonlocal lock
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                environment = _compare(folder, config, data)
-                if (folder / "summary.json").exists():
-                    return environment["run_id"], read_json(folder / "summary.json")
-                lock = _lock(folder / ".lock")
-                return _record_start(folder, config, ranks, data, overrides, environment), None
-            except OSError as error:
-                raise _unwritable(folder, error) from None
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = _lock(folder / ".lock")
+            environment = _compare(folder, config, data)
+            if (folder / "summary.json").exists():
+                return environment["run_id"], read_json(folder / "summary.json")
+            return _record_start(folder, config, ranks, data, overrides, environment), None
 
-        run_id, summary = ranks.on_main(claim)
+        try:
+            run_id, summary = ranks.on_main(claim)
+        except (UserError, OSError) as error:
+            if lock is not None:
+                lock.close()
+            raise (_unwritable(folder, error) if isinstance(error, OSError) else error) from None
         return cls(folder, ranks, run_id, data.as_dict(), summary, lock)
 
     @property
@@ -136,7 +133,7 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         cause = _unwritable(self.folder, error) if isinstance(error, OSError) else error
-        if cause is not None and self.ranks.is_main and self.lock is not None:
+        if cause is not None and self.ranks.is_main and not self.done:
             try:
                 text = str(cause) or type(cause).__name__
                 write_json(self.folder / "status.json", {"status": "failed", "error": text})
@@ -212,31 +209,6 @@ def _record_start(
     return environment["run_id"]
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Versions, commit and hardware that results depend on."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {"versions": versions, "commit": _commit(), "host": socket.gethostname(), "platform": sys.platform,
-            "cpus": os.cpu_count(), "device": f"{device.type} ({name})"}  # fmt: skip
-
-
-def _commit() -> str | None:
-    """Commit of the checkout the package runs from, with "+" where files differ; None for an installed package."""
-    package = Path(__file__).resolve().parents[1]
-    if not (package.parent / ".git").exists():
-        return None
-    command = ["git", "-C", str(package.parent), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
 def _plain(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
@@ -257,4 +229,5 @@ def _unwritable(folder: Path, error: OSError) -> Exception:
     if error.errno not in _UNWRITABLE:
         return error
     where = error.filename or folder
-    return UserError(f"cannot write {where}: {os.strerror(error.errno)}; free space, or set runs_dir to another folder")
+    reason = os.strerror(error.errno)
+    return UserError(f"cannot use {where}: {reason}; free space, correct the permissions, or set another runs_dir")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from atrc_exp.engine.state import build_state
 from atrc_exp.engine.step import ENTROPY, Batch, Objective, Predictor, StepResult, train_step
 from atrc_exp.engine.summary import summarise
 from atrc_exp.errors import UserError
+from atrc_exp.files import replacing
 from atrc_exp.logging import Logger
 from atrc_exp.losses import build_losses
 from atrc_exp.models.network import Network
@@ -66,7 +68,7 @@ def train(
     session = Session(config, run, ranks, network, tasks, loaders, codebook)
     state, engine = session.state, config.engine
     is_due = lambda every: due(state.iteration, every, engine.iterations)  # noqa: E731
-    logger = Logger(config, run.folder, run.id, iteration=state.iteration, is_main=ranks.is_main)
+    logger = Logger(config, run.folder, run.id, tasks, iteration=state.iteration, is_main=ranks.is_main)
     with logger, torch.autograd.set_detect_anomaly(config.debug.anomaly):
         session.announce()
         for micro_batches in session.iterations():
@@ -110,6 +112,9 @@ class Session:
             self.state.load_state_dict(saved, ranks)
         self.objective = ranks.wrap(Objective(self.predict, self.losses), find_unused=network.search is not None)
         self.objective.train()
+        if codebook is not None and ranks.is_main:
+            with replacing(run.folder / "codebook.npy") as temporary:
+                np.save(temporary, codebook.cpu().numpy())
         self.started = time.monotonic() - self.state.seconds
         self.last_record = (time.monotonic(), self.state.iteration)
 
@@ -148,7 +153,8 @@ class Session:
             "step": state.iteration, "kind": "train",
             "loss": sum(task.weight * (terms[task.name] + terms.get(f"{task.name}_aux", 0.0)) for task in self.tasks),
             **terms, "lr": result.schedule["lr"], "seconds_per_step": (now - then) / (state.iteration - since),
-            "memory_mib": memory.peak_mib(self.ranks.device), "skipped_steps": state.skipped,
+            "memory_mib": memory.peak_mib(self.ranks.device),
+            **({"skipped_steps": state.skipped} if state.scaler.is_enabled() else {}),
         })  # fmt: skip
         if self.network.search is not None:
             genotype = self.network.search.genotype()
@@ -171,7 +177,7 @@ class Session:
         state.validation = evaluate(self.predict, self.loaders.val, self.tasks, self.ranks, observers)
         self.last_record = (self.last_record[0] + time.monotonic() - began, self.last_record[1])
         logger.record({"step": state.iteration, "kind": "val", **state.validation})
-        logger.predictions(state.iteration, first.kept, self.tasks)
+        logger.predictions(state.iteration, first.kept)
         if self.network.search is not None:
             genotype = self.network.search.genotype()
             genotype = replace(genotype, details={**genotype.details, "step": state.iteration})
@@ -186,10 +192,11 @@ class Session:
             UserError: something is not finite.
         """
         self.state.record.check(self.ranks)
-        for name, parameter in self.network.named_parameters():
-            if not parameter.isfinite().all():
+        names, parameters = zip(*self.network.named_parameters(), strict=True)
+        for name, finite in zip(names, torch.stack([p.isfinite().all() for p in parameters]).tolist(), strict=True):
+            if not finite:
                 raise UserError(
-                    f"{name} is not finite after step {self.state.iteration}; lower optim.lr or search.arch_lr"
+                    f"{name} is not finite at step {self.state.iteration}; lower optim.lr or search.arch_lr"
                 )
         self.state.seconds = time.monotonic() - self.started
         content = self.state.state_dict(self.ranks)

@@ -24,14 +24,16 @@ class Logger:
     A context manager: leaving it closes all places, W&B with exit code 1 after an error.
     """
 
-    def __init__(self, config: Config, folder: Path, run_id: str, *, iteration: int, is_main: bool) -> None:
-        self.is_main = is_main
+    def __init__(
+        self, config: Config, folder: Path, run_id: str, tasks: Sequence[Task], *, iteration: int, is_main: bool
+    ) -> None:
+        self.is_main, self.tasks = is_main, tasks
         if not is_main:
             return
         self.train_log = TrainLog(folder / "train.log")
         self.lines = JsonLines(folder / "metrics.jsonl", iteration)
         self.wandb = wandb.start(config, folder, run_id)
-        self.display = ProgressDisplay(iteration, config.engine.iterations, bar=config.engine.progress)
+        self.display = ProgressDisplay(iteration, config.engine.iterations, tasks, bar=config.engine.progress)
 
     def step(self, iteration: int) -> None:
         """Show that a step is done; no numbers, since reading them would wait for the device."""
@@ -46,12 +48,12 @@ class Logger:
             if self.wandb is not None:
                 self.wandb.record(record)
 
-    def predictions(self, step: int, results: "Sequence[ImageResult]", tasks: Sequence[Task]) -> None:
+    def predictions(self, step: int, results: "Sequence[ImageResult]") -> None:
         """Show validation images with labels and predictions in W&B."""
         if self.is_main and self.wandb is not None and results:
             from atrc_exp.report.panels import panel, rendered
 
-            figures = {f"images/{r.id}": panel(r.image, r.labels, r.predictions, tasks) for r in results}
+            figures = {f"images/{r.id}": panel(r.image, r.labels, r.predictions, self.tasks) for r in results}
             self.wandb.images(step, {name: rendered(figure) for name, figure in figures.items()})
 
     def genotype(self, step: int, genotype: Genotype) -> None:

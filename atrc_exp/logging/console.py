@@ -2,13 +2,15 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from atrc_exp.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +52,10 @@ class TrainLog:
 class ProgressDisplay:
     """A bar on a terminal, a line a record elsewhere."""
 
-    def __init__(self, iteration: int, iterations: int, *, bar: bool) -> None:
+    def __init__(self, iteration: int, iterations: int, tasks: Sequence[Task], *, bar: bool) -> None:
         self.iterations = iterations
+        self.losses = ("loss", *(name for task in tasks for name in (task.name, f"{task.name}_aux")), "skipped_steps")
+        self.scores = ("loss", *(f"{task.name}/{key}" for task in tasks for key in (task.metric, "loss")))
         self.progress: Progress | None = None
         if bar and _TERMINAL.is_terminal:
             self.progress = Progress(
@@ -71,21 +75,21 @@ class ProgressDisplay:
         if record["kind"] == "train":
             left = (self.iterations - record["step"]) * record["seconds_per_step"]
             memory = f"{record['memory_mib'] / 1024:.1f} GiB"
-            text = _numbers(record, ("step", "kind", "lr", "seconds_per_step", "memory_mib"))
+            text = _numbers(record, self.losses)
             if self.progress is not None:
                 self.progress.update(self.task, text=f"{text}  {memory}")
             else:
                 log.info("%d/%d  %s  %s  %s left", record["step"], self.iterations, text, memory, duration(left))
         elif record["kind"] == "val":
-            log.info("validation at %d: %s", record["step"], _numbers(record, ("step", "kind")))
+            log.info("validation at %d: %s", record["step"], _numbers(record, self.scores))
 
     def close(self) -> None:
         if self.progress is not None:
             self.progress.stop()
 
 
-def _numbers(record: Mapping[str, Any], without: tuple[str, ...]) -> str:
-    return " ".join(f"{key} {value:.4g}" for key, value in record.items() if key not in without)
+def _numbers(record: Mapping[str, Any], keys: Sequence[str]) -> str:
+    return " ".join(f"{key} {record[key]:.4g}" for key in keys if key in record)
 
 
 def duration(seconds: float) -> str:

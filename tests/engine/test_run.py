@@ -1,0 +1,140 @@
+"""Who may write a run folder, and what a second start finds."""
+
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny_engine as tiny
+import yaml
+
+from atrc_exp.engine.run import Run
+from atrc_exp.errors import UserError
+
+
+def start(config: tiny.Config, record: tiny.Record | None = None) -> Run:
+    return Run.open(config, tiny.Ranks(), record or tiny.Record(), ["seed=0"])
+
+
+def test_first_start_records_itself(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path)
+    with start(config) as run:
+        assert run.folder == tmp_path / "tiny_search" / "seed0" and not run.done
+    assert yaml.safe_load((run.folder / "config.yaml").read_text())["engine"]["iterations"] == 12
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert environment["run_id"] == run.id and environment["dataset"] == tiny.Record().as_dict()
+    [first] = environment["starts"]
+    assert first["overrides"] == ["seed=0"] and first["versions"]["torch"] and first["cpus"] == os.cpu_count()
+
+
+def test_second_start_keeps_the_id(tmp_path: Path) -> None:
+    with start(tiny.config(tmp_path)) as first:
+        pass
+    with start(tiny.config(tmp_path)) as second:
+        assert second.id == first.id
+
+
+def test_done_run_is_not_opened_again(tmp_path: Path) -> None:
+    with start(tiny.config(tmp_path)) as run:
+        run.finish({"status": "done"})
+    with start(tiny.config(tmp_path)) as again:
+        assert again.done and again.summary == {"status": "done"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"iterations": 13}, "engine.iterations: 12 -> 13"),
+        ({"precision": "bf16"}, "engine.precision: fp32 -> bf16"),
+    ],
+)
+def test_other_configuration_is_refused_by_name(tmp_path: Path, change: dict, message: str) -> None:
+    with start(tiny.config(tmp_path)):
+        pass
+    with pytest.raises(UserError, match=message):
+        start(tiny.config(tmp_path, **change))
+
+
+def test_nested_dictionaries_are_compared(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path)
+    with start(config):
+        pass
+    with pytest.raises(UserError, match=r"loss_weights.*depth.*2"):
+        start(replace(config, loss_weights={"depth": 2.0}))
+
+
+def test_keys_that_change_no_number_are_free(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path)
+    with start(config):
+        pass
+    free = tiny.with_engine(config, workers=3, log_every=7, checkpoint_every=9, compile=True, device="auto")
+    free = replace(free, dataset=replace(free.dataset, root="elsewhere"), logger=tiny.LoggerConfig(mode="offline"))
+    with start(free) as run:
+        assert not run.done
+
+
+def test_accumulation_may_change_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with start(tiny.config(tmp_path)):
+        pass
+    with start(tiny.config(tmp_path)):
+        assert "bit for bit" not in caplog.text
+    with start(tiny.config(tmp_path, accumulate=2)):
+        assert "accumulate: 1 -> 2" in caplog.text and "bit for bit" in caplog.text
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with start(tiny.config(tmp_path)):
+        pass
+    other = tiny.Record()
+    other.fingerprint = "4567"
+    with pytest.raises(UserError, match="other files"):
+        start(tiny.config(tmp_path), other)
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path)
+    with start(config), pytest.raises(UserError, match=f"in use by process {os.getpid()} on"):
+        start(config)
+    with start(config):  # released
+        pass
+
+
+def test_refused_start_releases_the_folder(tmp_path: Path) -> None:
+    with start(tiny.config(tmp_path)):
+        pass
+    with pytest.raises(UserError, match="iterations"):
+        start(tiny.config(tmp_path, iterations=13))
+    with start(tiny.config(tmp_path)):
+        pass
+
+
+def test_unusable_folder_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="runs_dir"):
+        start(tiny.config(tmp_path / "file"))
+
+
+def test_full_disk_during_the_run_is_one_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No space left on device"), start(tiny.config(tmp_path)) as run:
+        raise OSError(errno.ENOSPC, "No space", "checkpoints/last.pt")
+    assert "No space left" in json.loads((run.folder / "status.json").read_text())["error"]
+
+
+def test_failure_is_marked_until_the_run_succeeds(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path)
+    with pytest.raises(ValueError), start(config) as run:
+        raise ValueError("a defect")
+    assert json.loads((run.folder / "status.json").read_text()) == {"status": "failed", "error": "a defect"}
+    with start(config) as run:
+        run.finish({})
+    assert not (run.folder / "status.json").exists()
+
+
+def test_genotype_of_a_run_does_not_change(tmp_path: Path) -> None:
+    with start(tiny.config(tmp_path, kind="atrc")) as run:
+        run.keep_genotype(tiny.FIXED)
+        run.keep_genotype(tiny.FIXED)
+        with pytest.raises(UserError, match="differs"):
+            run.keep_genotype(tiny.FIXED.changed({"depth": {"semseg": "none"}}))

@@ -1,0 +1,168 @@
+"""A network of real parts that trains in seconds, and random batches whose images have unequal numbers of labels."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from atrc_exp.config import (
+    BackboneConfig,
+    Config,
+    DatasetConfig,
+    DistillationConfig,
+    EngineConfig,
+    LoggerConfig,
+    SearchConfig,
+    StageConfig,
+)
+from atrc_exp.engine.checkpoint import seed_all
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.run import Run
+from atrc_exp.engine.train import Loaders, train
+from atrc_exp.genotype import Genotype
+from atrc_exp.models.atrc import ATRC
+from atrc_exp.models.network import Network
+from atrc_exp.models.search import SearchATRC
+from atrc_exp.tasks import Task, build_tasks
+
+SIZE = (32, 40)
+CLASSES = 5
+NAMES = ("semseg", "depth")
+FIXED = Genotype(NAMES, {"semseg": {"semseg": "tlabel", "depth": "global"},
+                         "depth": {"semseg": "slabel", "depth": "local"}})  # fmt: skip
+
+
+class TinyBackbone(nn.Module):
+    """One stride-4 convolution to 8 channels."""
+
+    channels = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layers(image)
+
+
+class HeldBatchNorm(nn.BatchNorm2d):
+    """Batch norm that uses its running statistics in training too, so that images do not see one another."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+def tasks() -> tuple[Task, ...]:
+    return build_tasks(NAMES, num_classes={"semseg": CLASSES}, edge_positive_weight=0.8, edge_max_distance=0.011)
+
+
+def network(config: Config, *, hold_bn: bool = False, dtype: torch.dtype = torch.float32) -> Network:
+    seed_all(config.seed)
+    dropout = config.distillation.dropout
+    module: nn.Module = SearchATRC(NAMES, 4, kernel_size=3)
+    if config.distillation.name == "atrc":
+        module = ATRC(FIXED, 4, kernel_size=3, dropout=dropout)
+    built = Network(TinyBackbone(), tasks(), 4, module)  # type: ignore[arg-type]
+    for child in built.modules():
+        if hold_bn and type(child) is nn.BatchNorm2d:
+            child.__class__ = HeldBatchNorm
+    # The fusion's batch norm starts at zero, where contexts have no effect and a broken one would not show.
+    for name, parameter in built.named_parameters():
+        if name.endswith("context.1.weight"):
+            nn.init.ones_(parameter)
+    return built.to(dtype)
+
+
+def config(runs_dir: Path, *, kind: str = "search", **engine: Any) -> Config:
+    """kind: search or atrc (retrain)."""
+    settings = {"iterations": 12, "batch_size": 4, "validate_every": 6, "checkpoint_every": 4, "log_every": 2,
+                "device": "cpu", "workers": 0, **engine}  # fmt: skip
+    return Config(
+        name=f"tiny_{kind}",
+        runs_dir=str(runs_dir),
+        genotype="given" if kind == "atrc" else None,
+        dataset=DatasetConfig(tasks=list(NAMES), num_classes={"semseg": CLASSES}, crop=list(SIZE)),
+        backbone=BackboneConfig(weights="random"),
+        distillation=DistillationConfig(name=kind, kernel_size=3, dropout=0.3),
+        stage=StageConfig(name="search" if kind == "search" else "retrain"),
+        search=SearchConfig(arch_lr=0.3),
+        engine=EngineConfig(**settings),
+        logger=LoggerConfig(mode="disabled"),
+    )
+
+
+def images(seed: int, number: int, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """A batch whose k-th image has about k times as many unlabelled pixels as the first."""
+    draw = torch.Generator().manual_seed(seed)
+    image = torch.randn(number, 3, *SIZE, generator=draw)
+    semseg = (image.mean(1) * 4).long().abs().clamp(max=CLASSES - 1)
+    depth = image[:, :1].abs() + 1
+    for k in range(number):
+        semseg[k, : 4 * k] = 255
+        depth[k, :, :, : 6 * k] = 0
+    return {"image": image.to(dtype), "labels": {"semseg": semseg, "depth": depth.to(dtype)},
+            "id": [f"{seed}_{k}" for k in range(number)], "size": torch.tensor([SIZE] * number)}  # fmt: skip
+
+
+def part(batch: dict[str, Any], index: int, parts: int) -> dict[str, Any]:
+    """The index-th of equal parts of a batch."""
+    own = len(batch["id"]) // parts
+    cut = slice(index * own, (index + 1) * own)
+    return {"image": batch["image"][cut], "labels": {task: label[cut] for task, label in batch["labels"].items()},
+            "id": batch["id"][cut], "size": batch["size"][cut]}  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands for the end of a process: nothing catches it."""
+
+
+def loaders(
+    config: Config, ranks: Ranks, *, stop_at: int | None = None, spoil_at: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Loaders:  # fmt: skip
+    """Batches as a function of the iteration; optionally an end of the process, or an infinite depth label, at one."""
+    accumulate = config.engine.accumulate
+
+    def training(start: int) -> Any:
+        for iteration in range(start, config.engine.iterations):
+            if iteration == stop_at:
+                raise Killed
+            own = part(images(iteration, config.engine.batch_size, dtype), ranks.rank, ranks.world)
+            if iteration == spoil_at:
+                own["image"] = own["image"] * float("nan")
+            for micro in range(accumulate):
+                yield part(own, micro, accumulate)
+
+    validation = [part(images(1000 + index, 4, dtype), ranks.rank, ranks.world) for index in range(2)]
+    return Loaders(training, validation)
+
+
+class Record:
+    """What a run asks of its dataset."""
+
+    fingerprint = "0123"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"name": "tiny", "fingerprint": self.fingerprint}
+
+
+def run_training(
+    config: Config, ranks: Ranks | None = None, *, hold_bn: bool = False, dtype: torch.dtype = torch.float32, **loading: Any
+) -> dict[str, Any]:
+    """Build everything and train, as a stage does."""
+    ranks = ranks or Ranks()
+    with Run.open(config, ranks, Record()) as run:
+        built = network(config, hold_bn=hold_bn, dtype=dtype)
+        return train(config, run, ranks, built, tasks(), loaders(config, ranks, dtype=dtype, **loading))
+
+
+def folder(config: Config) -> Path:
+    return Path(config.runs_dir) / config.name / f"seed{config.seed}"
+
+
+def with_engine(config: Config, **engine: Any) -> Config:
+    """The configuration with other engine settings."""
+    return replace(config, engine=replace(config.engine, **engine))
