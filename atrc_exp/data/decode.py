@@ -14,13 +14,13 @@ from atrc_exp.errors import UserError
 def read_rgb(path: Path, *, convert: bool = True) -> np.ndarray:
     """Read an 8-bit image as (H, W, 3) uint8 RGB; grey and palette images are refused if `convert` is false."""
     with _open(path, ("RGB", "RGBA", "L", "P") if convert else ("RGB",)) as image:
-        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_indices(path: Path) -> np.ndarray:
     """Read an 8-bit grey or palette image as (H, W) uint8 indices; a palette's colours are never looked at."""
     with _open(path, ("L", "P")) as image:
-        return np.array(image)
+        return np.asarray(image)
 
 
 def read_array(path: Path, channels: int = 0) -> np.ndarray:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
@@ -118,15 +119,19 @@ def _normals(path: Path) -> np.ndarray:
     """
     if path.suffix == ".npy":
         vectors = read_array(path, channels=3).astype(np.float32)
-        valid = np.isfinite(vectors).all(axis=2)
+        valid = np.isfinite(_squared_length(vectors))
     else:
         raw = read_rgb(path, convert=False)
-        vectors = _U8_TO_UNIT[raw]
-        valid = (raw[..., 0] | raw[..., 1] | raw[..., 2]) != 0
-        valid &= np.einsum("hwc,hwc->hw", vectors, vectors) >= 0.25
+        vectors = cv2.LUT(raw, _U8_TO_UNIT)
+        valid = (_squared_length(vectors) >= 0.25) & ((raw[..., 0] | raw[..., 1] | raw[..., 2]) != 0)
     if not valid.all():
         vectors[~valid] = 0
     return vectors
+
+
+def _squared_length(vectors: np.ndarray) -> np.ndarray:
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    return x * x + y * y + z * z
 
 
 def _edge(path: Path) -> np.ndarray:
