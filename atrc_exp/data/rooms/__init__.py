@@ -1,4 +1,4 @@
-"""Procedural rooms: furnished indoor scenes with exact depth, normals, classes and boundaries, in the NYUD layout."""
+"""Procedural rooms: furnished indoor scenes with exact labels, written in the layout of NYUD-v2."""
 
 from atrc_exp.data.rooms.render import RoomSample, render_room
 from atrc_exp.data.rooms.write import generate

@@ -1,4 +1,4 @@
-"""The camera: a pinhole with the field of view of the Kinect, held at eye height and pointed at the furniture."""
+"""The camera: a pinhole with the field of view of the Kinect, held at eye height, pointed at furniture."""
 
 from dataclasses import dataclass
 
@@ -60,7 +60,7 @@ def _look(position: np.ndarray, target: np.ndarray, roll: float) -> Camera:
 
 
 def _score(camera: Camera, geometry: Geometry, tracer: Tracer) -> float:
-    """Higher for views with many objects of many classes; below zero for views that are too close to something."""
+    """Higher for views with many objects of many classes; below zero for views too close to something."""
     rays = camera.pixel_rays(_PROBE)
     hits = tracer.first_hits(camera.origin, rays)
     if (hits.triangle < 0).any() or hits.distance.min() < NEAREST:
@@ -70,14 +70,14 @@ def _score(camera: Camera, geometry: Geometry, tracer: Tracer) -> float:
     objects = (np.bincount(geometry.instance[hits.triangle]) >= 2).sum()
     bare = np.isin(labels, _SHELL).mean()
     wide = min(float(np.median(hits.distance)), 3.5)
-    return float(classes + 0.3 * objects + 2.5 * wide - 14 * max(0.0, bare - 0.45))
+    return float(classes + 0.3 * objects + 2.5 * wide - 16 * max(0.0, bare - 0.3))
 
 
 def choose_camera(rng: np.random.Generator, room: Room, geometry: Geometry, tracer: Tracer) -> Camera:
     """The best of several random views from near the walls into the room."""
     best, best_score, tries = None, -np.inf, 0
     size = np.array([room.width, room.depth])
-    while best is None or tries < 12 or (best_score < 0 and tries < 80):
+    while best is None or tries < 20 or (best_score < 0 and tries < 80):
         tries += 1
         ring = np.where(rng.random(2) < 0.5, rng.uniform(0.08, 0.3, 2), rng.uniform(0.7, 0.92, 2))
         if rng.random() < 0.5:

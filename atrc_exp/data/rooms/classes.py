@@ -1,4 +1,4 @@
-"""The 40 classes of NYUD-v2 in their published order. The stored label is the position + 1; 0 is unlabelled."""
+"""The 40 classes of NYUD-v2 in their published order; stored label = position + 1, 0 = unlabelled."""
 
 # fmt: off
 CLASSES = (

@@ -217,7 +217,7 @@ def _chairs_around(site: Site, rows: tuple[float, ...]) -> None:
 
 
 def table(site: Site) -> None:
-    """Dining or meeting table with chairs on its long sides: they reach 0.45 m beyond the site's front and back."""
+    """Dining or meeting table with chairs on its long sides; they reach 0.45 m beyond front and back."""
     rng, it = site.rng, site.thing("table")
     wood, w, d, top = site.look.wood(), site.width / 2, site.depth, rng.uniform(0.72, 0.77)
     if rng.random() < 0.25 and site.width < 1.3:

@@ -9,12 +9,12 @@ import numpy as np
 from atrc_exp.data.rooms.materials import Material, MaterialTable
 from atrc_exp.data.rooms.shapes import Template
 
-_NARROW = 0.04  # metres; edges of narrower faces (panels, handles, boards) are no boundaries of their own
+_NARROW = 0.065  # metres; edges of narrower faces (panels, handles, boards) are no boundaries of their own
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A template stretched by `size` (3,), turned by `pose` (3, 3) and moved to `place` (3,), part of an object."""
+    """A template stretched by `size` (3,), turned by `pose` (3, 3) and moved to `place` (3,)."""
 
     template: Template
     size: np.ndarray
@@ -27,9 +27,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Geometry:
-    """F triangles with unit normals, texture coordinates in metres, and ids; corner values have their corner first.
+    """F triangles with unit normals, texture coordinates in metres, and ids.
 
-    `surface` numbers the smooth faces of all solids, `instance` the objects; a `narrow` face is less than 4 cm wide.
+    `surface` numbers the smooth faces of all solids, `instance` the objects; `narrow` marks slim faces.
     """
 
     corners: np.ndarray  # (F, 3, 3) float32, triangle, corner, axis
@@ -45,7 +45,7 @@ class Geometry:
 
 
 def _place(template: Template, pieces: list[Piece]) -> tuple[np.ndarray, ...]:
-    """Corners, normals (P, F, 3, 3), uv (P, F, 3, 2) and narrowness (P, F) of P pieces made from one template."""
+    """Corners, normals (P, F, 3, 3), uv (P, F, 3, 2) and narrowness (P, F) of P pieces of one template."""
     size = np.stack([piece.size for piece in pieces])[:, None, None]
     pose = np.stack([piece.pose for piece in pieces])
     place = np.stack([piece.place for piece in pieces])[:, None, None]
@@ -57,8 +57,9 @@ def _place(template: Template, pieces: list[Piece]) -> tuple[np.ndarray, ...]:
     uv = np.take_along_axis(local, others[:, :, None], -1)
     narrow = np.take_along_axis(size[:, 0], others, -1).min(-1) < _NARROW
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
-    turned = (np.einsum("pfkd,ped->pfke", values, pose) for values in (local, normals))
-    return next(turned) + place, next(turned), uv, narrow
+    rows, back = (len(pieces), -1, 3), pose.transpose(0, 2, 1)
+    corners = (local.reshape(rows) @ back).reshape(local.shape) + place
+    return corners, (normals.reshape(rows) @ back).reshape(normals.shape), uv, narrow
 
 
 def assemble(pieces: Sequence[Piece]) -> Geometry:

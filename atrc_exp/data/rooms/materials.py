@@ -14,7 +14,7 @@ Colour = tuple[float, float, float]  # sRGB in [0, 1]
 class Material:
     """Look of a surface: a texture `family` in three colours; `size` (u, v) metres of one tile.
 
-    `sheen` is the strength of highlights, `mirror` the reflected share, `glow` the emitted radiance per colour.
+    `mirror` is the reflected share, `sheen` the same at a grazing angle, `glow` the emitted radiance.
     """
 
     family: str
@@ -32,7 +32,7 @@ class Material:
 
 
 class MaterialTable:
-    """M materials as arrays, the material last: colours (3, 3, M) linear RGB, size and offset (2, M), the rest (M,)."""
+    """M materials as arrays: colours (3, 3, M) linear RGB, size and offset (2, M), the rest (M,)."""
 
     def __init__(self, materials: list[Material]) -> None:
         self.family = np.array([FAMILIES[m.family] for m in materials], np.int32)
@@ -57,7 +57,7 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 
 class Palette:
-    """Draws materials for one room: a wood tone and two fabric hues recur, all else varies from object to object."""
+    """Draws materials for one room: a wood tone and two hues recur, all else varies from object to object."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng

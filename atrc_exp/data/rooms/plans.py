@@ -42,7 +42,7 @@ def _open(
     overhang: float = 0.0,
     gap: float = 0.3,
 ) -> None:
-    """Build something in the middle of the room; `overhang` metres before and behind it are claimed with it."""
+    """Build something in the middle of the room; `overhang` metres before and behind it are claimed too."""
     if room.rng.random() < chance:
         site = room.in_the_open(width, depth + 2 * overhang, height, gap)
         if site is not None:
@@ -74,11 +74,12 @@ def _beside(
 def _common(room: Room) -> None:
     """Small things that any room may have, last of all."""
     rng = room.rng
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(1, 5)):
         _hang(room, fittings.picture, rng.uniform(0.3, 1.0), rng.uniform(0.3, 0.75), rng.uniform(1.25, 1.55))
     _hang(room, fittings.socket, 0.08, 0.12, 1.1, 0.5)
-    _stand(room, props.carton, rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.5), rng.uniform(0.2, 0.45), 0.3)
-    _stand(room, props.bag, 0.45, 0.3, 0.5, 0.3)
+    for _ in range(2):
+        _stand(room, props.carton, rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.5), rng.uniform(0.2, 0.45), 0.3)
+        _stand(room, props.bag, 0.45, 0.3, 0.5, 0.25)
     _stand(room, lambda site: props.plant(site, rng.uniform(0.7, 1.3)), 0.5, 0.5, 1.3, 0.2, corner=True)
     _stand(room, props.clothes_heap, 0.7, 0.6, 0.3, 0.12)
     _open(room, props.person, 0.6, 0.5, 1.8, 0.12, gap=0.05)
@@ -129,7 +130,7 @@ def living_room(room: Room) -> None:
             if rng.random() < 0.45:
                 kind = props.floor_lamp if rng.random() < 0.6 else furniture.night_stand
                 _beside(room, sofa, kind, 0.46, 0.46, 1.8, side)
-    _stand(room, furniture.television_stand, rng.uniform(1.0, 1.5), 0.45, 1.35, 0.65)
+    _stand(room, furniture.television_stand, rng.uniform(1.0, 1.5), 0.45, 1.35, 0.85)
     _stand(room, fittings.fireplace, rng.uniform(1.2, 1.6), 0.35, rng.uniform(1.05, 1.25), 0.25)
     _stand(room, furniture.sofa, rng.uniform(0.85, 1.0), 0.85, 0.95, 0.5)
     _stand(room, furniture.bookshelf, rng.uniform(0.8, 1.6), 0.3, rng.uniform(1.0, 2.1), 0.6)
@@ -174,12 +175,12 @@ def kitchen(room: Room) -> None:
 
 def bathroom(room: Room) -> None:
     rng = room.rng
+    _stand(room, wet.toilet, 0.6, 0.72, 0.85, reserve=0.2)
     _stand(room, wet.bathtub, rng.uniform(1.5, 1.75), 0.78, 2.1, 0.85, corner=True)
     basin = _stand(room, wet.vanity, rng.uniform(0.65, 1.2), rng.uniform(0.48, 0.55), 1.0)
     if basin is not None and basin.wall is not None:
         width, (wall, s) = min(basin.width, rng.uniform(0.5, 0.9)), basin.wall
         _hang(room, fittings.mirror, width, rng.uniform(0.6, 0.9), 1.1, wall=wall, s=s)
-    _stand(room, wet.toilet, 0.6, 0.72, 0.85, reserve=0.2)
     _stand(room, furniture.shelves, rng.uniform(0.4, 0.6), 0.3, rng.uniform(1.2, 1.6), 0.25)
     for _ in range(2):
         _hang(room, fittings.towel_rail, rng.uniform(0.5, 0.8), 0.7, rng.uniform(0.65, 0.8), 0.75)

@@ -10,7 +10,7 @@ from atrc_exp.data.rooms.scene import Site, spread, tilt, turn
 
 
 def book_row(site: Site) -> None:
-    """Upright books with their spines to the room, filling the site's width in part; tops below its height."""
+    """Upright books, spines to the room, over part of the site's width; tops below its height."""
     rng, look, books = site.rng, site.look, site.thing("books")
     x, end = -site.width / 2, site.width / 2 * rng.uniform(0.2, 1.0)
     height = site.height * rng.uniform(0.65, 0.85)

@@ -28,9 +28,9 @@ _OFFSETS = np.array(
 class RoomSample:
     """One room seen once; all labels are exact.
 
-    image (H, W, 3) uint8 RGB; semseg (H, W) uint8, 1 to 40, 0 = unlabelled; depth (H, W) float32, metres along
-    the optical axis; normals (H, W, 3) float32 unit vectors (x right, y up, z towards the camera); edge (H, W)
-    bool, boundaries one pixel wide.
+    image (H, W, 3) uint8 RGB; semseg (H, W) uint8, 1 to 40, 0 = unlabelled; depth (H, W) float32, metres
+    along the optical axis; normals (H, W, 3) float32 unit vectors, x right, y up, z towards the camera;
+    edge (H, W) bool, boundaries one pixel wide.
     """
 
     image: np.ndarray
@@ -51,8 +51,8 @@ def boundaries(
 ) -> np.ndarray:
     """Pixels (H, W) whose right or lower neighbour belongs to another object, lies beyond a crease or a step.
 
-    instance, surface (H, W) ids; narrow (H, W), faces without creases; normals (3, H, W); points (3, H, W), metres
-    with the camera at the origin.
+    instance, surface (H, W) ids; narrow (H, W), faces without creases; normals (3, H, W); points (3, H, W),
+    metres with the camera at the origin.
     """
     edge = np.zeros(instance.shape, bool)
     for here, there in _NEIGHBOURS:
@@ -131,7 +131,7 @@ class _View:
         return albedo(self.geometry, at, self.pixel) * np.where(glow > 0, glow * self.white, irradiance)
 
     def image(self) -> np.ndarray:
-        """Linear colour (3, H, W): one sample a pixel, several where outlines cross it and in small images."""
+        """Linear colour (3, H, W): one sample a pixel, several on outlines and in small images."""
         result = self.colour(self.at, self.irradiance)
         surface = self.map(self.geometry.surface[self.at.triangle])
         if surface.size < _LARGE:
@@ -170,7 +170,7 @@ class _View:
 
 
 def _develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Linear colour (3, H, W) to uint8 (H, W, 3): white balance, vignetting, exposure, tone curve, sensor noise."""
+    """Linear colour (3, H, W) to uint8 (H, W, 3): white balance, vignette, exposure, tone curve, noise."""
     _, h, w = radiance.shape
     balance = (1 + rng.normal(0, 0.035, 3)).astype(np.float32)[:, None, None]
     row, column = np.linspace(-1, 1, h, dtype=np.float32)[:, None], np.linspace(-1, 1, w, dtype=np.float32)
@@ -195,11 +195,12 @@ def render_room(seed: int, index: int, image_size: tuple[int, int]) -> RoomSampl
     geometry, at = view.geometry, view.at
     normals = view.map(view.camera.turned(at.normal))
     points = view.map(view.camera.turned(at.point - view.camera.origin))
-    ids = (view.map(values[at.triangle]) for values in (geometry.instance, geometry.surface, geometry.narrow))
+    ids = (geometry.instance, geometry.surface, geometry.narrow)
+    instance, surface, narrow = (view.map(values[at.triangle]) for values in ids)
     return RoomSample(
         image=_develop(view.image(), np.random.default_rng([seed, index, *image_size])),
         semseg=view.map(geometry.label[at.triangle]),
         depth=view.map(at.distance),
         normals=np.ascontiguousarray(normals.transpose(1, 2, 0)),
-        edge=boundaries(*ids, normals, points),
+        edge=boundaries(instance, surface, narrow, normals, points),
     )

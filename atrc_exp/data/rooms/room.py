@@ -11,7 +11,7 @@ from atrc_exp.data.rooms.scene import Light, Site, Span, turn
 
 @dataclass
 class Room:
-    """Width x depth x height metres with all that stands in it; `look` and `rng` are shared by all builders."""
+    """Width x depth x height metres and what stands in it; `look` and `rng` are shared by all builders."""
 
     rng: np.random.Generator
     width: float
@@ -85,7 +85,7 @@ class Room:
         corner: bool = False,
         reserve: float = 0.0,
     ) -> Site | None:
-        """Claim floor and wall space for furniture at a random place against a wall, or None where none is free.
+        """Claim floor and wall space for furniture at a random place against a wall; None if none is free.
 
         `corner` prefers the wall's ends; `reserve` metres of floor before it stay free of other furniture.
         """

@@ -1,8 +1,8 @@
 """Objects and the places they are built in.
 
-World frame in metres: the floor of a room is [0, width] x [0, depth] at z = 0, z points up. Furniture is built in the
-frame of a `Site`: x to the right along the wall behind it, y from that wall into the room, z up, the origin on the
-floor in the middle of the site's back edge.
+World frame in metres: the floor of a room is [0, width] x [0, depth] at z = 0, z points up. Furniture is
+built in the frame of a `Site`: x along the wall behind it, y from that wall into the room, z up, the origin
+on the floor in the middle of the site's back edge.
 """
 
 from collections.abc import Iterator

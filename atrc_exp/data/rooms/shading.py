@@ -18,7 +18,7 @@ _SOFTENING = 0.4  # square metres added to squared distances: no burnt spots bes
 
 @dataclass(frozen=True)
 class Surfels:
-    """What N rays hit, in the world: triangle and ray parameter (N,), point, normal, ray direction (3, N), uv (2, N).
+    """What N rays hit: triangle, distance (N,), world point, normal, ray direction (3, N), uv (2, N).
 
     Normals have unit length and face the ray's origin.
     """
@@ -72,7 +72,7 @@ def albedo(geometry: Geometry, at: Surfels, pixel: float) -> np.ndarray:
 
 
 def _from_light(light: Light, at: Surfels, jitter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors (3, N) to jittered points of the light, and the cosine-weighted irradiance without shadows (N,)."""
+    """Vectors (3, N) to jittered points of the light, and the irradiance without shadows (N,)."""
     place, across, along = (
         v.astype(np.float32)[:, None] for v in (light.position, light.across, light.along)
     )
@@ -99,7 +99,7 @@ def direct_light(tracer: Tracer, lights: list[Light], at: Surfels, jitter: np.nd
 
 
 def openness(tracer: Tracer, at: Surfels, jitter: np.ndarray, reach: float = 0.9) -> np.ndarray:
-    """1 where a cosine-distributed ray of length `reach` metres leaves the surface freely, else 0; (N,) float32."""
+    """1 where a cosine-distributed ray of length `reach` metres leaves the surface freely, else 0; (N,)."""
     angle, z = np.float32(2 * np.pi) * jitter[0], 1 - 2 * jitter[1]
     ring = np.sqrt(1 - z * z)
     # the normal plus a point of the unit sphere is cosine-distributed about the normal
@@ -109,7 +109,7 @@ def openness(tracer: Tracer, at: Surfels, jitter: np.ndarray, reach: float = 0.9
 
 
 def smooth(values: np.ndarray, surface: np.ndarray, radius: int) -> np.ndarray:
-    """Box filter of (C, H, W) values along columns, then rows, over pixels of the same surface (H, W) only."""
+    """Box filter of (C, H, W) values along columns, then rows, within each surface (H, W)."""
     for axis in (0, 1):
         total, count = values.copy(), np.ones(surface.shape, np.float32)
         for step in range(1, radius + 1):

@@ -1,7 +1,6 @@
 """Solids in their own unit frame, made by trimesh once and then stretched, turned and moved into rooms.
 
-A `Template` holds corners and corner normals (F, 3, 3) of F triangles and the surface each triangle belongs to: a
-box has six surfaces, a cylinder three, a ball one. Curved surfaces carry the normals of the smooth body.
+A `Template` holds corners and corner normals (F, 3, 3) of F triangles and the surface each is part of: has six surfaces, a cylinder three, a ball one. Curved surfaces carry the normals of the smooth body.
 """
 
 from dataclasses import dataclass
@@ -43,8 +42,8 @@ def box() -> Template:
 
 
 @cache
-def frustum(top: float = 1.0, sides: int = 20) -> Template:
-    """Upright round body of height 1 about the origin, radius 1 below and `top` above; surfaces side, bottom, top."""
+def frustum(top: float = 1.0, sides: int = 16) -> Template:
+    """Upright body of height 1 about the origin, radius 1 below, `top` above; surfaces side, bottom, top."""
     mesh = trimesh.creation.cylinder(radius=1.0, height=1.0, sections=sides)
     corners = mesh.triangles.copy()
     flat = _flat_normals(corners)
@@ -66,13 +65,13 @@ def frustum(top: float = 1.0, sides: int = 20) -> Template:
 @cache
 def ball() -> Template:
     """Sphere of radius 1 about the origin."""
-    return _smooth(trimesh.creation.uv_sphere(radius=1.0, count=[12, 18]))
+    return _smooth(trimesh.creation.uv_sphere(radius=1.0, count=[9, 16]))
 
 
 @cache
 def capsule(length: float, radius: float) -> Template:
     """Capsule along z about the origin, in metres: `length` between the centres of its two half-spheres."""
-    mesh = trimesh.creation.capsule(height=length, radius=radius, count=[10, 12])
+    mesh = trimesh.creation.capsule(height=length, radius=radius, count=[6, 10])
     mesh.apply_translation([0.0, 0.0, -mesh.bounds[:, 2].mean()])
     return _smooth(mesh)
 
@@ -80,17 +79,17 @@ def capsule(length: float, radius: float) -> Template:
 @cache
 def cushion(softness: float) -> Template:
     """Superellipsoid that fills [-0.5, 0.5]^3: nearly a box at softness 0.1, a ball at 1."""
-    mesh = trimesh.creation.uv_sphere(radius=1.0, count=[17, 24])
+    mesh = trimesh.creation.uv_sphere(radius=1.0, count=[13, 20])
     directions = mesh.vertices
     mesh.vertices = 0.5 * np.sign(directions) * np.abs(directions) ** softness
     return _smooth(mesh)
 
 
 @cache
-def sheet(folds: int, columns: int = 8) -> Template:
-    """Hanging cloth in [-0.5, 0.5]^3: a single layer facing -y and +y, `folds` waves along x that open downwards."""
+def sheet(folds: int, columns: int = 7) -> Template:
+    """Hanging cloth in [-0.5, 0.5]^3: one layer, to be seen from both sides, in waves that open downwards."""
     x = np.linspace(-0.5, 0.5, folds * columns + 1)
-    z = np.linspace(-0.5, 0.5, 5)
+    z = np.array([-0.5, 0.5])
     xx, zz = np.meshgrid(x, z, indexing="ij")
     sway = np.sin(2 * np.pi * folds * xx + 0.6 * np.sin(9 * xx)) * (0.75 - 0.5 * zz) * 0.5
     vertices = np.stack([xx, sway, zz], -1).reshape(-1, 3)

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from atrc_exp.data.rooms.classes import CLASSES
 from atrc_exp.data.rooms.render import RoomSample
@@ -22,7 +23,7 @@ _NAMED_SHARE = 0.025  # regions above this share of the image carry their class'
 
 
 def _palette() -> np.ndarray:
-    """A colour for each stored label (41, 3); black for unlabelled. Neighbouring classes differ in hue and value."""
+    """A colour for each stored label (41, 3), black for unlabelled."""
     number = np.arange(40)
     hue, value = number * 0.61803 % 1.0, 0.55 + 0.4 * (number % 3) / 2
     colours = colormaps["hsv"](hue)[:, :3] * value[:, None]
@@ -39,7 +40,7 @@ def _read(path: Path) -> np.ndarray:
 
 
 def read_samples(root: Path, count: int) -> list[RoomSample]:
-    """The first `count` samples of a folder in the NYUD layout, packaging A or B. UserError for a missing file."""
+    """The first `count` samples of a folder in the NYUD layout; UserError for a missing file."""
 
     def load(part: str, name: str) -> np.ndarray:
         found = sorted((root / part).glob(f"{name}.*"))
@@ -71,21 +72,20 @@ def _name_regions(axes: Axes, labels: np.ndarray) -> None:
             inside = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
             row, column = np.unravel_index(inside.argmax(), inside.shape)
             name = CLASSES[label - 1].replace("_", " ")
-            axes.text(float(column), float(row), name, ha="center", va="center", color="white", fontsize=5.5)
+            text = axes.text(float(column), float(row), name, color="white", fontsize=5.5, clip_on=True)
+            text.set(ha="center", va="center", in_layout=False)
 
 
 def contact_sheet(rooms: Path | Sequence[RoomSample], path: Path, rows: int = 6) -> None:
     """Write a PNG with a row of panels for each of the first `rows` rooms: image and all labels.
 
-    `rooms` is a folder in the NYUD layout or a sequence of samples. Depth runs from 0.7 m (dark) to 10 m (bright) on
-    a logarithmic scale; normals are shown as RGB = (n + 1) / 2.
+    `rooms` is a folder in the NYUD layout or a sequence of samples. Depth runs from 0.7 m (dark) to 10 m
+    (bright) on a logarithmic scale; normals are shown as RGB = (n + 1) / 2.
     """
     samples = read_samples(rooms, rows) if isinstance(rooms, Path) else list(rooms[:rows])
     height = 2.2 * samples[0].image.shape[0] / samples[0].image.shape[1]
-    figure = Figure(
-        figsize=(len(_TITLES) * 2.25, len(samples) * (height + 0.04) + 0.25), layout="constrained"
-    )
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+    layout = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+    figure = Figure((len(_TITLES) * 2.25, len(samples) * (height + 0.04) + 0.25), layout=layout)
     grid = figure.subplots(len(samples), len(_TITLES), squeeze=False)
     palette = _palette()
     for row, sample in zip(grid, samples, strict=True):

@@ -1,7 +1,7 @@
 """Procedural texture tiles, one for each family of surfaces, with their mip levels.
 
-A tile is periodic, TILE x TILE, with three channels in [0, 1]: how far the colour lies between a material's first and
-second colour, how much of its third colour lies on top, and a brightness factor.
+A tile is periodic, TILE x TILE, with three channels in [0, 1]: how far the colour lies between a material's
+first and second colour, how much of its third colour lies on top, and a brightness factor.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def _noise(rng: np.random.Generator, slope: float = 1.0, along_u: float = 1.0) -
 
 
 def _cells(columns: int, rows: int, shift: float = 0.0) -> tuple[np.ndarray, ...]:
-    """Row and column index of each texel's cell and its coordinates in the cell; odd rows shifted by `shift`."""
+    """Row and column of each texel's cell and its coordinates in the cell; odd rows shifted by `shift`."""
     row = np.floor(_V * rows).astype(int)
     u = _U * columns + shift * (row % 2)
     column = np.floor(u).astype(int) % columns
@@ -228,7 +228,7 @@ FAMILIES = {painter.__name__[1:]: number for number, painter in enumerate(_PAINT
 
 @cache
 def mip_levels() -> tuple[np.ndarray, np.ndarray]:
-    """Tiles at all levels: texels (3, families * n) float32, and each level's start in a family's n (LEVELS,)."""
+    """Tiles at all levels: texels (3, families * n) float32, and where each level starts in a family's n."""
     starts = np.cumsum([0, *((TILE >> level) ** 2 for level in range(LEVELS))]).astype(np.int32)
     texels = np.empty((3, len(_PAINTERS), starts[-1]), np.float32)
     for number, painter in enumerate(_PAINTERS):
@@ -242,7 +242,7 @@ def mip_levels() -> tuple[np.ndarray, np.ndarray]:
 
 
 def sample(family: np.ndarray, uv: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    """Channels (3, N) of tiles `family` (N,) at `uv` (2, N), in tiles, for pixels `footprint` (N,) tiles wide."""
+    """Channels (3, N) of tiles `family` (N,) at `uv` (2, N), in tiles, for pixels `footprint` (N,) wide."""
     texels, starts = mip_levels()
     level = np.clip(np.rint(np.log2(np.maximum(footprint * TILE, 1.0))), 0, LEVELS - 1).astype(np.int32)
     side = np.right_shift(TILE, level)

@@ -39,7 +39,7 @@ def _write_image(path: Path, image: np.ndarray) -> None:
 
 
 def write_sample(root: Path, name: str, sample: RoomSample, packaging: str) -> None:
-    """Write the five files of one room; packaging "A" has 8-bit normals and edges, "B" has arrays and JPEG images."""
+    """Write the five files of one room; packaging "A": PNG images, "B": arrays and a JPEG image."""
     _write_image(root / "segmentation" / f"{name}.png", sample.semseg)
     np.save(root / "depth" / f"{name}.npy", sample.depth)
     if packaging == "A":
@@ -103,6 +103,11 @@ def _is_finished(root: Path, settings: dict) -> bool:
     return True
 
 
+def _cores() -> int:
+    """Cores this process may use; not every system can tell them from those that exist."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _check(train: int, val: int, image_size: tuple[int, int], packaging: str, workers: int) -> None:
     if train < 0 or val < 0 or not 1 <= train + val <= 9999:
         raise UserError(f"train={train}, val={val}: the layout's 4-digit ids allow 1 to 9999 rooms in all.")
@@ -125,16 +130,16 @@ def generate(
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Write train + val rooms of (H, W) pixels to `root` in the NYUD layout, or return at once if they stand there.
+    """Write train + val rooms of (H, W) pixels to `root` in the NYUD layout, or return if they stand there.
 
-    Rooms are numbered through: the first `train` are the training split, the next `val` the validation split, so the
-    splits share no room. Each file depends on seed, room number, image size and packaging only, not on `workers`
-    (processes; None: one a core). `root` appears when all is written; processes that ask for the same root at the same
-    time wait for the first. Raises UserError for settings out of range, for a folder that holds something else, and
-    when the files cannot be written.
+    Rooms are numbered through: the first `train` are the training split, the next `val` the validation split,
+    so the splits share no room. Each file depends on seed, room number, image size and packaging only, not on
+    `workers` (processes; None: one a core). `root` appears when all is written; processes that ask for the
+    same root at the same time wait for the first. Raises UserError for settings out of range, for a folder
+    that holds something else, and when the files cannot be written.
     """
     root = Path(root).absolute()
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = _cores() if workers is None else workers
     _check(train, val, image_size, packaging, workers)
     settings = {
         "version": _VERSION,
