@@ -1,0 +1,41 @@
+import math
+
+import pytest
+import torch
+
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.record import LossRecord
+from atrc_exp.errors import UserError
+
+
+def record(*steps: tuple[float, float]) -> LossRecord:
+    made = LossRecord(("depth", "depth_aux"), torch.device("cpu"))
+    for step, (final, aux) in enumerate(steps, start=1):
+        made.add(step, {"depth_aux": torch.tensor(aux), "depth": torch.tensor(final)})
+    return made
+
+
+def test_means_are_of_the_window() -> None:
+    made = record((1.0, 10.0), (2.0, 20.0))
+    assert made.read(Ranks()) == {"depth": 1.5, "depth_aux": 15.0}
+    made.add(3, {"depth": torch.tensor(7.0), "depth_aux": torch.tensor(8.0)})
+    assert made.read(Ranks()) == {"depth": 7.0, "depth_aux": 8.0}
+
+
+def test_open_window_survives_a_resume() -> None:
+    before, after = record((1.0, 10.0)), record()
+    after.load_state_dict(before.state_dict())
+    after.add(2, {"depth": torch.tensor(2.0), "depth_aux": torch.tensor(20.0)})
+    assert after.read(Ranks()) == {"depth": 1.5, "depth_aux": 15.0}
+
+
+def test_finite_losses_pass() -> None:
+    record((1.0, 0.0), (1e30, -5.0)).check(Ranks())
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_first_bad_term_and_step_are_named_however_late_they_are_read(bad: float) -> None:
+    made = record((1.0, 1.0), (1.0, bad), (bad, bad), (1.0, 1.0))
+    made.read(Ranks())
+    with pytest.raises(UserError, match=r"the loss of depth_aux is not finite at step 2;"):
+        made.check(Ranks())

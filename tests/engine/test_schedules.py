@@ -1,0 +1,21 @@
+import pytest
+
+from atrc_exp.engine.schedules import due, linear, poly
+
+
+def test_poly_at_worked_points() -> None:
+    assert poly(0, 40_000, 0.9) == 1.0
+    assert poly(20_000, 40_000, 0.9) == pytest.approx(0.535887, abs=1e-6)  # 0.5 ** 0.9
+    assert poly(39_999, 40_000, 0.9) == pytest.approx(7.2137e-5, rel=1e-4)  # (1 / 40000) ** 0.9
+
+
+def test_linear_reaches_both_ends() -> None:
+    assert linear(0, 40_000, 1.0, 0.05) == 1.0
+    assert linear(39_999, 40_000, 1.0, 0.05) == pytest.approx(0.05)
+    assert linear(1, 5, -0.02, 0.06) == pytest.approx(0.0)
+    assert linear(0, 1, 3.0, 4.0) == 3.0
+
+
+def test_due_includes_the_last_iteration_once() -> None:
+    assert [step for step in range(1, 11) if due(step, 4, 10)] == [4, 8, 10]
+    assert [step for step in range(1, 9) if due(step, 4, 8)] == [4, 8]

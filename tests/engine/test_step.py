@@ -1,0 +1,134 @@
+"""One optimiser step against hand computation."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny_engine as tiny
+import torch
+
+from atrc_exp.config import Config
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.record import LossRecord
+from atrc_exp.engine.state import TrainState, build_state
+from atrc_exp.engine.step import Objective, Predictor, StepResult, train_step
+from atrc_exp.losses import build_losses
+from atrc_exp.models.search import ArchSample, gumbel_noise
+
+
+class Setting:
+    """A network with its optimisers and one batch, ready for steps."""
+
+    def __init__(self, config: Config, *, hold_bn: bool = True, dtype: torch.dtype = torch.float64) -> None:
+        torch.set_num_threads(1)
+        self.config = config
+        self.network = tiny.network(config, hold_bn=hold_bn, dtype=dtype)
+        self.losses = build_losses(tiny.tasks(), tuple(self.network.aux_heads))
+        self.objective = Objective(Predictor(self.network, config), self.losses).train()
+        self.state: TrainState = build_state(config, self.network, LossRecord((), torch.device("cpu")), "id", None)
+        self.batch = tiny.images(5, 4, dtype)
+
+    def step(self, parts: int = 1) -> StepResult:
+        micro = [tiny.part(self.batch, index, parts) for index in range(parts)]
+        return train_step(self.config, self.state, self.objective, self.losses, micro, Ranks())
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in self.network.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", ["search", "atrc"])
+def test_micro_batches_add_up_to_the_whole_batch(tmp_path: Path, kind: str) -> None:
+    config = tiny.config(tmp_path, kind=kind)
+    config = replace(config, distillation=replace(config.distillation, dropout=0.0))
+    whole, parts = Setting(config), Setting(config)
+    for _ in range(3):
+        expected, found = whole.step(1), parts.step(2)
+        for name, term in expected.terms.items():
+            torch.testing.assert_close(found.terms[name], term, rtol=1e-12, atol=0)
+    for name, weight in whole.weights().items():
+        torch.testing.assert_close(parts.weights()[name], weight, rtol=1e-9, atol=1e-12)
+
+
+def test_search_step_is_sgd_and_adam_on_clipped_gradients_of_the_whole_loss(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path)
+    config = replace(
+        config,
+        search=replace(config.search, clip_norm=0.5, entropy=[0.3, 0.3]),
+        optim=replace(config.optim, head_lr_factor=10.0),
+    )
+    setting = Setting(config)
+    network, batch = setting.network, setting.batch
+    before = setting.weights()
+
+    output = network.train()(batch["image"], ArchSample(1.0, gumbel_noise(4, config.seed, 0)))
+    terms = setting.losses(output.final, output.aux, batch["labels"])
+    loss = sum(terms.values()) + 0.3 * network.search.entropy()
+    gradients = dict(zip(before, torch.autograd.grad(loss, list(network.parameters()), allow_unused=True), strict=True))
+    norm = sum(g.square().sum() for g in gradients.values() if g is not None).sqrt()
+    assert norm > 0.5
+    setting.step()
+    after = setting.weights()
+    for name, gradient in gradients.items():
+        if gradient is None:
+            assert torch.equal(after[name], before[name])
+            continue
+        clipped = gradient * 0.5 / (norm + 1e-6)
+        if name.endswith(".arch"):
+            moved = -config.search.arch_lr * clipped / (clipped.abs() + 1e-8)  # Adam's first step; no weight decay
+        else:
+            rate = config.optim.lr * (1 if name.startswith("backbone") else 10)
+            moved = -rate * (clipped + config.optim.weight_decay * before[name])
+        torch.testing.assert_close(after[name] - before[name], moved, rtol=1e-6, atol=1e-9)
+
+
+def test_learning_rate_follows_poly_and_architecture_rate_stays(tmp_path: Path) -> None:
+    setting = Setting(tiny.config(tmp_path, iterations=10))
+    rates = [setting.step().schedule["lr"] for _ in range(3)]
+    assert rates == pytest.approx([0.01, 0.01 * 0.9**0.9, 0.01 * 0.8**0.9])
+    assert setting.state.arch_optimizer.param_groups[0]["lr"] == 0.3
+
+
+def test_retraining_does_not_clip(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, kind="atrc")
+    config = replace(config, search=replace(config.search, clip_norm=1e-9))
+    setting = Setting(config)
+    before = setting.weights()
+    setting.step()
+    assert max((setting.weights()[name] - before[name]).abs().max() for name in before) > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["search", "atrc"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_trains(tmp_path: Path, kind: str, precision: str) -> None:
+    config = tiny.config(tmp_path, kind=kind, precision=precision, channels_last=True)
+    setting = Setting(config, hold_bn=False, dtype=torch.float32)
+    before = setting.weights()
+    for _ in range(6):
+        result = setting.step()
+        assert all(term.isfinite() for term in result.terms.values())
+    assert all(weight.isfinite().all() for weight in setting.weights().values())
+    assert any(not torch.equal(setting.weights()[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("kind", ["search", "atrc"])
+def test_overflowing_fp16_step_is_skipped_as_a_whole_and_counted(tmp_path: Path, kind: str) -> None:
+    setting = Setting(tiny.config(tmp_path, kind=kind, precision="fp16"), hold_bn=False, dtype=torch.float32)
+    setting.state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)
+    before = setting.weights()
+    result = setting.step()
+    assert all(term.isfinite() for term in result.terms.values())
+    assert setting.state.skipped == 1 and setting.state.scaler.get_scale() == 2.0**99
+    assert all(torch.equal(setting.weights()[name], before[name]) for name in before)
+
+
+def test_padding_mask_marks_pixels_that_are_zero_in_all_channels(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path)
+    config = replace(config, distillation=replace(config.distillation, mask_padding=True))
+    predict, seen = Predictor(tiny.network(config), config), []
+    predict.network.forward = lambda image, sample, valid: seen.append(valid)  # type: ignore[method-assign]
+    image = torch.randn(2, 3, 6, 8)
+    image[1, :, :2] = 0
+    image[0, 0] = 0  # one channel only
+    predict(image)
+    assert seen[0].shape == (2, 1, 6, 8) and seen[0][0].all()
+    assert not seen[0][1, :, :2].any() and seen[0][1, :, 2:].all()
