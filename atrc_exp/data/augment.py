@@ -240,7 +240,7 @@ def _to_tensors(id: str, data: dict[str, Any], tasks: Sequence[Task], size: Sequ
 
 
 def _channels_first(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+    return torch.from_numpy(array).permute(2, 0, 1)  # a view: the copy is left to the collation
 
 
 _TO_TENSOR = {

@@ -1,6 +1,6 @@
 """Reading of single files: what is damaged or of the wrong kind is a UserError that names the file.
 
-Pillow decodes the images: unlike some versions of OpenCV it never returns the intact part of a truncated file.
+Pillow decodes the images: it gives the indices of palette images, and it never takes a truncated file for a whole one.
 """
 
 from pathlib import Path

@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
@@ -107,8 +106,9 @@ class NYUD:
 
 
 def _depth(path: Path) -> np.ndarray:
-    metres = read_array(path).astype(np.float32)
-    return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
+    metres: np.ndarray = read_array(path).astype(np.float32, copy=False)
+    metres[~((metres > 0) & (metres < np.inf))] = 0  # false for NaN, too
+    return metres
 
 
 def _normals(path: Path) -> np.ndarray:
@@ -118,20 +118,19 @@ def _normals(path: Path) -> np.ndarray:
     are raw zeros, which decode to length 1.73.
     """
     if path.suffix == ".npy":
-        vectors = read_array(path, channels=3).astype(np.float32)
-        valid = np.isfinite(_squared_length(vectors))
-    else:
-        raw = read_rgb(path, convert=False)
-        vectors = cv2.LUT(raw, _U8_TO_UNIT)
-        valid = (_squared_length(vectors) >= 0.25) & ((raw[..., 0] | raw[..., 1] | raw[..., 2]) != 0)
-    if not valid.all():
-        vectors[~valid] = 0
-    return vectors
+        vectors: np.ndarray = read_array(path, channels=3).astype(np.float32, copy=False)
+        if not np.isfinite(vectors.sum()):  # much faster than to look at each vector
+            vectors[~np.isfinite(vectors).all(axis=2)] = 0
+        return vectors
+    import cv2
 
-
-def _squared_length(vectors: np.ndarray) -> np.ndarray:
+    raw = read_rgb(path, convert=False)
+    vectors = cv2.LUT(raw, _U8_TO_UNIT)
     x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
-    return x * x + y * y + z * z
+    invalid = (x * x + y * y + z * z < 0.25) | ((raw[..., 0] | raw[..., 1] | raw[..., 2]) == 0)
+    if invalid.any():
+        vectors[invalid] = 0
+    return vectors
 
 
 def _edge(path: Path) -> np.ndarray:

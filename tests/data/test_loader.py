@@ -58,10 +58,11 @@ def same(one: dict, two: dict) -> bool:
 def test_batches_have_the_agreed_form(root):
     (batch,) = train(config(root), stop=1)
     assert batch["image"].shape == (4, 3, 32, 32) and batch["image"].dtype == torch.float32
+    assert batch["image"].is_contiguous()
     shapes = {"semseg": (4, 32, 32), "depth": (4, 1, 32, 32), "normals": (4, 3, 32, 32), "edge": (4, 32, 32)}
     types = {"semseg": torch.int64, "depth": torch.float32, "normals": torch.float32, "edge": torch.int64}
     for name, label in batch["labels"].items():
-        assert label.shape == shapes[name] and label.dtype == types[name]
+        assert label.shape == shapes[name] and label.dtype == types[name] and label.is_contiguous()
     assert batch["size"].tolist() == [[32, 32]] * 4 and len(set(batch["id"])) == 4
 
 
@@ -110,6 +111,16 @@ def test_micro_batches_and_ranks_split_the_same_iteration(root):
     for iteration, batch in enumerate(whole):
         own = [ids(batches[2 * iteration : 2 * iteration + 2]) for batches in ranks]
         assert own[0] + own[1] == batch["id"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_leaves_the_global_random_streams_alone(root, workers):
+    """A resumed run makes one loader more than an uninterrupted one, and must draw the same dropout."""
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    train(config(root, workers=workers), stop=1)
+    validate(config(root, workers=workers))
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)
 
 
 @pytest.mark.parametrize(
@@ -194,10 +205,14 @@ def test_sources_and_transforms_reach_other_processes(root):
 
 
 @pytest.mark.slow
-def test_spawned_workers_load_the_same(root, monkeypatch):
+def test_spawned_workers_load_the_same(root):
     alone = train(config(root))
-    monkeypatch.setattr(multiprocessing, "_default_context", multiprocessing.get_context("spawn"))
-    spawned = train(config(root, workers=1))
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        spawned = train(config(root, workers=1))
+    finally:
+        multiprocessing.set_start_method(before, force=True)
     assert all(same(one, two) for one, two in zip(alone, spawned, strict=True))
 
 
