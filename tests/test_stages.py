@@ -32,9 +32,7 @@ def command(tmp_path, rooms, *overrides: str) -> Config:
         return typed(compose("config", overrides=[*SMALL, *data, *overrides]))
 
 
-@pytest.mark.parametrize(
-    "what", ["search", "atrc", "single_task", "multi_task", "global", "local", "tlabel", "slabel"]
-)
+@pytest.mark.parametrize("what", ["search", "atrc", "single_task", "multi_task", "global", "local", "tlabel", "slabel"])
 def test_every_kind_of_network_trains_and_leaves_its_files(tmp_path, rooms, what):
     extra = ["genotype=published/nyud_hrnet18"] if what == "atrc" else []
     config = command(tmp_path, rooms, f"+experiment=rooms_hrnet18_{what}", *extra)
@@ -99,7 +97,9 @@ def test_what_is_missing_or_does_not_fit_is_named_and_nothing_is_left_behind(tmp
 
 
 def test_profile_prints_and_writes_parameters_and_multiply_adds(tmp_path, rooms, capsys):
-    run_stage(command(tmp_path, rooms, "+experiment=nyud_hrnet18_multi_task", "stage=profile", "dataset.crop=[425,560]"))
+    run_stage(
+        command(tmp_path, rooms, "+experiment=nyud_hrnet18_multi_task", "stage=profile", "dataset.crop=[425,560]")
+    )
     written = json.loads((tmp_path / "runs" / "nyud_hrnet18_multi_task" / "profile.json").read_text())
     assert "4.516" in capsys.readouterr().out
     assert written["input"] == [1, 3, 425, 560]

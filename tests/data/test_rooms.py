@@ -29,9 +29,7 @@ def png(path: Path) -> np.ndarray:
 
 
 def small(root: Path, **changes) -> None:
-    generate(
-        root, **({"train": 2, "val": 1, "image_size": (24, 32), "workers": 1, "progress": False} | changes)
-    )
+    generate(root, **({"train": 2, "val": 1, "image_size": (24, 32), "workers": 1, "progress": False} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +68,7 @@ def test_a_room_has_one_view_at_every_size():
 
 
 def test_packaging_a(many):
-    ids = (many / "gt_sets" / "train.txt").read_text().split() + (
-        many / "gt_sets" / "val.txt"
-    ).read_text().split()
+    ids = (many / "gt_sets" / "train.txt").read_text().split() + (many / "gt_sets" / "val.txt").read_text().split()
     assert ids == [f"{number:04d}" for number in range(1, COUNT + 1)]
     for part, suffix in (
         ("images", "png"),
@@ -153,9 +149,7 @@ def test_depth_and_normals_agree_on_flat_surfaces(samples):
         ):
             flat &= np.abs(sample.normals[rows, columns] - inner).max(-1) < 1e-6
             flat &= sample.semseg[rows, columns] == sample.semseg[1:-1, 1:-1]
-        flat &= np.isin(
-            sample.semseg[1:-1, 1:-1], [CLASSES.index(c) + 1 for c in ("floor", "ceiling", "table", "bed")]
-        )
+        flat &= np.isin(sample.semseg[1:-1, 1:-1], [CLASSES.index(c) + 1 for c in ("floor", "ceiling", "table", "bed")])
         checked += flat.sum()
         # skirting boards and the like share a normal with what is behind them: steps are the rare exception
         assert ((found * inner).sum(-1)[flat] > 0.999).mean() > 0.97
@@ -187,9 +181,7 @@ def test_boundary_rules():
     assert not boundaries(instance, surface, narrow, normals, points).any()
 
     columns = boundaries(np.where(np.arange(7) < 3, 1, 2) * instance, surface, narrow, normals, points)
-    assert np.array_equal(
-        columns, np.broadcast_to(np.arange(7) == 2, size)
-    )  # one pixel wide, on the left side
+    assert np.array_equal(columns, np.broadcast_to(np.arange(7) == 2, size))  # one pixel wide, on the left side
 
     step = points.copy()
     step[2, 2:] -= 0.3

@@ -150,7 +150,12 @@ class Record:
 
 
 def run_training(
-    config: Config, ranks: Ranks | None = None, *, hold_bn: bool = False, dtype: torch.dtype = torch.float32, **loading: Any
+    config: Config,
+    ranks: Ranks | None = None,
+    *,
+    hold_bn: bool = False,
+    dtype: torch.dtype = torch.float32,
+    **loading: Any,
 ) -> dict[str, Any]:
     """Build everything and train, as a stage does."""
     ranks = ranks or Ranks()

@@ -38,9 +38,7 @@ def test_equals_the_definition(size, kernel_size, border):
     _, op_lse = torch.ops.atrc_exp.local_attention_fwd(*qkv, kernel_size, 5**-0.5, border == "zero", "torch")
     torch.testing.assert_close(op_lse, lse, rtol=0, atol=1e-13)
     g = torch.randn_like(out)
-    for ours, theirs in zip(
-        torch.autograd.grad(out, qkv, g), torch.autograd.grad(reference, qkv, g), strict=True
-    ):
+    for ours, theirs in zip(torch.autograd.grad(out, qkv, g), torch.autograd.grad(reference, qkv, g), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
@@ -122,9 +120,7 @@ def test_self_attention_adds_the_three_gradients():
     x = inputs(1, 3, 5, 5)[0]
     parts = [x.detach().clone().requires_grad_() for _ in range(3)]
     (total,) = torch.autograd.grad(local_attention(x, x, x, 3).square().sum(), x)
-    torch.testing.assert_close(
-        total, sum(torch.autograd.grad(local_attention(*parts, 3).square().sum(), parts))
-    )
+    torch.testing.assert_close(total, sum(torch.autograd.grad(local_attention(*parts, 3).square().sum(), parts)))
 
 
 def test_gradient_of_a_subset():
