@@ -100,20 +100,43 @@ class _View:
         return direct_light(self.tracer, self.lights, at, jitter, least=0.03 * float(self.ambient.mean()))
 
     def _irradiance(self) -> np.ndarray:
-        """Light on each pixel's surface (3, H * W), smoothed over the surface."""
-        at, pixels = self.at, self.size[0] * self.size[1]
-        samples = int(np.clip(_LARGE // pixels, 1, 6))
-        row, column = (index.ravel().astype(np.float32) for index in np.indices(self.size))
+        """Light on each pixel's surface (3, H * W), smoothed over the surface.
+
+        In large images every other pixel is traced, like the white squares of a chessboard, and those without
+        a neighbour on their surface; the others take the mean of what surrounds them on their surface.
+        """
+        h, w = self.size
+        surface = self.map(self.geometry.surface[self.at.triangle])
+        row, column = np.indices(self.size)
+        if h * w < _LARGE:
+            which, samples, radius = np.arange(h * w), int(np.clip(_LARGE // (h * w), 2, 6)), 1
+        else:
+            alone = np.ones(self.size, bool)
+            for here, there in _NEIGHBOURS:
+                same = surface[here] == surface[there]
+                alone[here] &= ~same
+                alone[there] &= ~same
+            which, samples, radius = np.flatnonzero(((row + column) % 2 == 0) | alone), 1, 2
+        place = np.stack([row.ravel(), column.ravel()])[:, which].astype(np.float32)
+        total = np.zeros((4, h * w), np.float32)  # light and the number of traced pixels
+        total[:3, which] = self._traced(self.at.take(which), place, samples)
+        total[3, which] = 1
+        total = smooth(self.map(total), surface, radius).reshape(4, -1)
+        return total[:3] / total[3]
+
+    def _traced(self, at: Surfels, place: np.ndarray, samples: int) -> np.ndarray:
+        """Light (3, N) on the surfels of pixels at `place` (2, N), the mean of some samples."""
         total = np.zeros_like(at.point)
         sky = self.ambient * (0.75 + 0.25 * at.normal[2])
+        # an additive recurrence over the pixels: every small neighbourhood samples the lights evenly
+        start = np.stack(
+            [place[0] * a + place[1] * b for a, b in ((0.7548777, 0.5698403), (0.2887, 0.618034))]
+        )
         for number in range(samples):
-            # an additive recurrence over the pixels: every small neighbourhood samples the lights evenly
-            jitter = np.stack([row * 0.7548777 + column * 0.5698403, row * 0.2887 + column * 0.618034])
-            jitter = fraction(jitter + np.float32(0.4343 * number))
+            jitter = fraction(start + np.float32(0.4343 * number))
             total += self.direct(at, jitter)
             total += (0.25 + 0.75 * openness(self.tracer, at, fraction(jitter + np.float32(0.5)))) * sky
-        surface = self.map(self.geometry.surface[at.triangle])
-        return smooth(self.map(total / samples), surface, 2 if samples == 1 else 1).reshape(3, -1)
+        return total / samples
 
     def colour(self, at: Surfels, irradiance: np.ndarray) -> np.ndarray:
         """Linear colour (3, N) of what is hit under irradiance (3, N), with mirror images."""

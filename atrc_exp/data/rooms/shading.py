@@ -3,7 +3,7 @@
 Vectors are stored as (3, N): arithmetic on long rows is several times faster in numpy than on rows of three.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -30,6 +30,10 @@ class Surfels:
     normal: np.ndarray
     direction: np.ndarray
     uv: np.ndarray
+
+    def take(self, which: np.ndarray) -> "Surfels":
+        """Those at the given positions."""
+        return Surfels(*(getattr(self, field.name).take(which, -1) for field in fields(self)))
 
 
 def surfels(geometry: Geometry, origin: np.ndarray, direction: np.ndarray, hits: Hits) -> Surfels:
@@ -111,9 +115,9 @@ def openness(tracer: Tracer, at: Surfels, jitter: np.ndarray, reach: float = 0.9
 
 
 def smooth(values: np.ndarray, surface: np.ndarray, radius: int) -> np.ndarray:
-    """Box filter of (C, H, W) values along columns, then rows, within each surface (H, W)."""
+    """Sums of (C, H, W) values over windows of 2 * radius + 1 pixels, within each surface (H, W)."""
     for axis in (0, 1):
-        total, count = values.copy(), np.ones(surface.shape, np.float32)
+        total = values.copy()
         for step in range(1, radius + 1):
             here = np.s_[step:, :] if axis == 0 else np.s_[:, step:]
             there = np.s_[:-step, :] if axis == 0 else np.s_[:, :-step]
@@ -121,7 +125,5 @@ def smooth(values: np.ndarray, surface: np.ndarray, radius: int) -> np.ndarray:
             for channel, source in zip(total, values, strict=True):
                 channel[here] += same * source[there]
                 channel[there] += same * source[here]
-            count[here] += same
-            count[there] += same
-        values = total / count
+        values = total
     return values
