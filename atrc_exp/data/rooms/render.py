@@ -207,9 +207,8 @@ def _develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     row, column = np.linspace(-1, 1, h, dtype=np.float32)[:, None], np.linspace(-1, 1, w, dtype=np.float32)
     light = radiance * balance * (1 - np.float32(rng.uniform(0.02, 0.1)) * (row**2 + column**2))
     grey = light.mean(0)[::2, ::3]
-    light *= (
-        rng.uniform(0.32, 0.5) * 2 / float(np.median(grey) + np.minimum(grey, 3 * np.median(grey)).mean())
-    )
+    exposure = rng.uniform(0.32, 0.5) / float(np.median(grey))
+    light *= min(exposure, 2.2 / float(np.percentile(grey, 92)))  # the tone curve reaches white at 2.45
     light = light * (1 + light / 6) / (1 + light)
     noise = np.float32(rng.uniform(1.0, 3.5)) * rng.standard_normal(radiance.shape, np.float32)
     developed = np.clip(
