@@ -1,4 +1,4 @@
-"""Procedural rooms: exact labels, the NYUD layout, and generation that is reproducible and safe to interrupt."""
+"""Procedural rooms: exact labels, the NYUD layout, reproducible generation that may be interrupted."""
 
 import subprocess
 import sys

@@ -8,12 +8,12 @@ from atrc_exp.data.rooms.classes import STORED
 from atrc_exp.data.rooms.embree import Tracer
 from atrc_exp.data.rooms.geometry import Geometry
 from atrc_exp.data.rooms.room import Room
-from atrc_exp.data.rooms.shading import dot
+from atrc_exp.data.rooms.vectors import cross, dot
 
-HALF_WIDTH = np.tan(np.deg2rad(57.0 / 2))  # half the image width at depth 1
+HALF_WIDTH = float(np.tan(np.deg2rad(57.0 / 2)))  # half the image width at depth 1
 NEAREST = 0.7  # metres; nearer views are refused
 _PROBE = (18, 24)  # rays for judging a view; the same for every image size, so that a room has one view
-_SHELL = [STORED["wall"], STORED["ceiling"], STORED["floor"]]
+_BARE = [STORED[name] for name in ("wall", "ceiling", "floor", "door")]
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,12 @@ class Camera:
         The ray parameter of a hit is therefore its z-depth. `size` is (H, W); pixel centres are at + 0.5.
         """
         pitch = 2 * HALF_WIDTH / size[1]
-        right, up, back = self.axes[:, :, None]
-        x, y = (column - size[1] / 2) * pitch, (size[0] / 2 - row) * pitch
-        return (x * right + y * up - back).astype(np.float32)
+        right, up, back = self.axes[:, :, None].astype(np.float32)
+        x, y = (
+            ((column - size[1] / 2) * pitch).astype(np.float32),
+            ((size[0] / 2 - row) * pitch).astype(np.float32),
+        )
+        return x * right + y * up - back
 
     def pixel_rays(self, size: tuple[int, int]) -> np.ndarray:
         """Directions through all pixel centres, (3, H * W)."""
@@ -52,9 +55,9 @@ class Camera:
 def _look(position: np.ndarray, target: np.ndarray, roll: float) -> Camera:
     back = position - target
     back /= np.linalg.norm(back)
-    right = np.cross([0.0, 0.0, 1.0], back)
+    right = cross(np.array([0.0, 0.0, 1.0]), back)
     right /= np.linalg.norm(right)
-    up = np.cross(back, right)
+    up = cross(back, right)
     c, s = np.cos(roll), np.sin(roll)
     return Camera(position, np.stack([c * right + s * up, c * up - s * right, back]))
 
@@ -68,9 +71,9 @@ def _score(camera: Camera, geometry: Geometry, tracer: Tracer) -> float:
     labels = geometry.label[hits.triangle]
     classes = (np.bincount(labels, minlength=41) >= 2).sum()
     objects = (np.bincount(geometry.instance[hits.triangle]) >= 2).sum()
-    bare = np.isin(labels, _SHELL).mean()
+    bare = np.isin(labels, _BARE).mean()
     wide = min(float(np.median(hits.distance)), 3.5)
-    return float(classes + 0.3 * objects + 2.5 * wide - 16 * max(0.0, bare - 0.3))
+    return float(classes + 0.3 * objects + 2.5 * wide - 16 * max(0.0, bare - 0.35))
 
 
 def choose_camera(rng: np.random.Generator, room: Room, geometry: Geometry, tracer: Tracer) -> Camera:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from atrc_exp.data.rooms import fittings, furniture, props, wet
+from atrc_exp.data.rooms import cases, fittings, furniture, lamps, props, wet
 from atrc_exp.data.rooms.room import Room
 from atrc_exp.data.rooms.scene import Site
 
@@ -95,20 +95,20 @@ def bedroom(room: Room) -> None:
                 _beside(
                     room,
                     bed,
-                    furniture.night_stand,
+                    cases.night_stand,
                     rng.uniform(0.4, 0.55),
                     rng.uniform(0.36, 0.45),
                     1.0,
                     side,
                 )
-    dresser = _stand(room, furniture.dresser, rng.uniform(0.8, 1.5), rng.uniform(0.42, 0.5), 1.1, 0.8)
+    dresser = _stand(room, cases.dresser, rng.uniform(0.8, 1.5), rng.uniform(0.42, 0.5), 1.1, 0.8)
     if dresser is not None and dresser.wall is not None:
         wall, s = dresser.wall
         _hang(room, fittings.mirror, rng.uniform(0.5, 0.9), rng.uniform(0.6, 0.85), 1.2, 0.6, wall=wall, s=s)
-    _stand(room, furniture.wardrobe, rng.uniform(0.9, 1.6), 0.55, rng.uniform(1.8, 2.1), 0.4, corner=True)
+    _stand(room, cases.wardrobe, rng.uniform(0.9, 1.6), 0.55, rng.uniform(1.8, 2.1), 0.4, corner=True)
     _stand(room, furniture.desk, rng.uniform(1.1, 1.5), 1.1, 1.1, 0.4, reserve=0.3)
-    _stand(room, furniture.bookshelf, rng.uniform(0.6, 1.0), 0.3, rng.uniform(1.2, 2.0), 0.35)
-    _stand(room, props.floor_lamp, 0.5, 0.5, 1.8, 0.2, corner=True)
+    _stand(room, cases.bookshelf, rng.uniform(0.6, 1.0), 0.3, rng.uniform(1.2, 2.0), 0.35)
+    _stand(room, lamps.floor_lamp, 0.5, 0.5, 1.8, 0.2, corner=True)
     _stand(room, furniture.chair, 0.45, 0.5, 0.95, 0.3)
     _hang(room, fittings.clothes_hooks, rng.uniform(0.7, 1.2), 0.9, 0.85, 0.4)
     _hang(room, fittings.wall_shelf, rng.uniform(0.6, 1.1), 0.4, 1.4, 0.3)
@@ -128,13 +128,13 @@ def living_room(room: Room) -> None:
             furniture.coffee_table(place)
         for side in (-1, 1):
             if rng.random() < 0.45:
-                kind = props.floor_lamp if rng.random() < 0.6 else furniture.night_stand
+                kind = lamps.floor_lamp if rng.random() < 0.6 else cases.night_stand
                 _beside(room, sofa, kind, 0.46, 0.46, 1.8, side)
-    _stand(room, furniture.television_stand, rng.uniform(1.0, 1.5), 0.45, 1.35, 0.85)
+    _stand(room, cases.television_stand, rng.uniform(1.0, 1.5), 0.45, 1.35, 0.85)
     _stand(room, fittings.fireplace, rng.uniform(1.2, 1.6), 0.35, rng.uniform(1.05, 1.25), 0.25)
     _stand(room, furniture.sofa, rng.uniform(0.85, 1.0), 0.85, 0.95, 0.5)
-    _stand(room, furniture.bookshelf, rng.uniform(0.8, 1.6), 0.3, rng.uniform(1.0, 2.1), 0.6)
-    _stand(room, furniture.low_cabinet, rng.uniform(0.9, 1.5), 0.42, rng.uniform(0.7, 0.95), 0.4)
+    _stand(room, cases.bookshelf, rng.uniform(0.8, 1.6), 0.3, rng.uniform(1.0, 2.1), 0.6)
+    _stand(room, cases.low_cabinet, rng.uniform(0.9, 1.5), 0.42, rng.uniform(0.7, 0.95), 0.4)
     _stand(room, furniture.chair, 0.5, 0.5, 0.95, 0.4)
     _open(room, furniture.ottoman, rng.uniform(0.5, 0.8), 0.5, 0.45, 0.25)
     _hang(room, fittings.wall_shelf, rng.uniform(0.7, 1.2), 0.4, 1.45, 0.3)
@@ -166,8 +166,8 @@ def kitchen(room: Room) -> None:
         room.hung.append((wall, 0.0, length, z, z + 0.8))
     _stand(room, wet.kitchen_run, rng.uniform(1.2, 1.8), 0.62, 0.95, 0.45)
     _open(room, furniture.table, rng.uniform(0.9, 1.3), rng.uniform(0.75, 0.9), 1.0, 0.7, overhang=0.55)
-    _stand(room, furniture.low_cabinet, rng.uniform(0.8, 1.2), 0.42, 0.85, 0.3)
-    _stand(room, furniture.shelves, rng.uniform(0.7, 1.0), 0.4, 1.7, 0.25)
+    _stand(room, cases.low_cabinet, rng.uniform(0.8, 1.2), 0.42, 0.85, 0.3)
+    _stand(room, cases.shelves, rng.uniform(0.7, 1.0), 0.4, 1.7, 0.25)
     _stand(room, furniture.stool, 0.42, 0.42, 0.75, 0.4)
     _hang(room, fittings.notices, 0.6, 0.5, 1.3, 0.3)
     _mat(room, 0.35, small=True)
@@ -181,7 +181,7 @@ def bathroom(room: Room) -> None:
     if basin is not None and basin.wall is not None:
         width, (wall, s) = min(basin.width, rng.uniform(0.5, 0.9)), basin.wall
         _hang(room, fittings.mirror, width, rng.uniform(0.6, 0.9), 1.1, wall=wall, s=s)
-    _stand(room, furniture.shelves, rng.uniform(0.4, 0.6), 0.3, rng.uniform(1.2, 1.6), 0.25)
+    _stand(room, cases.shelves, rng.uniform(0.4, 0.6), 0.3, rng.uniform(1.2, 1.6), 0.25)
     for _ in range(2):
         _hang(room, fittings.towel_rail, rng.uniform(0.5, 0.8), 0.7, rng.uniform(0.65, 0.8), 0.75)
     _hang(room, fittings.clothes_hooks, 0.7, 0.9, 0.9, 0.15)
@@ -193,10 +193,10 @@ def office(room: Room) -> None:
     for _ in range(rng.integers(1, 4)):
         _stand(room, furniture.desk, rng.uniform(1.2, 1.7), 1.15, 1.2, reserve=0.3)
     _hang(room, fittings.whiteboard, rng.uniform(1.0, 1.9), rng.uniform(0.8, 1.1), 1.0, 0.7)
-    _stand(room, furniture.bookshelf, rng.uniform(0.7, 1.2), 0.3, rng.uniform(1.0, 2.1), 0.65)
-    _stand(room, furniture.filing_cabinet, rng.uniform(0.42, 0.9), 0.55, rng.uniform(0.7, 1.4), 0.7)
+    _stand(room, cases.bookshelf, rng.uniform(0.7, 1.2), 0.3, rng.uniform(1.0, 2.1), 0.65)
+    _stand(room, cases.filing_cabinet, rng.uniform(0.42, 0.9), 0.55, rng.uniform(0.7, 1.4), 0.7)
     _open(room, furniture.table, rng.uniform(1.2, 1.8), 0.8, 1.0, 0.4, overhang=0.55)
-    _stand(room, furniture.shelves, rng.uniform(0.8, 1.2), 0.42, 1.8, 0.25)
+    _stand(room, cases.shelves, rng.uniform(0.8, 1.2), 0.42, 1.8, 0.25)
     _stand(room, fittings.radiator, 1.0, 0.12, 0.6, 0.35)
     _hang(room, fittings.notices, rng.uniform(0.5, 1.1), 0.7, 1.15, 0.6)
     _hang(room, fittings.clothes_hooks, 0.7, 0.9, 0.85, 0.2)
@@ -206,8 +206,8 @@ def office(room: Room) -> None:
 def dining_room(room: Room) -> None:
     rng = room.rng
     _open(room, furniture.table, rng.uniform(1.3, 2.2), rng.uniform(0.8, 1.0), 1.0, overhang=0.6, gap=0.1)
-    _stand(room, furniture.low_cabinet, rng.uniform(1.0, 1.6), 0.45, rng.uniform(0.8, 1.0))
-    _stand(room, furniture.wardrobe, rng.uniform(0.9, 1.2), 0.42, rng.uniform(1.6, 2.0), 0.4)
+    _stand(room, cases.low_cabinet, rng.uniform(1.0, 1.6), 0.45, rng.uniform(0.8, 1.0))
+    _stand(room, cases.wardrobe, rng.uniform(0.9, 1.2), 0.42, rng.uniform(1.6, 2.0), 0.4)
     _stand(room, furniture.sofa, rng.uniform(1.2, 1.9), 0.85, 0.95, 0.3)
     _stand(room, furniture.chair, 0.45, 0.5, 0.95, 0.5)
     _stand(room, fittings.fireplace, 1.3, 0.35, 1.1, 0.25)
@@ -230,9 +230,9 @@ def classroom(room: Room) -> None:
             overhang=0.5,
             gap=0.1,
         )
-    _stand(room, furniture.low_cabinet, rng.uniform(0.9, 1.6), 0.42, 0.85, 0.5)
-    _stand(room, furniture.television_stand, 1.1, 0.5, 1.35, 0.3)
-    _stand(room, furniture.shelves, rng.uniform(0.9, 1.4), 0.4, 1.8, 0.4)
+    _stand(room, cases.low_cabinet, rng.uniform(0.9, 1.6), 0.42, 0.85, 0.5)
+    _stand(room, cases.television_stand, 1.1, 0.5, 1.35, 0.3)
+    _stand(room, cases.shelves, rng.uniform(0.9, 1.4), 0.4, 1.8, 0.4)
     _stand(room, fittings.radiator, 1.2, 0.12, 0.6, 0.4)
     _hang(room, fittings.notices, 1.1, 0.7, 1.2, 0.7)
     for _ in range(2):
@@ -242,13 +242,13 @@ def classroom(room: Room) -> None:
 def store(room: Room) -> None:
     rng = room.rng
     for _ in range(rng.integers(2, 4)):
-        _stand(room, furniture.shelves, rng.uniform(0.8, 1.5), rng.uniform(0.35, 0.5), rng.uniform(1.5, 2.0))
+        _stand(room, cases.shelves, rng.uniform(0.8, 1.5), rng.uniform(0.35, 0.5), rng.uniform(1.5, 2.0))
     for _ in range(rng.integers(2, 5)):
         _stand(room, props.carton, rng.uniform(0.35, 0.7), rng.uniform(0.35, 0.6), rng.uniform(0.25, 0.6))
     for _ in range(2):
         _hang(room, fittings.clothes_hooks, rng.uniform(0.8, 1.4), 1.0, 0.85, 0.7)
     _stand(room, wet.refrigerator, 0.65, 0.65, 1.6, 0.3)
-    _stand(room, furniture.wardrobe, rng.uniform(0.8, 1.2), 0.5, 1.9, 0.4)
+    _stand(room, cases.wardrobe, rng.uniform(0.8, 1.2), 0.5, 1.9, 0.4)
     _open(room, furniture.table, 1.2, 0.6, 1.0, 0.25, overhang=0.5)
 
 

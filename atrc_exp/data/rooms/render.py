@@ -12,16 +12,20 @@ from atrc_exp.data.rooms.embree import Tracer
 from atrc_exp.data.rooms.geometry import assemble
 from atrc_exp.data.rooms.plans import furnish
 from atrc_exp.data.rooms.room import Room
-from atrc_exp.data.rooms.shading import LIFT, Surfels, albedo, direct_light, dot, openness, smooth, surfels
+from atrc_exp.data.rooms.shading import LIFT, Surfels, albedo, direct_light, openness, smooth, surfels
+from atrc_exp.data.rooms.vectors import dot, fraction
 
 _LARGE = 100_000  # pixels of an image from which on only its outlines are supersampled
-_CREASE = np.cos(
-    np.deg2rad(40.0)
-)  # surfaces of one object meet in a boundary if their normals differ by more
+_CREASE = np.cos(np.deg2rad(40.0))  # normals that differ by more make a boundary within one object
 _STEP = 0.05  # step in depth within one object, as a share of the depth, that makes a boundary
-_OFFSETS = np.array(
-    [[-0.17, -0.33], [0.33, -0.17], [-0.33, 0.17], [0.17, 0.33], [-0.4, -0.05], [0.4, 0.1]]
-)  # rows, columns
+_OFFSETS: tuple[tuple[float, float], ...] = (
+    (-0.17, -0.33),
+    (0.33, -0.17),
+    (-0.33, 0.17),
+    (0.17, 0.33),
+    (-0.4, -0.05),
+    (0.4, 0.1),
+)  # in pixels
 
 
 @dataclass(frozen=True)
@@ -92,21 +96,47 @@ class _View:
             self.geometry, self.camera.origin, rays, self.tracer.first_hits(self.camera.origin, rays)
         )
 
+    def direct(self, at: Surfels, jitter: np.ndarray) -> np.ndarray:
+        return direct_light(self.tracer, self.lights, at, jitter, least=0.03 * float(self.ambient.mean()))
+
     def _irradiance(self) -> np.ndarray:
-        """Light on each pixel's surface (3, H * W), smoothed over the surface."""
-        at, pixels = self.at, self.size[0] * self.size[1]
-        samples = int(np.clip(_LARGE // pixels, 1, 6))
-        row, column = (index.ravel().astype(np.float32) for index in np.indices(self.size))
+        """Light on each pixel's surface (3, H * W), smoothed over the surface.
+
+        In large images every other pixel is traced, like the white squares of a chessboard, and those without
+        a neighbour on their surface; the others take the mean of what surrounds them on their surface.
+        """
+        h, w = self.size
+        surface = self.map(self.geometry.surface[self.at.triangle])
+        row, column = np.indices(self.size)
+        if h * w < _LARGE:
+            which, samples, radius = np.arange(h * w), int(np.clip(_LARGE // (h * w), 2, 6)), 1
+        else:
+            alone = np.ones(self.size, bool)
+            for here, there in _NEIGHBOURS:
+                same = surface[here] == surface[there]
+                alone[here] &= ~same
+                alone[there] &= ~same
+            which, samples, radius = np.flatnonzero(((row + column) % 2 == 0) | alone), 1, 2
+        place = np.stack([row.ravel(), column.ravel()])[:, which].astype(np.float32)
+        total = np.zeros((4, h * w), np.float32)  # light and the number of traced pixels
+        total[:3, which] = self._traced(self.at.take(which), place, samples)
+        total[3, which] = 1
+        total = smooth(self.map(total), surface, radius).reshape(4, -1)
+        return total[:3] / total[3]
+
+    def _traced(self, at: Surfels, place: np.ndarray, samples: int) -> np.ndarray:
+        """Light (3, N) on the surfels of pixels at `place` (2, N), the mean of some samples."""
         total = np.zeros_like(at.point)
         sky = self.ambient * (0.75 + 0.25 * at.normal[2])
+        # an additive recurrence over the pixels: every small neighbourhood samples the lights evenly
+        start = np.stack(
+            [place[0] * a + place[1] * b for a, b in ((0.7548777, 0.5698403), (0.2887, 0.618034))]
+        )
         for number in range(samples):
-            # an additive recurrence over the pixels: every small neighbourhood samples the lights evenly
-            jitter = np.stack([row * 0.7548777 + column * 0.5698403, row * 0.2887 + column * 0.618034])
-            jitter = ((jitter + 0.4343 * number) % 1).astype(np.float32)
-            total += direct_light(self.tracer, self.lights, at, jitter)
-            total += (0.25 + 0.75 * openness(self.tracer, at, (jitter + np.float32(0.5)) % 1)) * sky
-        surface = self.map(self.geometry.surface[at.triangle])
-        return smooth(self.map(total / samples), surface, 2 if samples == 1 else 1).reshape(3, -1)
+            jitter = fraction(start + np.float32(0.4343 * number))
+            total += self.direct(at, jitter)
+            total += (0.25 + 0.75 * openness(self.tracer, at, fraction(jitter + np.float32(0.5)))) * sky
+        return total / samples
 
     def colour(self, at: Surfels, irradiance: np.ndarray) -> np.ndarray:
         """Linear colour (3, N) of what is hit under irradiance (3, N), with mirror images."""
@@ -114,14 +144,15 @@ class _View:
         table, material = self.geometry.materials, self.geometry.material[at.triangle]
         length = np.sqrt(dot(at.direction, at.direction))
         cosine = -dot(at.normal, at.direction) / length
-        polish = table.sheen[material] * (0.06 + 0.9 * (1 - cosine) ** 5)
+        grazing = (1 - cosine) ** 2
+        polish = table.sheen[material] * (0.06 + 0.9 * grazing * grazing)
         share = np.maximum(table.mirror[material], polish)
         which = np.flatnonzero(share > 0.04)
         normal, ray, share = at.normal.take(which, 1), (at.direction / length).take(which, 1), share[which]
         start, ray = at.point.take(which, 1) + LIFT * normal, ray + 2 * cosine[which] * normal
         seen = surfels(self.geometry, start, ray, self.tracer.first_hits(start, ray))
         centre = np.full((2, len(which)), 0.5, np.float32)
-        image = self._diffuse(seen, direct_light(self.tracer, self.lights, seen, centre) + 0.8 * self.ambient)
+        image = self._diffuse(seen, self.direct(seen, centre) + 0.8 * self.ambient)
         radiance[:, which] += share * (image - radiance[:, which])
         return radiance
 
@@ -148,7 +179,7 @@ class _View:
         result[:, which] /= 1 + len(offsets)
         return self.map(result)
 
-    def _off_centre(self, which: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    def _off_centre(self, which: np.ndarray, offset: tuple[float, float]) -> np.ndarray:
         """Colour (3, N) at an offset (row, column) in pixels from the centres of some pixels.
 
         Its irradiance is that of the same surface at the nearest pixels towards the offset.
@@ -176,12 +207,13 @@ def _develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     row, column = np.linspace(-1, 1, h, dtype=np.float32)[:, None], np.linspace(-1, 1, w, dtype=np.float32)
     light = radiance * balance * (1 - np.float32(rng.uniform(0.02, 0.1)) * (row**2 + column**2))
     grey = light.mean(0)[::2, ::3]
-    light *= (
-        rng.uniform(0.32, 0.5) * 2 / float(np.median(grey) + np.minimum(grey, 3 * np.median(grey)).mean())
-    )
+    exposure = rng.uniform(0.32, 0.5) / float(np.median(grey))
+    light *= min(exposure, 2.2 / float(np.percentile(grey, 92)))  # the tone curve reaches white at 2.45
     light = light * (1 + light / 6) / (1 + light)
     noise = np.float32(rng.uniform(1.0, 3.5)) * rng.standard_normal(radiance.shape, np.float32)
-    developed = np.clip(255 * light ** np.float32(1 / 2.2) + noise, 0, 255)
+    developed = np.clip(
+        255 * np.sqrt(light) + noise, 0, 255
+    )  # gamma 2: a root is ten times cheaper than a power
     return np.ascontiguousarray(np.rint(developed).astype(np.uint8).transpose(1, 2, 0))
 
 

@@ -15,6 +15,7 @@ from atrc_exp.data.rooms import shapes
 from atrc_exp.data.rooms.classes import STORED
 from atrc_exp.data.rooms.geometry import Piece
 from atrc_exp.data.rooms.materials import Material, Palette
+from atrc_exp.data.rooms.vectors import cross
 
 if TYPE_CHECKING:
     from atrc_exp.data.rooms.room import Room
@@ -95,10 +96,10 @@ class Thing:
         start, end = np.asarray(start, float), np.asarray(end, float)
         length = float(np.linalg.norm(end - start))
         z = (end - start) / max(length, 1e-9)
-        x = np.cross([0.0, 1.0, 0.0] if abs(z[1]) < 0.9 else [1.0, 0.0, 0.0], z)
+        x = cross(np.array([0.0, 1.0, 0.0] if abs(z[1]) < 0.9 else [1.0, 0.0, 0.0]), z)
         x /= np.linalg.norm(x)
         template = shapes.capsule(round(length, 2), round(radius, 3))
-        self._add(template, (1, 1, 1), (start + end) / 2, material, np.stack([x, np.cross(z, x), z], 1))
+        self._add(template, (1, 1, 1), (start + end) / 2, material, np.stack([x, cross(z, x), z], 1))
 
     def sheet(self, material: Material, x: Span, y: Span, z: Span, folds: int = 5) -> None:
         """Cloth hanging in folds, from wall side y[0] to room side y[1]."""

@@ -3,7 +3,7 @@
 Vectors are stored as (3, N): arithmetic on long rows is several times faster in numpy than on rows of three.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from atrc_exp.data.rooms.embree import Hits, Tracer
 from atrc_exp.data.rooms.geometry import Geometry
 from atrc_exp.data.rooms.scene import Light
 from atrc_exp.data.rooms.textures import sample
+from atrc_exp.data.rooms.vectors import dot, fraction
 
 LIFT = 2e-3  # metres between a surface and the start of a ray that leaves it
 _SOFTENING = 0.4  # square metres added to squared distances: no burnt spots beside lamps
@@ -30,10 +31,9 @@ class Surfels:
     direction: np.ndarray
     uv: np.ndarray
 
-
-def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Scalar products of (3, N) vectors; (N,)."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    def take(self, which: np.ndarray) -> "Surfels":
+        """Those at the given positions."""
+        return Surfels(*(getattr(self, field.name).take(which, -1) for field in fields(self)))
 
 
 def surfels(geometry: Geometry, origin: np.ndarray, direction: np.ndarray, hits: Hits) -> Surfels:
@@ -85,16 +85,22 @@ def _from_light(light: Light, at: Surfels, jitter: np.ndarray) -> tuple[np.ndarr
     return path, strength
 
 
-def direct_light(tracer: Tracer, lights: list[Light], at: Surfels, jitter: np.ndarray) -> np.ndarray:
-    """Irradiance (3, N) from all lights; `jitter` (2, N) in [0, 1] picks the point of each light."""
+def direct_light(
+    tracer: Tracer, lights: list[Light], at: Surfels, jitter: np.ndarray, least: float
+) -> np.ndarray:
+    """Irradiance (3, N) from all lights; `jitter` (2, N) in [0, 1] picks the point of each light.
+
+    A light that gives a point less than `least` is not traced and gives it nothing.
+    """
     total = np.zeros_like(at.point)
     start = at.point + LIFT * at.normal
     for number, light in enumerate(lights):
-        path, strength = _from_light(light, at, (jitter + np.float32(0.37 * number)) % 1)
-        lit = np.flatnonzero(strength > 3e-3)
-        shadow = tracer.occluded(start.take(lit, 1), np.float32(0.98) * path.take(lit, 1))
-        strength[lit[shadow]] = 0
-        total += strength * light.power.astype(np.float32)[:, None]
+        path, strength = _from_light(light, at, fraction(jitter + np.float32(0.37 * number)))
+        lit = np.flatnonzero(strength > least / light.power.max())
+        lit = lit[~tracer.occluded(start.take(lit, 1), np.float32(0.98) * path.take(lit, 1))]
+        seen = np.zeros_like(strength)
+        seen[lit] = strength[lit]
+        total += seen * light.power.astype(np.float32)[:, None]
     return total
 
 
@@ -109,9 +115,9 @@ def openness(tracer: Tracer, at: Surfels, jitter: np.ndarray, reach: float = 0.9
 
 
 def smooth(values: np.ndarray, surface: np.ndarray, radius: int) -> np.ndarray:
-    """Box filter of (C, H, W) values along columns, then rows, within each surface (H, W)."""
+    """Sums of (C, H, W) values over windows of 2 * radius + 1 pixels, within each surface (H, W)."""
     for axis in (0, 1):
-        total, count = values.copy(), np.ones(surface.shape, np.float32)
+        total = values.copy()
         for step in range(1, radius + 1):
             here = np.s_[step:, :] if axis == 0 else np.s_[:, step:]
             there = np.s_[:-step, :] if axis == 0 else np.s_[:, :-step]
@@ -119,7 +125,5 @@ def smooth(values: np.ndarray, surface: np.ndarray, radius: int) -> np.ndarray:
             for channel, source in zip(total, values, strict=True):
                 channel[here] += same * source[there]
                 channel[there] += same * source[here]
-            count[here] += same
-            count[there] += same
-        values = total / count
+        values = total
     return values

@@ -1,6 +1,7 @@
 """Solids in their own unit frame, made by trimesh once and then stretched, turned and moved into rooms.
 
-A `Template` holds corners and corner normals (F, 3, 3) of F triangles and the surface each is part of: has six surfaces, a cylinder three, a ball one. Curved surfaces carry the normals of the smooth body.
+A `Template` holds corners and corner normals (F, 3, 3) of F triangles and the surface each is part of: a box
+has six surfaces, a cylinder three, a ball one. Curved surfaces carry the normals of the smooth body.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from atrc_exp.data.rooms.classes import CLASSES
-from atrc_exp.data.rooms.render import RoomSample
+from atrc_exp.data.rooms.render import RoomSample, render_room
 from atrc_exp.errors import UserError
 
 _TITLES = ("image", "semantics", "depth", "normals", "boundaries")
@@ -105,12 +105,17 @@ def contact_sheet(rooms: Path | Sequence[RoomSample], path: Path, rows: int = 6)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Contact sheet of a folder in the NYUD layout.")
-    parser.add_argument("root", type=Path)
+    parser = argparse.ArgumentParser(description="Contact sheet of rooms or of a folder in the NYUD layout.")
     parser.add_argument("path", type=Path, help="PNG to write")
+    parser.add_argument("--root", type=Path, help="folder in the NYUD layout; without it rooms are rendered")
     parser.add_argument("--rows", type=int, default=6)
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(425, 560), help="height and width of rendered rooms"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of rendered rooms")
     arguments = parser.parse_args()
-    contact_sheet(arguments.root, arguments.path, arguments.rows)
+    rendered = (render_room(arguments.seed, index, tuple(arguments.size)) for index in range(arguments.rows))
+    contact_sheet(arguments.root or list(rendered), arguments.path, arguments.rows)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import numpy as np
 
 from atrc_exp.data.rooms import props
-from atrc_exp.data.rooms.furniture import fronts
+from atrc_exp.data.rooms.cases import fronts
 from atrc_exp.data.rooms.materials import hsv
 from atrc_exp.data.rooms.scene import Site, Thing, between
 
