@@ -21,7 +21,7 @@ def draw(network, step: int = 0) -> ArchSample | None:
 
 
 def loss(maps: dict[str, torch.Tensor]) -> torch.Tensor:
-    return sum((x * torch.randn_like(x)).mean() for x in maps.values())
+    return sum(((x * torch.randn_like(x)).mean() for x in maps.values()), torch.zeros(()))
 
 
 @pytest.mark.parametrize("name", DISTILLATIONS)
@@ -50,10 +50,37 @@ def test_contract(make_network, name, size):
 def test_single_task(make_network, name):
     network = make_network(name, tasks=("depth",), channels=8, kernel_size=3).train()
     final, aux = network(torch.randn(2, 3, 64, 64), draw(network))
-    (loss(final) + loss(aux)).backward() if aux else loss(final).backward()
+    (loss(final) + loss(aux)).backward()
     assert list(final) == ["depth"]
     assert list(aux) == ([] if name in LABEL_TASKS else ["depth"])
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["atrc", "search"])
+def test_channels_last_gives_the_same(make_network, name):
+    network = make_network(name, channels=8, kernel_size=3).eval()
+    for fusion in network.distillation.fusions.values():
+        torch.nn.init.ones_(fusion.context[1].weight)
+    image = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        expected = network(image, draw(network)).final
+        network = network.to(memory_format=torch.channels_last)
+        final = network(image.to(memory_format=torch.channels_last), draw(network)).final
+    for task in TASKS:
+        torch.testing.assert_close(final[task], expected[task], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["atrc", "search"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_is_finite(make_network, name, dtype):
+    network = make_network(name, tasks=TASKS, channels=8, kernel_size=3).train()
+    for fusion in network.distillation.fusions.values():
+        torch.nn.init.ones_(fusion.context[1].weight)
+    with torch.autocast("cpu", dtype=dtype):
+        final, aux = network(torch.randn(2, 3, 64, 96), draw(network))
+    (loss({t: x.float() for t, x in final.items()}) + loss({t: x.float() for t, x in aux.items()})).backward()
+    assert all(x.isfinite().all() for x in (*final.values(), *aux.values()))
+    assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
 def test_hrnet_at_an_odd_size(make_network):

@@ -105,7 +105,10 @@ def test_weights_are_gumbel_softmax_of_the_logits(search, inputs):
     outputs = []
     for block, source in enumerate(TASKS):
         valid = 4 if source == "a" else 5
-        z = [math.exp(float(search.arch[block, i] + draw.noise[block, i]) / draw.temperature) for i in range(valid)]
+        z = [
+            math.exp(float(search.arch.detach()[block, i] + draw.noise[block, i]) / draw.temperature)
+            for i in range(valid)
+        ]
         z = [x / sum(z) for x in z]
         modules, pair = search.blocks["a"][source], (features["a"], features[source])
         mixture = z[1] * modules["global"](*pair) + z[2] * modules["local"](*pair)
