@@ -87,8 +87,9 @@ def test_search_writes_genotype_at_every_validation(tmp_path: Path) -> None:
     for target, source in final.pairs():
         probabilities = final.details["probabilities"][target][source]
         assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
-        assert max(probabilities, key=probabilities.get) == final.blocks[target][source] or (
-            final.details["frozen"][target][source]
+        assert (
+            max(probabilities, key=probabilities.get) == final.blocks[target][source]
+            or (final.details["frozen"][target][source])
         )
 
 
