@@ -76,13 +76,14 @@ def network(config: Config, *, hold_bn: bool = False, dtype: torch.dtype = torch
     return built.to(dtype)
 
 
-def config(runs_dir: Path, *, kind: str = "search", **engine: Any) -> Config:
+def config(runs_dir: Path, *, kind: str = "search", seed_of_run: int = 0, **engine: Any) -> Config:
     """kind: search or atrc (retrain)."""
     settings = {"iterations": 12, "batch_size": 4, "validate_every": 6, "checkpoint_every": 4, "log_every": 2,
                 "device": "cpu", "workers": 0, **engine}  # fmt: skip
     return Config(
         name=f"tiny_{kind}",
         runs_dir=str(runs_dir),
+        seed=seed_of_run,
         genotype="given" if kind == "atrc" else None,
         dataset=DatasetConfig(tasks=list(NAMES), num_classes={"semseg": CLASSES}, crop=list(SIZE)),
         backbone=BackboneConfig(weights="random"),
@@ -92,6 +93,13 @@ def config(runs_dir: Path, *, kind: str = "search", **engine: Any) -> Config:
         engine=EngineConfig(**settings),
         logger=LoggerConfig(mode="disabled"),
     )
+
+
+def exact_config(runs_dir: Path, kind: str) -> Config:
+    """Nothing in which ranks could differ: no dropout; a search in which a block freezes."""
+    exact = config(runs_dir, kind=kind, iterations=8, log_every=1, validate_every=8)
+    exact = replace(exact, distillation=replace(exact.distillation, dropout=0.0))
+    return replace(exact, search=replace(exact.search, arch_lr=1.0))
 
 
 def images(seed: int, number: int, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
@@ -120,10 +128,10 @@ class Killed(BaseException):
 
 
 def loaders(
-    config: Config, ranks: Ranks, *, stop_at: int | None = None, spoil_at: int | None = None,
+    config: Config, ranks: Ranks, *, stop_at: int | None = None, spoil_at: int | None = None, spoil_rank: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Loaders:  # fmt: skip
-    """Batches as a function of the iteration; optionally an end of the process, or an infinite depth label, at one."""
+    """Batches as a function of the iteration; the process ends at `stop_at`, images of a rank are NaN at `spoil_at`."""
     accumulate = config.engine.accumulate
 
     def training(start: int) -> Any:
@@ -131,7 +139,7 @@ def loaders(
             if iteration == stop_at:
                 raise Killed
             own = part(images(iteration, config.engine.batch_size, dtype), ranks.rank, ranks.world)
-            if iteration == spoil_at:
+            if iteration == spoil_at and ranks.rank == spoil_rank:
                 own["image"] = own["image"] * float("nan")
             for micro in range(accumulate):
                 yield part(own, micro, accumulate)

@@ -1,0 +1,50 @@
+"""One of the two processes that `test_distributed.py` starts: the same runs as the single process."""
+
+import sys
+from pathlib import Path
+
+import tiny_engine as tiny
+import torch
+
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.errors import UserError
+
+
+def main(runs_dir: Path) -> None:
+    torch.set_num_threads(1)
+    ranks = Ranks.start("cpu")
+    collectives(ranks)
+    for kind in ("search", "atrc"):
+        tiny.run_training(tiny.exact_config(runs_dir, kind), ranks, hold_bn=True, dtype=torch.float64)
+    try:
+        tiny.run_training(
+            tiny.config(runs_dir, kind="atrc", iterations=3, seed_of_run=1), ranks, spoil_at=1, spoil_rank=1
+        )
+    except UserError as error:
+        assert "at step 2" in str(error), error
+    else:
+        raise AssertionError("a loss that is not finite on one rank must stop every rank")
+    ranks.close()
+
+
+def collectives(ranks: Ranks) -> None:
+    own = {"b": torch.tensor(ranks.rank + 1), "a": torch.tensor(10.0)}
+    assert ranks.sum(own) == {"a": 20.0, "b": 3.0}
+    assert ranks.minimum(torch.tensor([5 - ranks.rank, ranks.rank])).tolist() == [4, 0]
+    gathered = ranks.gather(f"rank {ranks.rank}")
+    assert gathered == (["rank 0", "rank 1"] if ranks.is_main else [])
+    assert ranks.on_main(lambda: ranks.rank) == 0
+
+    def fail() -> None:
+        raise UserError("only rank 0 looked")
+
+    try:
+        ranks.on_main(fail)
+    except UserError as error:
+        assert str(error) == "only rank 0 looked"
+    else:
+        raise AssertionError("the error of rank 0 must reach every rank")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,72 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny_engine as tiny
+import torch
+
+from atrc_exp.engine import memory
+from atrc_exp.engine.step import Objective, Predictor
+from atrc_exp.errors import UserError
+from atrc_exp.losses import build_losses
+
+
+def objective(config: tiny.Config) -> Objective:
+    network = tiny.network(config)
+    return Objective(Predictor(network, config), build_losses(tiny.tasks(), tuple(network.aux_heads))).train()
+
+
+def batch(number: int, height: int, width: int) -> dict:
+    small = tiny.images(0, 1)
+    labels = {
+        "semseg": torch.zeros(number, height, width, dtype=torch.long),
+        "depth": torch.ones(number, 1, height, width),
+    }
+    return {**small, "image": torch.randn(number, 3, height, width), "labels": labels}
+
+
+@pytest.mark.parametrize("kind", ["search", "atrc"])
+def test_estimate_grows_with_pixels_and_precision(tmp_path: Path, kind: str) -> None:
+    config = tiny.config(tmp_path, kind=kind)
+    made = objective(config)
+    small = memory.training_bytes(made, batch(2, 64, 96))
+    assert memory.training_bytes(made, batch(8, 128, 192)) == pytest.approx(16 * small, rel=0.1)
+    half = objective(replace(config, engine=replace(config.engine, precision="bf16")))
+    assert memory.training_bytes(half, batch(2, 64, 96)) < small
+
+
+def test_estimate_leaves_no_trace(tmp_path: Path) -> None:
+    made = objective(tiny.config(tmp_path, kind="atrc"))
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    images = batch(2, 64, 96)
+    generator = torch.get_rng_state()
+    memory.training_bytes(made, images)
+    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(parameter.grad is None for parameter in made.parameters())
+
+
+def test_step_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny.config(tmp_path, kind="atrc", memory_check=True)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    with pytest.raises(UserError, match=r"batch_size=4.*precision=fp32.*memory_check=false"):
+        tiny.run_training(config)
+    assert not (tiny.folder(config) / "checkpoints").exists()
+    monkeypatch.setattr(memory, "available_bytes", lambda: None)  # unknown: nothing to refuse by
+    memory.require(2**60, config)
+
+
+def write_group(folder: Path, limit: str, usage: int, names: tuple[str, str], cached: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{usage}\n")
+    (folder / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\n")
+
+
+def test_limits_of_control_groups(tmp_path: Path) -> None:
+    two, one = ("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    write_group(tmp_path / "fs" / "slurm" / "job", "1000", 300, two, cached=50)
+    write_group(tmp_path / "fs" / "slurm", "max", 300, two)
+    write_group(tmp_path / "fs" / "memory" / "job", "5000", 1000, one)
+    (tmp_path / "cgroup").write_text("0::/slurm/job\n4:memory:/job\n2:cpu:/job\n")
+    assert sorted(memory._cgroup_free(tmp_path / "cgroup", tmp_path / "fs")) == [750, 4000]

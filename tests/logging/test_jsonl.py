@@ -1,0 +1,30 @@
+import json
+import math
+from pathlib import Path
+
+from atrc_exp.logging.jsonl import JsonLines, read
+
+
+def test_records_beyond_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = JsonLines(path, 0)
+    for step in (2, 4, 6):
+        lines.record({"step": step, "kind": "train", "loss": step / 3})
+    JsonLines(path, 4).record({"step": 6, "kind": "train", "loss": 9.0})
+    assert [(record["step"], record["loss"]) for record in read(path)] == [(2, 2 / 3), (4, 4 / 3), (6, 9.0)]
+
+
+def test_line_cut_by_a_kill_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    JsonLines(path, 0).record({"step": 2, "kind": "train"})
+    with path.open("a") as file:
+        file.write('{"step": 3, "ki')
+    assert [record["step"] for record in read(path)] == [2]
+    JsonLines(path, 10).record({"step": 3, "kind": "train"})
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [2, 3]
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    JsonLines(path, 0).record({"step": 1, "kind": "val", "a": math.nan, "b": {"c": [math.inf, 1.5]}})
+    assert read(path) == [{"step": 1, "kind": "val", "a": None, "b": {"c": [None, 1.5]}}]

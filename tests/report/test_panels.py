@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+
+from atrc_exp.genotype import uniform
+from atrc_exp.report.panels import genotype_map, panel, rendered, task_pictures
+from atrc_exp.tasks import build_tasks
+
+TASKS = build_tasks(
+    ("semseg", "depth", "normals", "sal", "edge"), num_classes={"semseg": 4}, edge_positive_weight=0.8,
+    edge_max_distance=0.011,
+)  # fmt: skip
+BY_NAME = {task.name: task for task in TASKS}
+GREY = [0.5, 0.5, 0.5]
+
+
+def test_panel_has_a_column_for_every_task() -> None:
+    labels = {"semseg": torch.zeros(6, 8, dtype=torch.long), "depth": torch.zeros(1, 6, 8),
+              "normals": torch.zeros(3, 6, 8), "sal": torch.ones(6, 8), "edge": torch.ones(6, 8)}  # fmt: skip
+    predictions = {task.name: torch.randn(task.channels, 6, 8) for task in TASKS}
+    figure = panel(torch.randn(3, 6, 8), labels, predictions, TASKS)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[:6] == ["image", *(task.title for task in TASKS)]
+    picture = rendered(figure)
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 0
+
+
+def test_label_and_equal_prediction_look_alike_and_unlabelled_is_grey() -> None:
+    label = torch.tensor([[0, 1, 255], [2, 3, 0]])
+    logits = torch.nn.functional.one_hot(label.clamp(max=3), 4).permute(2, 0, 1).float()
+    above, below = task_pictures(BY_NAME["semseg"], label, logits)
+    assert above[0, 2].tolist() == GREY
+    assert np.array_equal(above[label.numpy() != 255], below[label.numpy() != 255])
+    assert len(np.unique(below.reshape(-1, 3), axis=0)) == 4
+
+    depth = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])
+    above, below = task_pictures(BY_NAME["depth"], depth, depth)
+    assert above[0, 0].tolist() == GREY and np.array_equal(above[1], below[1])
+
+    normals = torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1).repeat(1, 1, 2)
+    normals[:, 0, 1] = 0
+    above, below = task_pictures(BY_NAME["normals"], normals, 5 * normals)
+    assert above[0, 0].tolist() == pytest.approx([0.5, 0.5, 1.0]) and above[0, 1].tolist() == GREY
+    assert below[0, 0].tolist() == pytest.approx([0.5, 0.5, 1.0])
+
+    edge = torch.tensor([[0, 1, 255]])
+    above, below = task_pictures(BY_NAME["edge"], edge, torch.tensor([[[-30.0, 30.0, 0.0]]]))
+    assert above[0].tolist() == [[0, 0, 0], [1, 1, 1], GREY] and np.allclose(below[0, :2], above[0, :2])
+
+
+def test_genotype_map_names_every_block() -> None:
+    figure = genotype_map(uniform(("semseg", "depth"), "local"))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["local"] * 4
+    assert rendered(figure).shape[2] == 3
