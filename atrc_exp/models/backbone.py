@@ -138,9 +138,8 @@ def _download(config: BackboneConfig) -> tuple[Path, str | None]:
 def _fetch(model_name: str, repository: str) -> str:
     try:
         return hf_hub_download(repository, HUB_FILE)
-    except (
-        Exception
-    ) as error:  # the hub client passes on the errors of its HTTP library, which changes with its version
+    # The hub client lets errors of its HTTP library through, whose types change from version to version.
+    except Exception as error:
         reason = str(error).strip().splitlines()
         raise _unavailable(model_name, reason[0] if reason else type(error).__name__) from error
 
@@ -162,19 +161,19 @@ def _load_weights(model: nn.Module, name: str, path: Path) -> None:
         raise UserError(f"backbone.weights={path}: not a file of weights ({type(error).__name__})") from error
     wanted = model.state_dict()
     state = {_feature_key(key, wanted): value for key, value in state.items()}
-    try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise UserError(f"backbone.weights={path}: shapes differ from this model's ({error})") from None
     with torch.device("meta"):
         classifier = timm.create_model(name).state_dict()
-    foreign = [key for key in unexpected if key not in classifier]
-    if missing or foreign:
-        lines = [f"missing {key}" for key in missing] + [f"unexpected {key}" for key in foreign]
-        raise UserError(
-            f"backbone.weights={path}: not weights of this model, {len(missing)} of {len(wanted)} tensors are missing, "
-            f"{len(foreign)} are foreign: {'; '.join(lines[:3])}"
-        )
+    faults = [f"missing {key}" for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    faults += [f"unexpected {key}" for key in state if key not in wanted and key not in classifier]
+    faults += [
+        f"{key} has shape {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in wanted.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise UserError(f"backbone.weights={path}: not weights of {name}: {'; '.join(faults[:3])}{more}")
+    model.load_state_dict(state, strict=False)
 
 
 def _feature_key(key: str, wanted: dict[str, Tensor]) -> str:

@@ -124,7 +124,8 @@ class SearchATRC(nn.Module):
         chosen = self.frozen
         if not open_blocks:
             chosen = torch.where(chosen >= 0, chosen, self._logits().argmax(1))
-        return chosen.tolist()  # the one wait for the device in a step: which modules run is decided on the host
+        # Which modules run is decided on the host: one wait for the device per forward pass.
+        return chosen.tolist()
 
     @torch.no_grad()
     def freeze_converged(self, gap: float) -> list[int]:

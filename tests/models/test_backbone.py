@@ -1,0 +1,165 @@
+import time
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torch.nn.functional as F
+
+from atrc_exp.config import BackboneConfig
+from atrc_exp.errors import UserError
+from atrc_exp.models.backbone import build_backbone
+
+HRNET = "hrnet_w18_small_v2"
+
+
+def build(name: str = HRNET, weights: str = "random", **options):
+    return build_backbone(BackboneConfig(name=name, weights=weights, **options))
+
+
+def test_hrnet_channels_strides_and_keys():
+    with torch.device("meta"):
+        backbone = build()
+        plain = timm.create_model(HRNET, features_only=True, feature_location="", out_indices=(1, 2, 3, 4))
+        large = build("hrnet_w48")
+    assert (backbone.channels, backbone.reductions) == (270, [4, 8, 16, 32])
+    assert large.channels == 720
+    assert {k: v.shape for k, v in backbone.model.state_dict().items()} == {
+        k: v.shape for k, v in plain.state_dict().items()
+    }
+    assert backbone.provenance == {"name": HRNET, "weights": "random", "tag": None, "sha256": None}
+
+
+def test_dense_form_differs_from_timm_by_the_interpolation_only(monkeypatch):
+    """With nearest interpolation in its place, the maps are timm's own at a size that timm can do."""
+    plain = timm.create_model(HRNET, features_only=True, feature_location="", out_indices=(1, 2, 3, 4)).eval()
+    backbone = build().eval()
+    backbone.model.load_state_dict(plain.state_dict())
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        maps = plain(image)
+        bilinear = backbone.model(image)
+        concatenated = backbone(image)
+        monkeypatch.setattr(
+            "atrc_exp.models.backbone.resize", lambda x, size: F.interpolate(x, size=size, mode="nearest")
+        )
+        nearest = backbone.model(image)
+    for ours, theirs in zip(nearest, maps, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert not torch.allclose(bilinear[0], maps[0])
+    expected = [F.interpolate(x, size=(16, 24), mode="bilinear", align_corners=False) for x in bilinear]
+    torch.testing.assert_close(concatenated, torch.cat(expected, 1))
+
+
+@pytest.mark.parametrize("size", [(53, 70), (64, 64), (41, 33)])
+def test_hrnet_takes_any_size_and_leaves_its_input_list_alone(size):
+    backbone = build().eval()
+    module = next(m for m in backbone.modules() if type(m).__name__ == "DenseFusion" and m.num_branches == 3)
+    channels = [branch[0].conv1.in_channels for branch in module.branches]
+    maps = [torch.randn(1, c, 9 >> i, 7 >> i) for i, c in enumerate(channels)]
+    before = list(maps)
+    with torch.no_grad():
+        out = backbone(torch.randn(1, 3, *size))
+        module(maps)
+    assert out.shape == (1, 270, -(-size[0] // 4), -(-size[1] // 4))
+    assert all(a is b for a, b in zip(maps, before, strict=True))
+
+
+@pytest.mark.parametrize(
+    "name, indices", [("resnet10t", [1, 2, 3, 4]), ("convnext_atto", [0, 1, 2, 3]), ("regnetx_002", [1, 3])]
+)
+def test_other_models_load_a_whole_classifier(tmp_path, name, indices):
+    """Features after loading are those of the classifier whose file it was, wherever timm renames or leaves out."""
+    torch.manual_seed(1)
+    classifier = timm.create_model(name).eval()
+    torch.save({"state_dict": classifier.state_dict()}, tmp_path / "classifier.pth")
+    torch.manual_seed(1)
+    reference = timm.create_model(name, features_only=True, out_indices=tuple(indices)).eval()
+    backbone = build(name, str(tmp_path / "classifier.pth"), out_indices=indices).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for ours, theirs in zip(backbone.model(image), reference(image), strict=True):
+            torch.testing.assert_close(ours, theirs)
+    assert backbone.provenance["weights"].endswith("classifier.pth") and len(backbone.provenance["sha256"]) == 64
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_hrnet_classifier_file_loads(tmp_path, suffix):
+    path = tmp_path / f"weights{suffix}"
+    state = timm.create_model(HRNET).state_dict()
+    torch.save(state, path) if suffix == ".pth" else safetensors.torch.save_file(state, path)
+    backbone = build(weights=str(path))
+    for key, value in backbone.model.state_dict().items():
+        assert torch.equal(value, state[key])
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path):
+    def saved(change) -> str:
+        state = timm.create_model(HRNET, features_only=True, feature_location="").state_dict()
+        change(state)
+        torch.save(state, tmp_path / "changed.pth")
+        return str(tmp_path / "changed.pth")
+
+    for key in ["stage2.0.branches.0.0.conv1.weight", "conv1.weight"]:
+        with pytest.raises(UserError, match=f"missing {key}$"):
+            build(weights=saved(lambda state, key=key: state.pop(key)))
+    with pytest.raises(UserError, match="unexpected decoder"):
+        build(weights=saved(lambda state: state.update({"decoder.weight": torch.ones(1)})))
+    with pytest.raises(UserError, match=r"conv1\.weight has shape \(1, 3, 3, 3\) instead of"):
+        build(weights=saved(lambda state: state.update({"conv1.weight": torch.ones(1, 3, 3, 3)})))
+    with pytest.raises(UserError, match=r"nowhere\.pth: no such file; give imagenet, random"):
+        build(weights=str(tmp_path / "nowhere.pth"))
+    (tmp_path / "text.pth").write_text("not a checkpoint")
+    with pytest.raises(UserError, match="not a file of weights"):
+        build(weights=str(tmp_path / "text.pth"))
+
+
+class _Stowaway:
+    def __reduce__(self):
+        return print, ("this must never run",)
+
+
+def test_pickled_code_in_a_weight_file_does_not_run(tmp_path, capsys):
+    torch.save({"conv1.weight": _Stowaway()}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="not a file of weights"):
+        build(weights=str(tmp_path / "evil.pth"))
+    assert "never run" not in capsys.readouterr().out
+
+
+def test_without_network_the_option_is_named_quickly(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    start = time.perf_counter()
+    with pytest.raises(UserError, match=r"backbone.weights=imagenet: .*ms_in1k.*\.safetensors file, or to random"):
+        build(weights="imagenet", tag="ms_in1k")
+    assert time.perf_counter() - start < 15
+
+
+def test_cached_imagenet_weights_load_with_tag_and_hash(tmp_path, monkeypatch):
+    """The hub's download is replaced by a file; what it holds must arrive in the network."""
+    asked = []
+    state = timm.create_model(HRNET).state_dict()
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+
+    def download(repository, filename, **_):
+        asked.append((repository, filename))
+        return str(tmp_path / "model.safetensors")
+
+    monkeypatch.setattr("atrc_exp.models.backbone.hf_hub_download", download)
+    backbone = build(weights="imagenet", tag="ms_in1k")
+    assert asked == [(f"timm/{HRNET}.ms_in1k", "model.safetensors")]
+    assert backbone.provenance["tag"] == "ms_in1k" and len(backbone.provenance["sha256"]) == 64
+    assert torch.equal(backbone.model.conv1.weight, state["conv1.weight"])
+
+
+def test_names_and_indices_that_do_not_exist():
+    start = time.perf_counter()
+    with pytest.raises(UserError, match=r"hrnet_w18_smal_v2.*hrnet_w18_small_v2"):
+        build("hrnet_w18_smal_v2")
+    with pytest.raises(UserError, match=r"backbone.tag=nothing: .* has .*ms_in1k"):
+        build(weights="imagenet", tag="nothing")
+    with pytest.raises(UserError, match=r"out_indices=\[1, 9\]"):
+        build(out_indices=[1, 9])
+    with pytest.raises(UserError, match="must rise"):
+        build(out_indices=[2, 1])
+    assert time.perf_counter() - start < 30

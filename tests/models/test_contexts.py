@@ -1,0 +1,206 @@
+"""The four contexts against loops over pixels in float64, and their behaviour in 16 bit."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from atrc_exp.models.contexts import GlobalContext, LabelContext, LocalContext, build_context, spatial_softmax
+
+C, D, H, W = 6, 3, 4, 5
+PUBLISHED_SIZE = (107, 140)
+
+
+def random_norms(module: nn.Module) -> nn.Module:
+    """Give every batch norm its own statistics and weights, so that none of them can be forgotten unseen."""
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.uniform_(-0.5, 0.5)
+            norm.running_var.uniform_(0.5, 2)
+            if norm.affine:
+                nn.init.uniform_(norm.weight, 0.5, 1.5)
+                nn.init.uniform_(norm.bias, -0.2, 0.5)
+    return module.double().eval().requires_grad_(False)
+
+
+def project(layers: nn.Sequential, pixel: torch.Tensor, last) -> list[float]:
+    """Run the projection of one pixel (C,) by hand: per layer matrix product, normalisation, activation."""
+    count = len(layers) // 3
+    for i in range(count):
+        conv, norm = layers[3 * i], layers[3 * i + 1]
+        out = []
+        for channel in range(conv.weight.shape[0]):
+            x = sum(float(conv.weight[channel, c, 0, 0]) * float(pixel[c]) for c in range(len(pixel)))
+            x = (x - float(norm.running_mean[channel])) / math.sqrt(float(norm.running_var[channel]) + norm.eps)
+            if norm.affine:
+                x = x * float(norm.weight[channel]) + float(norm.bias[channel])
+            out.append(last(x) if i == count - 1 else max(x, 0.0))
+        pixel = out
+    return pixel
+
+
+def relu(x: float) -> float:
+    return max(x, 0.0)
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+def dot(a, b) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def softmax(scores: list[float]) -> list[float]:
+    exponentials = [math.exp(s - max(scores)) for s in scores]
+    return [e / sum(exponentials) for e in exponentials]
+
+
+def mix(weights, values) -> list[float]:
+    return [sum(w * v[c] for w, v in zip(weights, values, strict=True)) for c in range(D)]
+
+
+def pixels(x: torch.Tensor) -> list[torch.Tensor]:
+    return [x[:, i, j] for i in range(H) for j in range(W)]
+
+
+def as_map(rows: list[list[float]]) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.float64).T.reshape(D, H, W)
+
+
+@pytest.fixture
+def maps():
+    return torch.randn(2, C, H, W, dtype=torch.float64), torch.randn(2, C, H, W, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_global_context_is_normalised_attention_to_all_pixels(maps, masked, affine):
+    target, source = maps
+    context = random_norms(GlobalContext(C, D, affine_value_norm=affine))
+    mask = torch.rand(2, 1, H, W) > 0.4 if masked else None
+    result = context(target, source, mask)
+    for b in range(2):
+        keep = mask[b].flatten().tolist() if masked else [True] * (H * W)
+        q = [project(context.query, p, softplus) for p in pixels(target[b])]
+        k = [project(context.key, p, softplus) for p in pixels(source[b])]
+        v = [project(context.value, p, relu) for p in pixels(source[b])]
+        rows = []
+        for qi in q:
+            similarity = [dot(qi, kj) if inside else 0.0 for kj, inside in zip(k, keep, strict=True)]
+            rows.append(mix([s / sum(similarity) for s in similarity], v))
+        torch.testing.assert_close(result[b], as_map(rows), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("border", ["zero", "mask"])
+def test_local_context_is_softmax_over_the_window(maps, border):
+    target, source = maps
+    context = random_norms(LocalContext(C, D, kernel_size=3, border=border))
+    result = context(target, source)
+    for b in range(2):
+        q = [project(context.query, p, relu) for p in pixels(target[b])]
+        k = [project(context.key, p, relu) for p in pixels(source[b])]
+        v = [project(context.value, p, relu) for p in pixels(source[b])]
+        rows = []
+        for i in range(H):
+            for j in range(W):
+                scores, values = [], []
+                for y in range(i - 1, i + 2):
+                    for x in range(j - 1, j + 2):
+                        if 0 <= y < H and 0 <= x < W:
+                            scores.append(dot(q[i * W + j], k[y * W + x]) / math.sqrt(D))
+                            values.append(v[y * W + x])
+                        elif border == "zero":
+                            scores.append(0.0)
+                            values.append([0.0] * D)
+                rows.append(mix(softmax(scores), values))
+        torch.testing.assert_close(result[b], as_map(rows), rtol=1e-10, atol=1e-12)
+
+
+def test_label_context_is_softmax_over_region_means(maps):
+    target, source = maps
+    logits = 3 * torch.randn(2, 4, H, W, dtype=torch.float64)
+    context = random_norms(LabelContext(C, D))
+    result = context(target, source, spatial_softmax(logits))
+    for b in range(2):
+        densities = [softmax(logits[b, r].flatten().tolist()) for r in range(4)]
+        means = [[dot(density, source[b, c].flatten().tolist()) for c in range(C)] for density in densities]  # (R, C)
+        k = [project(context.key, p, relu) for p in means]
+        v = [project(context.value, p, relu) for p in means]
+        rows = []
+        for pixel in pixels(target[b]):
+            q = project(context.query, pixel, relu)
+            rows.append(mix(softmax([dot(q, kr) / math.sqrt(D) for kr in k]), v))
+        torch.testing.assert_close(result[b], as_map(rows), rtol=1e-10, atol=1e-12)
+
+
+def test_spatial_softmax_leaves_padding_out():
+    logits, valid = torch.randn(3, 4, H, W), torch.rand(3, 1, H, W) > 0.5
+    valid[1], valid[2] = True, False
+    density = spatial_softmax(logits, valid)
+    torch.testing.assert_close(density.sum((2, 3)), torch.ones(3, 4))
+    assert not density[0][~valid[0].expand(4, H, W)].any()
+    inside = logits[0, 1][valid[0, 0]]
+    torch.testing.assert_close(density[0, 1][valid[0, 0]], inside.exp() / inside.exp().sum())
+    torch.testing.assert_close(density[2], torch.full((4, H, W), 1 / (H * W)))  # nothing valid: even, not NaN
+
+
+def test_global_context_with_vanishing_similarity_is_finite():
+    context = GlobalContext(C, D).eval()
+    for layers in (context.query, context.key):
+        nn.init.constant_(layers[4].bias, -60.0)  # softplus gives about 1e-26, whose products underflow
+    source = torch.randn(1, C, H, W, requires_grad=True)
+    out = context(source, source)
+    out.sum().backward()
+    assert out.isfinite().all() and source.grad.isfinite().all()
+
+
+def test_value_norm_is_affine_outside_the_search_only():
+    for name in ("global", "local", "tlabel", "slabel"):
+        assert build_context(name, C, D).value[1].affine
+        context = build_context(name, C, D, affine_value_norm=False)
+        assert not context.value[1].affine
+        assert all(layers[i].affine for layers in (context.query, context.key) for i in (1, 4))
+
+
+def test_projections_start_xavier_uniform():
+    context = GlobalContext(200, 100)
+    for conv in (context.query[0], context.key[0], context.value[0]):
+        bound = math.sqrt(6 / 300)
+        assert conv.weight.abs().max() <= bound
+        assert float(conv.weight.detach().var()) == pytest.approx(bound**2 / 3, rel=0.05)
+        assert conv.bias is None
+
+
+@pytest.mark.parametrize("name", ["global", "local", "label"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_at_the_published_size(name, dtype):
+    channels = 67
+    context = {"global": GlobalContext, "local": LocalContext, "label": LabelContext}[name](channels, channels // 2)
+    target = (2 * torch.randn(1, channels, *PUBLISHED_SIZE)).relu()
+    source = (2 * torch.randn(1, channels, *PUBLISHED_SIZE)).relu().requires_grad_()
+    logits = 5 * torch.randn(1, 40, *PUBLISHED_SIZE)
+
+    def run() -> torch.Tensor:
+        if name == "label":
+            return context(target, source, spatial_softmax(logits.to(dtype)))
+        return context(target, source)
+
+    expected = run().detach()
+    with torch.autocast("cpu", dtype=dtype):
+        result = run()
+    result.float().square().mean().backward()
+    assert result.isfinite().all()
+    assert source.grad.isfinite().all() and source.grad.any()
+    assert all(p.grad.isfinite().all() for p in context.parameters())
+    if dtype == torch.float16:
+        assert (result - expected).abs().max() <= 1e-2 * expected.abs().max()
+
+
+def test_global_denominator_exceeds_the_range_of_fp16():
+    """What the mixed-precision test guards against does happen at that size."""
+    context = GlobalContext(67, 33)
+    target = (2 * torch.randn(1, 67, *PUBLISHED_SIZE)).relu()
+    q, k = context.query(target).flatten(2), context.key(target).flatten(2)
+    assert (k.sum(2).unsqueeze(1) @ q).max() > torch.finfo(torch.float16).max

@@ -1,0 +1,201 @@
+"""What every choice of `distillation` must do, and what the final and auxiliary losses may train."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from atrc_exp.distillation import DISTILLATIONS
+from atrc_exp.errors import UserError
+from atrc_exp.models.search import ArchSample, gumbel_noise
+
+TASKS = ("semseg", "depth", "normals", "edge")
+FINAL = {"semseg": 40, "depth": 1, "normals": 3, "edge": 1}
+REGIONS = {"semseg": 40, "depth": 40, "normals": 40, "edge": 2}
+LABEL_TASKS = {"none": (), "global": (), "local": ()}  # all tasks for the others
+
+
+def draw(network, step: int = 0) -> ArchSample | None:
+    return ArchSample(1.0, gumbel_noise(len(network.search.pairs), 0, step)) if network.search else None
+
+
+def loss(maps: dict[str, torch.Tensor]) -> torch.Tensor:
+    return sum(((x * torch.randn_like(x)).mean() for x in maps.values()), torch.zeros(()))
+
+
+@pytest.mark.parametrize("name", DISTILLATIONS)
+@pytest.mark.parametrize("size", [(64, 96), (75, 53)])
+def test_contract(make_network, name, size):
+    network = make_network(name, channels=8, kernel_size=3).train()
+    image = torch.randn(2, 3, *size)
+    final, aux = network(image, draw(network))
+    assert {t: x.shape for t, x in final.items()} == {t: (2, c, *size) for t, c in FINAL.items()}
+    assert {t: x.shape for t, x in aux.items()} == {t: (2, REGIONS[t], *size) for t in LABEL_TASKS.get(name, TASKS)}
+    (loss(final) + loss(aux)).backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+
+    network.eval()
+    with torch.no_grad():
+        final, aux = network(image[:1])
+        pair, _ = network(image)
+    assert {t: x.shape for t, x in final.items()} == {t: (1, c, *size) for t, c in FINAL.items()}
+    assert aux == {}
+    for task in TASKS:  # images of a batch do not see each other
+        torch.testing.assert_close(final[task], pair[task][:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in DISTILLATIONS if n != "atrc"])
+def test_single_task(make_network, name):
+    network = make_network(name, tasks=("depth",), channels=8, kernel_size=3).train()
+    final, aux = network(torch.randn(2, 3, 64, 64), draw(network))
+    (loss(final) + loss(aux)).backward()
+    assert list(final) == ["depth"]
+    assert list(aux) == ([] if name in LABEL_TASKS else ["depth"])
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["atrc", "search"])
+def test_channels_last_gives_the_same(make_network, name):
+    network = make_network(name, channels=8, kernel_size=3).eval()
+    for fusion in network.distillation.fusions.values():
+        torch.nn.init.ones_(fusion.context[1].weight)
+    image = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        expected = network(image, draw(network)).final
+        network = network.to(memory_format=torch.channels_last)
+        final = network(image.to(memory_format=torch.channels_last), draw(network)).final
+    for task in TASKS:
+        torch.testing.assert_close(final[task], expected[task], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["atrc", "search"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_is_finite(make_network, name, dtype):
+    network = make_network(name, tasks=TASKS, channels=8, kernel_size=3).train()
+    for fusion in network.distillation.fusions.values():
+        torch.nn.init.ones_(fusion.context[1].weight)
+    with torch.autocast("cpu", dtype=dtype):
+        final, aux = network(torch.randn(2, 3, 64, 96), draw(network))
+    (loss({t: x.float() for t, x in final.items()}) + loss({t: x.float() for t, x in aux.items()})).backward()
+    assert all(x.isfinite().all() for x in (*final.values(), *aux.values()))
+    assert all(p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_hrnet_at_an_odd_size(make_network):
+    network = make_network("atrc", backbone="hrnet_w18_small_v2").eval()
+    with torch.no_grad():
+        final, _ = network(torch.randn(1, 3, 53, 70))  # 425 x 560 over 8: halves that do not fit
+    assert final["semseg"].shape == (1, 40, 53, 70)
+
+
+def test_parameter_groups_are_disjoint_and_complete(make_network):
+    for name in ("none", "tlabel", "search"):
+        network = make_network(name, channels=8)
+        groups = network.backbone_parameters(), network.head_parameters(), network.architecture_parameters()
+        ids = [id(p) for group in groups for p in group]
+        assert len(ids) == len(set(ids))
+        assert set(ids) == {id(p) for p in network.parameters()}
+        assert [p.shape for p in groups[2]] == ([(16, 5)] if name == "search" else [])
+
+
+@pytest.mark.parametrize("name", ["tlabel", "search"])
+def test_auxiliary_heads_are_detached_but_their_maps_are_not(make_network, name):
+    network = make_network(name, tasks=("semseg", "edge"), channels=8, kernel_size=3).train()
+    for fusion in network.distillation.fusions.values():
+        torch.nn.init.ones_(fusion.context[1].weight)  # contexts count from the first step on
+    image = torch.randn(2, 3, 64, 64)
+
+    loss(network(image, draw(network)).aux).backward()
+    assert all(p.grad is None for p in network.backbone_parameters())
+    assert all(p.grad is None for p in network.heads.parameters())
+    assert all(p.grad.any() for p in network.aux_heads.parameters() if p.dim() == 4)
+
+    network.zero_grad()
+    loss(network(image, draw(network)).final).backward()
+    assert all(p.grad.any() for p in network.aux_heads.parameters() if p.dim() == 4)
+
+
+def test_final_losses_reach_the_backbone_through_the_features_only(make_network):
+    """The backbone's gradient is what it is with the label maps held constant."""
+    network = make_network("tlabel", tasks=("semseg", "edge"), channels=8, dropout=0.0).train()
+    for fusion in network.distillation.fusions.values():
+        torch.nn.init.ones_(fusion.context[1].weight)
+    image, first = torch.randn(2, 3, 64, 64), next(iter(network.backbone.parameters()))
+    weights = {t: torch.randn(2, FINAL[t], 64, 64) for t in ("semseg", "edge")}
+
+    def gradient() -> torch.Tensor:
+        final = network(image).final
+        return torch.autograd.grad(sum((final[t] * weights[t]).mean() for t in final), first)[0]
+
+    expected = gradient()
+    for head in network.aux_heads.values():
+        head.register_forward_hook(lambda _module, _input, output: output.detach())
+    torch.testing.assert_close(gradient(), expected)
+
+
+def test_initial_logit_layers(make_network):
+    network = make_network("tlabel")
+    for conv in (*network.predictors.values(), *(head[-1] for head in network.aux_heads.values())):
+        assert not conv.bias.any()
+    weights = torch.cat([head[-1].weight.detach().flatten() for head in network.aux_heads.values()])
+    assert float(weights.std()) == pytest.approx(0.01, rel=0.05)
+    assert float(network.predictors["semseg"].weight.detach().std()) == pytest.approx(0.01, rel=0.1)
+
+
+def test_default_channels_are_a_quarter_of_the_backbone(make_network):
+    network = make_network("local")
+    assert network.predictors["depth"].in_channels == network.backbone.channels // 4
+    assert network.distillation.blocks["depth"]["edge"]["local"].query[0].out_channels == network.backbone.channels // 8
+
+
+def test_valid_mask_reaches_the_contexts_at_their_stride(make_network):
+    network = make_network("global", tasks=("depth", "edge"), channels=8, mask_padding=True).eval()
+    for fusion in network.distillation.fusions.values():
+        torch.nn.init.ones_(fusion.context[1].weight)
+    seen = []
+    context = network.distillation.blocks["depth"]["edge"]["global"]
+    context.register_forward_pre_hook(lambda _module, args: seen.append(args[2]))
+    valid = torch.zeros(1, 1, 64, 96, dtype=torch.bool)
+    valid[..., 8:56, 16:96] = True
+    image = torch.randn(1, 3, 64, 96)
+    masked, plain = network(image, valid=valid).final["depth"], network(image).final["depth"]
+    expected = torch.zeros(1, 1, 16, 24, dtype=torch.bool)
+    expected[..., 2:14, 4:24] = True
+    assert torch.equal(seen[0], expected) and seen[1] is None
+    assert not torch.allclose(masked, plain)
+
+
+def test_genotype_of_the_same_tasks_in_another_order_gives_the_same_network(make_network, tmp_path):
+    from atrc_exp.genotype import PUBLISHED_GENOTYPES, Genotype, save
+
+    published = PUBLISHED_GENOTYPES["nyud_hrnet18"]
+    save(Genotype(published.tasks[::-1], published.blocks), tmp_path / "genotype.json")
+    first, second = (
+        make_network("atrc", channels=8),
+        make_network("atrc", channels=8, genotype=str(tmp_path / "genotype.json")),
+    )
+    second.load_state_dict(first.state_dict())
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(first.eval()(image).final, second.eval()(image).final)
+
+
+def test_mistakes_are_named(make_network):
+    with pytest.raises(UserError, match=r"semseg, depth, normals, edge.*run has depth, edge"):
+        make_network("atrc", tasks=("depth", "edge"))
+    with pytest.raises(UserError, match=r"did you mean global.*none, atrc, search"):
+        make_network("globl")
+
+
+def test_stable_imports_need_no_heavy_package():
+    code = (
+        "import sys\n"
+        "for name in ('hydra', 'albumentations', 'wandb', 'cv2', 'trimesh', 'torchmetrics', 'matplotlib', 'sklearn'):\n"
+        "    sys.modules[name] = None\n"
+        "import atrc_exp.distillation\n"
+        "from atrc_exp.models import ATRC, SearchATRC, build_network\n"
+        "from atrc_exp.models.contexts import GlobalContext, LabelContext, LocalContext\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,72 @@
+"""Parameters and multiply-adds of the published networks on NYUD-v2 (Table 1 and its conventions)."""
+
+import pytest
+import torch
+
+from atrc_exp.genotype import CONTEXTS
+from atrc_exp.models.profile import PARTS, profile
+
+SIZE = (425, 560)
+ARCHITECTURE_LOGITS = 16 * len(CONTEXTS)
+
+# distillation, tasks, parameters, multiply-adds in 10^9 without and with local attention
+ROWS = [
+    ("none", ("semseg",), 4_026_000, 10.1536, 10.1536),
+    ("none", ("normals",), 4_024_000, 10.1164, 10.1164),
+    ("none", ("depth",), 4_024_000, 10.1144, 10.1144),
+    ("none", ("edge",), 4_024_000, 10.1144, 10.1144),
+    ("none", None, 4_515_556, 17.4753, 17.4753),
+    ("global", None, 4_734_172, 21.1849, 21.1849),
+    ("local", None, 4_734_172, 20.6550, 21.9363),
+    ("tlabel", None, 5_060_994, 25.1707, 25.1707),
+    ("slabel", None, 5_060_994, 25.1707, 25.1707),
+    ("atrc", None, 5_060_994, 25.0546, 25.0546),
+    ("search", None, 5_459_238 + ARCHITECTURE_LOGITS, 31.2487, 32.5300),
+]
+
+
+@pytest.mark.parametrize(("name", "tasks", "parameters", "plain", "with_local"), ROWS)
+def test_published_resources(make_network, name, tasks, parameters, plain, with_local):
+    with torch.device("meta"):
+        network = make_network(name, backbone="hrnet_w18_small_v2", **({"tasks": tasks} if tasks else {}))
+    total = profile(network, SIZE).total
+    if tasks:  # known to the thousand only
+        assert round(total.parameters, -3) == parameters
+    else:
+        assert total.parameters == parameters
+    assert total.multiply_adds / 1e9 == pytest.approx(plain, abs=1e-3)
+    assert (total.multiply_adds + total.local_attention) / 1e9 == pytest.approx(with_local, abs=1e-3)
+
+
+def test_four_single_task_networks_have_16_10_million_parameters(make_network):
+    with torch.device("meta"):
+        networks = [
+            make_network("none", backbone="hrnet_w18_small_v2", tasks=(t,))
+            for t in ("semseg", "depth", "normals", "edge")
+        ]
+    assert round(sum(p.numel() for n in networks for p in n.parameters()) / 1e6, 2) == 16.10
+
+
+def test_hrnet48_multi_task(make_network):
+    with torch.device("meta"):
+        network = make_network("none", backbone="hrnet_w48")
+    total = profile(network, SIZE).total
+    assert round(total.parameters / 1e6, 2) == 70.00
+    assert round(total.multiply_adds / 1e9, 2) == 148.52  # known to two digits
+
+
+def test_parts_add_up_and_frozen_blocks_still_count_all_candidates(make_network):
+    network = make_network("search", tasks=("semseg", "edge"), channels=8)
+    before = profile(network, (64, 96))
+    network.search.frozen.fill_(0)
+    network.train()
+    after = profile(network, (64, 96))
+    assert after == before
+    assert network.training  # the network itself is left as it was
+    assert next(network.parameters()).device.type == "cpu"
+    assert before.total.parameters == sum(p.numel() for p in network.parameters())
+    assert set(before.as_dict()["parts"]) == set(PARTS)
+    assert before.as_dict()["total"]["multiply_adds"] == sum(p.multiply_adds for p in before.parts.values())
+    assert all(part in before.table() for part in (*PARTS, "total"))
+    # local attention: 2 K^2 D per pixel and block, D = 4, four blocks, stride 4 at 64 x 96
+    assert before.parts["distillation"].local_attention == 2 * 81 * 4 * (16 * 24) * 4

@@ -1,0 +1,199 @@
+import math
+
+import pytest
+import torch
+
+from atrc_exp.genotype import CONTEXTS
+from atrc_exp.models import ATRC, SearchATRC
+from atrc_exp.models.search import ArchSample, gumbel_noise
+
+TASKS = ("a", "b")
+C = 6
+BLOCKS = 4
+
+
+@pytest.fixture
+def search() -> SearchATRC:
+    module = SearchATRC(TASKS, C, kernel_size=3)
+    for fusion in module.fusions.values():
+        torch.nn.init.ones_(fusion.context[1].weight)
+    return module
+
+
+@pytest.fixture
+def inputs():
+    features = {task: torch.randn(2, C, 5, 6) for task in TASKS}
+    return features, {task: torch.randn(2, 3, 5, 6) for task in TASKS}
+
+
+def sample(temperature: float = 0.7, step: int = 0) -> ArchSample:
+    return ArchSample(temperature, gumbel_noise(BLOCKS, seed=3, step=step))
+
+
+def count_calls(module: SearchATRC) -> dict[str, int]:
+    """Count from now on how often each context module runs."""
+    calls = {}
+    for target in TASKS:
+        for source in TASKS:
+            for name, context in module.blocks[target][source].items():
+                key = f"{target}.{source}.{name}"
+                calls[key] = 0
+
+                def hook(*_, key=key):
+                    calls[key] += 1
+
+                context.register_forward_hook(hook)
+    return calls
+
+
+def test_blocks_and_candidates(search):
+    assert list(search.blocks["a"]["b"]) == ["global", "local", "tlabel", "slabel"]
+    assert list(search.blocks["a"]["a"]) == ["global", "local", "tlabel"]
+    assert search.label_tasks == TASKS
+    assert search.arch.shape == (BLOCKS, 5) and not search.arch.any()
+    assert search.frozen.dtype == torch.int64 and (search.frozen == -1).all()
+    assert {"arch", "frozen", "blocks.a.b.slabel.query.0.weight"} <= set(search.state_dict())
+    assert not any(isinstance(m, torch.nn.Dropout2d) and m.p for m in search.modules())
+
+
+def test_probabilities_and_entropy_count_valid_candidates_only(search):
+    with torch.no_grad():
+        search.arch[:, 4] = 50.0  # must not matter on the diagonal
+        search.arch[1:3, 4] = 0.0
+    expected = torch.tensor([[0.25] * 4 + [0], [0.2] * 5, [0.2] * 5, [0.25] * 4 + [0]])
+    torch.testing.assert_close(search.probabilities(), expected)
+    assert float(search.entropy().detach()) == pytest.approx((2 * math.log(4) + 2 * math.log(5)) / 4)
+
+
+def test_entropy_gradient_is_finite_and_right(search):
+    with torch.no_grad():
+        search.arch.copy_(torch.randn(BLOCKS, 5))
+        search.arch[1, 0] = 200.0  # the other probabilities underflow
+    search.frozen[2] = 1  # a frozen block stays in the mean
+    search.entropy().backward()
+    p = search.probabilities().double()
+    for block in range(BLOCKS):
+        valid = [i for i in range(5) if i != 4 or block in (1, 2)]
+        entropy = -sum(float(p[block, i]) * math.log(float(p[block, i])) for i in valid if p[block, i] > 0)
+        for i in valid:
+            if p[block, i] > 0:
+                expected = -float(p[block, i]) * (math.log(float(p[block, i])) + entropy) / BLOCKS
+                assert float(search.arch.grad[block, i]) == pytest.approx(expected, abs=1e-6)
+    assert search.arch.grad.isfinite().all()
+    assert not search.arch.grad[[0, 3], 4].any()
+
+
+def test_gumbel_noise_depends_on_seed_and_step_alone():
+    first = gumbel_noise(BLOCKS, 3, 7)
+    torch.rand(10)
+    assert torch.equal(first, gumbel_noise(BLOCKS, 3, 7))
+    assert not torch.equal(first, gumbel_noise(BLOCKS, 3, 8))
+    assert not torch.equal(first, gumbel_noise(BLOCKS, 7, 3))
+    many = gumbel_noise(20_000, 0, 0)
+    assert float(many.mean()) == pytest.approx(0.5772, abs=0.02)
+    assert float(many.var()) == pytest.approx(math.pi**2 / 6, rel=0.03)
+
+
+def test_weights_are_gumbel_softmax_of_the_logits(search, inputs):
+    """The output equals the mixture written out, for one target."""
+    with torch.no_grad():
+        search.arch.copy_(torch.randn(BLOCKS, 5))
+    draw = sample()
+    features, logits = inputs
+    refined = search.eval()(features, logits, draw)["a"]
+    density = {t: x.flatten(2).softmax(2).view_as(x) for t, x in logits.items()}
+    outputs = []
+    for block, source in enumerate(TASKS):
+        valid = 4 if source == "a" else 5
+        z = [
+            math.exp(float(search.arch.detach()[block, i] + draw.noise[block, i]) / draw.temperature)
+            for i in range(valid)
+        ]
+        z = [x / sum(z) for x in z]
+        modules, pair = search.blocks["a"][source], (features["a"], features[source])
+        mixture = z[1] * modules["global"](*pair) + z[2] * modules["local"](*pair)
+        mixture = mixture + z[3] * modules["tlabel"](*pair, density["a"])
+        if source != "a":
+            mixture = mixture + z[4] * modules["slabel"](*pair, density[source])
+        outputs.append(mixture)
+    torch.testing.assert_close(refined, search.fusions["a"](features["a"], outputs))
+
+
+def test_training_needs_a_sample(search, inputs):
+    with pytest.raises(ValueError, match="ArchSample"):
+        search.train()(*inputs)
+
+
+def test_evaluation_takes_the_argmax_and_the_frozen_index(search, inputs):
+    with torch.no_grad():
+        search.arch.copy_(torch.eye(5)[[2, 4, 0, 3]])
+        search.frozen[0] = 1  # frozen earlier, though the logits have moved on
+    calls = count_calls(search)
+    with torch.no_grad():
+        refined = search.eval()(*inputs)
+    assert {key for key, n in calls.items() if n} == {"a.a.global", "a.b.slabel", "b.b.tlabel"}
+    genotype = search.genotype()
+    assert [genotype.blocks[t][s] for t, s in genotype.pairs()] == ["global", "slabel", "none", "tlabel"]
+    assert genotype.details["frozen"]["a"] == {"a": True, "b": False}
+    probabilities = genotype.details["probabilities"]["b"]["b"]
+    assert list(probabilities) == list(CONTEXTS[:4]) and sum(probabilities.values()) == pytest.approx(1)
+
+    fixed = ATRC(genotype, C, kernel_size=3).eval()  # the same network without search gives the same features
+    state = fixed.state_dict()
+    for name, value in search.state_dict().items():
+        if name in state and state[name].shape == value.shape:
+            state[name] = value
+    state["fusions.b.context.0.weight"] = search.fusions["b"].context[0].weight[:, C // 2 :]  # b <- a is none
+    fixed.load_state_dict(state)
+    for norm in (m for m in fixed.blocks.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        assert (norm.weight == 1).all() and not norm.bias.any()  # as the search's norms without affine part
+    with torch.no_grad():
+        expected = fixed(*inputs)
+    for task in TASKS:
+        torch.testing.assert_close(refined[task], expected[task])
+
+
+def test_candidates_of_weight_zero_are_not_computed(search, inputs):
+    calls = count_calls(search)
+    search.frozen.copy_(torch.tensor([1, -1, 0, 3]))
+    refined = search.train()(*inputs, sample())
+    assert {key for key, n in calls.items() if n} == {
+        "a.a.global", "a.b.global", "a.b.local", "a.b.tlabel", "a.b.slabel", "b.b.tlabel"
+    }  # fmt: skip
+    assert all(n <= 1 for n in calls.values())
+    sum(x.square().sum() for x in refined.values()).backward()
+    assert search.blocks["a"]["a"]["local"].query[0].weight.grad is None
+    assert search.arch.grad[1].any() and not search.arch.grad[[0, 2, 3]].any()
+
+
+def test_freezing_is_final(search, inputs):
+    gap = 0.3
+    with torch.no_grad():
+        search.arch[1] = torch.tensor([0.0, 0, 0, 0, 1.5])  # 0.528 against 0.118
+        search.arch[2] = torch.tensor([0.0, 1.0, 0, 0, 0])  # 0.405 against 0.149
+    search.eval()(*inputs)
+    assert (search.frozen == -1).all()  # evaluation freezes nothing
+    assert search.freeze_converged(gap) == [1]
+    assert search.frozen.tolist() == [-1, 4, -1, -1]
+    with torch.no_grad():
+        search.arch[1] = torch.tensor([3.0, 0, 0, 0, 0])
+    assert search.freeze_converged(gap) == []
+    assert search.frozen.tolist() == [-1, 4, -1, -1]
+    assert search.genotype().blocks["a"]["b"] == "slabel"
+    restored = SearchATRC(TASKS, C, kernel_size=3)
+    restored.load_state_dict(search.state_dict())
+    assert restored.frozen.tolist() == [-1, 4, -1, -1]
+
+
+def test_gap_of_exactly_the_threshold_freezes(search):
+    with torch.no_grad():
+        search.arch[0, 0] = 1.0
+    top, second = search.probabilities()[0].topk(2).values
+    assert search.freeze_converged(float(top - second)) == [0]
+
+
+def test_first_architecture_gradient_is_zero(inputs):
+    """The fusion starts at zero, so no candidate matters in the first step (only the entropy moves the logits)."""
+    module = SearchATRC(TASKS, C, kernel_size=3)
+    sum(x.square().sum() for x in module(*inputs, sample()).values()).backward()
+    assert not module.arch.grad.any()
