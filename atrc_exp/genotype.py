@@ -28,7 +28,7 @@ class Genotype:
     """One context type for every ordered pair of tasks, `blocks[target][source]`.
 
     Raises:
-        UserError: a missing or surplus block, or a type that the block cannot take.
+        UserError: no task, a task twice, a missing or surplus block, or a type that the block cannot take.
     """
 
     tasks: tuple[str, ...]
@@ -37,6 +37,8 @@ class Genotype:
     """What stands beside the blocks in the file: step, or votes, agreement and kappa."""
 
     def __post_init__(self) -> None:
+        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
+            raise UserError(f"genotype tasks must be distinct and not empty, not [{', '.join(self.tasks)}]")
         expected = {(t, s) for t in self.tasks for s in self.tasks}
         given = {(t, s) for t, row in self.blocks.items() for s in row}
         if given != expected:
@@ -54,11 +56,13 @@ class Genotype:
         return list(itertools.product(self.tasks, self.tasks))
 
     def changed(self, blocks: Mapping[str, Mapping[str, str]]) -> "Genotype":
-        """Replace single blocks; a block outside the task matrix is a UserError."""
+        """Replace single blocks; `details["changed"]` names them. A block outside the task matrix is a UserError."""
         merged = {target: dict(row) for target, row in self.blocks.items()}
         for target, row in blocks.items():
             merged.setdefault(target, {}).update(row)
-        return Genotype(self.tasks, merged, self.details)
+        # Votes and probabilities among the details are about the blocks as they were.
+        details = {**self.details, "changed": {t: dict(row) for t, row in blocks.items()}} if blocks else self.details
+        return Genotype(self.tasks, merged, details)
 
     def label_tasks(self) -> tuple[str, ...]:
         """Tasks whose auxiliary map some block reads: targets of T-label, sources of S-label."""
@@ -118,23 +122,36 @@ def load(source: str | Path) -> Genotype:
         )
     try:
         return _parse(read_json(path))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"{path} is not a genotype file ({type(error).__name__}: {error})") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read as a genotype ({type(error).__name__}: {error})") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def _parse(content: dict[str, Any]) -> Genotype:
-    if "data" in content:  # published form: integer codes, the tasks in file order
-        blocks = {t: {s: CONTEXTS[int(c)] for s, c in row.items()} for t, row in content["data"].items()}
-        for task in blocks:
-            if blocks[task].get(task) == "slabel":  # the same operation under its other name
-                blocks[task][task] = "tlabel"
-        return Genotype(tuple(blocks), blocks, {"step": content.get("step")})
+def _parse(content: Any) -> Genotype:
+    if not isinstance(content, dict):
+        raise UserError("not a genotype: the file must hold a JSON object")
+    if "data" in content:
+        return _parse_published(content)
     if content.get("version") != 1:
         raise UserError(f"genotype version {content.get('version')!r} is unknown; this build reads version 1")
     details = {key: value for key, value in content.items() if key not in ("version", "tasks", "blocks")}
     return Genotype(tuple(content["tasks"]), content["blocks"], details)
+
+
+def _parse_published(content: dict[str, Any]) -> Genotype:
+    """`{"data": {target: {source: code}}, "step": n}`, the tasks in file order."""
+    blocks: dict[str, dict[str, str]] = {}
+    for target, row in content["data"].items():
+        blocks[target] = {}
+        for source, code in row.items():
+            if code not in range(len(CONTEXTS)):
+                codes = ", ".join(f"{number} {name}" for number, name in enumerate(CONTEXTS))
+                raise UserError(f"genotype block {target}<-{source} has code {code!r}; allowed: {codes}")
+            context = CONTEXTS[code]
+            same = target == source and context == "slabel"  # the same operation under its other name
+            blocks[target][source] = "tlabel" if same else context
+    return Genotype(tuple(blocks), blocks, {"step": content.get("step")})
 
 
 def save(genotype: Genotype, path: str | Path) -> None:
@@ -155,13 +172,8 @@ def vote(genotypes: Sequence[Genotype], sources: Sequence[str] = ()) -> Genotype
     """
     if not genotypes:
         raise UserError("no genotype to vote on: no search has finished")
+    _require_same_tasks(genotypes, sources)
     tasks = genotypes[0].tasks
-    for index, other in enumerate(genotypes):
-        if other.tasks != tasks:
-            where = f" ({sources[index]})" if sources else ""
-            raise UserError(
-                f"genotypes of different tasks cannot vote: {', '.join(tasks)} and {', '.join(other.tasks)}{where}"
-            )
     blocks: dict[str, dict[str, str]] = {t: {} for t in tasks}
     counts: dict[str, dict[str, dict[str, int]]] = {t: {} for t in tasks}
     ties = []
@@ -194,7 +206,16 @@ def _break_tie(genotypes: Sequence[Genotype], target: str, source: str, tied: Se
     return first[0], "larger mean architecture probability over the runs"
 
 
+def _require_same_tasks(genotypes: Sequence[Genotype], sources: Sequence[str] = ()) -> None:
+    for index, other in enumerate(genotypes):
+        if set(other.tasks) != set(genotypes[0].tasks):
+            first, second = ", ".join(genotypes[0].tasks), ", ".join(other.tasks)
+            where = f" ({sources[index]})" if sources else ""
+            raise UserError(f"genotypes of different tasks cannot be compared: {first} and {second}{where}")
+
+
 def _ratings(genotypes: Sequence[Genotype]) -> list[list[str]]:
+    _require_same_tasks(genotypes)
     return [[g.blocks[t][s] for t, s in genotypes[0].pairs()] for g in genotypes]
 
 

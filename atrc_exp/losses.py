@@ -95,7 +95,7 @@ class MultiTaskLoss(nn.Module):
         return torch.stack([self.tasks[name.removesuffix("_aux")].weight * term for name, term in terms.items()]).sum()
 
 
-build_losses = MultiTaskLoss
+build_losses = MultiTaskLoss  # the stable name, beside build_network and build_metrics
 
 
 def _positive_weight(task: Task, counts: Mapping[str, Tensor]) -> Tensor | float | None:
@@ -111,8 +111,8 @@ def _final_loss(task: Task, prediction: Tensor, label: Tensor, weight: Tensor | 
             return absolute_error(prediction, label)
         case "unit_l1":
             return unit_absolute_error(prediction, label)
-        case "weighted_binary" if weight is not None:
-            return binary_cross_entropy(prediction, label, weight)
+        case "weighted_binary":
+            return binary_cross_entropy(prediction, label, task.positive_weight)
         case "cross_entropy" | "balanced_cross_entropy":
             return cross_entropy(prediction, label, weight)
     raise ValueError(f"unknown loss '{task.loss}' of task {task.name}")

@@ -47,7 +47,7 @@ class MaxF(Metric):
         """
         require_classes(label, 2)
         valid = valid_pixels("classes", label)
-        counts = _passed(prediction.double().softmax(dim=1)[:, 1], label.long(), valid)
+        counts = _count_passing(prediction.double().softmax(dim=1)[:, 1].contiguous(), label.long(), valid)
         true_positives, predicted = counts[:, 1, 1:], counts[:, :, 1:].sum(dim=1)
         positives = counts[:, 1, :1]
         precision, recall = _ratio(true_positives, predicted), _ratio(true_positives, positives)
@@ -78,7 +78,7 @@ def f_measure(precision: Tensor, recall: Tensor) -> Tensor:
     return _ratio((1 + BETA_SQUARED) * precision * recall, BETA_SQUARED * precision + recall)
 
 
-def _passed(scores: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+def _count_passing(scores: Tensor, label: Tensor, valid: Tensor) -> Tensor:
     """Pixels by image, label and number of thresholds that their score at least reaches, (B, 2, 20)."""
     passed = torch.bucketize(scores, scores.new_tensor(THRESHOLDS), right=True)
     images = torch.arange(len(label), device=label.device).view(-1, 1, 1)

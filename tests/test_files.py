@@ -1,0 +1,69 @@
+"""Files are replaced whole or left alone."""
+
+import os
+import stat
+from contextlib import contextmanager
+
+import pytest
+
+from atrc_exp.files import read_json, replacing, write_json, write_text
+
+
+@contextmanager
+def umask(value):
+    before = os.umask(value)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_new_content_replaces_the_old_and_nothing_else_remains(tmp_path):
+    path = tmp_path / "deep" / "table.md"
+    write_text(path, "old")
+    write_text(path, "new: Δm")
+    assert path.read_text(encoding="utf-8") == "new: Δm"
+    assert names(path.parent) == ["table.md"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file_whole(tmp_path, error):
+    path = tmp_path / "last.pt"
+    path.write_text("old")
+    with pytest.raises(error), replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        assert path.read_text() == "old"
+        raise error
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["last.pt"]
+
+
+def test_the_temporary_file_is_beside_and_keeps_the_suffix(tmp_path):
+    with replacing(tmp_path / "figure.png") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".png"
+        temporary.write_bytes(b"png")
+    assert names(tmp_path) == ["figure.png"]
+
+
+@pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_permissions_follow_the_umask(tmp_path, mask, expected):
+    with umask(mask):
+        write_text(tmp_path / "shared.txt", "")
+    assert stat.S_IMODE((tmp_path / "shared.txt").stat().st_mode) == expected
+
+
+def test_json_comes_back_and_has_no_nan(tmp_path):
+    path = tmp_path / "summary.json"
+    value = {"version": 1, "rmse": 0.61, "tasks": ["depth"], "kappa": None}
+    write_json(path, value)
+    assert read_json(path) == value
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write_json(path, {"rmse": number})
+    assert read_json(path) == value
+    assert names(tmp_path) == ["summary.json"]
