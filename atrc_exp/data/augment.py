@@ -25,7 +25,6 @@ from atrc_exp.tasks import IGNORE, Task
 CROP_LABELS = "semseg"  # the class map whose classes a training crop should mix, also where it is no task of the run
 MEAN = (0.485, 0.456, 0.406)  # of RGB / 255
 STD = (0.229, 0.224, 0.225)
-_MIRROR = np.array((-1, 1, 1), dtype=np.float32)
 _CROP_SHARE = 0.75
 _CROP_TRIES = 10
 
@@ -80,7 +79,7 @@ class HorizontalFlip(A.HorizontalFlip):
     def apply_with_params(self, params: dict[str, Any], *args: Any, **data: Any) -> dict[str, Any]:
         result = super().apply_with_params(params, *args, **data)
         for key in self.normals:
-            result[key] = result[key] * _MIRROR
+            result[key][..., 0] *= -1  # in place: a flip is a new array
         return result
 
 
@@ -133,13 +132,14 @@ class CentrePad(A.PadIfNeeded):
 
     def __init__(self, height: int, width: int, kinds: Mapping[str, str]) -> None:
         super().__init__(height, width, border_mode=cv2.BORDER_CONSTANT, fill=0.0, fill_mask=IGNORE, p=1.0)
-        self.measured = {*_of_kind(kinds, "depth"), *_of_kind(kinds, "normals")}
+        self.measured = [*_of_kind(kinds, "depth"), *_of_kind(kinds, "normals")]
 
     def apply_with_params(self, params: dict[str, Any], *args: Any, **data: Any) -> dict[str, Any]:
-        measured = {key: value for key, value in data.items() if key in self.measured}
+        if not any(params[f"pad_{side}"] for side in ("top", "bottom", "left", "right")):
+            return data
         others = {key: value for key, value in data.items() if key not in self.measured}
-        zero = {**params, "fill_mask": 0.0}
-        return super().apply_with_params(params, **others) | super().apply_with_params(zero, **measured)
+        as_image = {key: self.apply(data[key], **params) for key in self.measured}
+        return super().apply_with_params(params, *args, **others) | as_image
 
 
 class TrainTransform:
@@ -240,7 +240,7 @@ def _to_tensors(id: str, data: dict[str, Any], tasks: Sequence[Task], size: Sequ
 
 
 def _channels_first(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+    return torch.from_numpy(array).permute(2, 0, 1)  # a view: the copy is left to the collation
 
 
 _TO_TENSOR = {

@@ -1,6 +1,6 @@
 """Reading of single files: what is damaged or of the wrong kind is a UserError that names the file.
 
-Pillow decodes the images: unlike some versions of OpenCV it never returns the intact part of a truncated file.
+Pillow decodes the images: it gives the indices of palette images, and it never takes a truncated file for a whole one.
 """
 
 from pathlib import Path
@@ -14,13 +14,13 @@ from atrc_exp.errors import UserError
 def read_rgb(path: Path, *, convert: bool = True) -> np.ndarray:
     """Read an 8-bit image as (H, W, 3) uint8 RGB; grey and palette images are refused if `convert` is false."""
     with _open(path, ("RGB", "RGBA", "L", "P") if convert else ("RGB",)) as image:
-        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_indices(path: Path) -> np.ndarray:
     """Read an 8-bit grey or palette image as (H, W) uint8 indices; a palette's colours are never looked at."""
     with _open(path, ("L", "P")) as image:
-        return np.array(image)
+        return np.asarray(image)
 
 
 def read_array(path: Path, channels: int = 0) -> np.ndarray:

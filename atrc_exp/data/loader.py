@@ -199,6 +199,7 @@ def _data_loader(
         worker_init_fn=_init_worker,
         pin_memory=device.type == "cuda",
         persistent_workers=persistent and workers > 0,
+        generator=torch.Generator(),  # every iterator draws a number; the global stream belongs to the network
     )
 
 

@@ -106,8 +106,9 @@ class NYUD:
 
 
 def _depth(path: Path) -> np.ndarray:
-    metres = read_array(path).astype(np.float32)
-    return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
+    metres: np.ndarray = read_array(path).astype(np.float32, copy=False)
+    metres[~((metres > 0) & (metres < np.inf))] = 0  # false for NaN, too
+    return metres
 
 
 def _normals(path: Path) -> np.ndarray:
@@ -117,15 +118,18 @@ def _normals(path: Path) -> np.ndarray:
     are raw zeros, which decode to length 1.73.
     """
     if path.suffix == ".npy":
-        vectors = read_array(path, channels=3).astype(np.float32)
-        valid = np.isfinite(vectors).all(axis=2)
-    else:
-        raw = read_rgb(path, convert=False)
-        vectors = _U8_TO_UNIT[raw]
-        valid = (raw[..., 0] | raw[..., 1] | raw[..., 2]) != 0
-        valid &= np.einsum("hwc,hwc->hw", vectors, vectors) >= 0.25
-    if not valid.all():
-        vectors[~valid] = 0
+        vectors: np.ndarray = read_array(path, channels=3).astype(np.float32, copy=False)
+        if not np.isfinite(vectors.sum()):  # much faster than to look at each vector
+            vectors[~np.isfinite(vectors).all(axis=2)] = 0
+        return vectors
+    import cv2
+
+    raw = read_rgb(path, convert=False)
+    vectors = cv2.LUT(raw, _U8_TO_UNIT)
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    invalid = (x * x + y * y + z * z < 0.25) | ((raw[..., 0] | raw[..., 1] | raw[..., 2]) == 0)
+    if invalid.any():
+        vectors[invalid] = 0
     return vectors
 
 
