@@ -1,30 +1,12 @@
-"""One of the two processes that `test_distributed.py` starts: the same runs as the single process."""
+"""One of the two processes that `test_distributed.py` starts: `collectives` alone, or `training` into a folder."""
 
 import sys
 from pathlib import Path
 
-import tiny_engine as tiny
 import torch
 
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.errors import UserError
-
-
-def main(runs_dir: Path) -> None:
-    torch.set_num_threads(1)
-    ranks = Ranks.start("cpu")
-    collectives(ranks)
-    for kind in ("search", "atrc"):
-        tiny.run_training(tiny.exact_config(runs_dir, kind), ranks, hold_bn=True, dtype=torch.float64)
-    try:
-        tiny.run_training(
-            tiny.config(runs_dir, kind="atrc", iterations=3, seed_of_run=1), ranks, spoil_at=1, spoil_rank=1
-        )
-    except UserError as error:
-        assert "at step 2" in str(error), error
-    else:
-        raise AssertionError("a loss that is not finite on one rank must stop every rank")
-    ranks.close()
 
 
 def collectives(ranks: Ranks) -> None:
@@ -46,5 +28,26 @@ def collectives(ranks: Ranks) -> None:
         raise AssertionError("the error of rank 0 must reach every rank")
 
 
+def training(ranks: Ranks, runs_dir: Path) -> None:
+    """The runs that the single process makes too, then one with a NaN in the images of rank 1."""
+    import tiny_engine as tiny
+
+    for kind in ("search", "atrc"):
+        tiny.run_training(tiny.exact_config(runs_dir, kind), ranks, hold_bn=True, dtype=torch.float64)
+    spoilt = tiny.config(runs_dir, kind="atrc", iterations=3, seed_of_run=1)
+    try:
+        tiny.run_training(spoilt, ranks, spoil_at=1, spoil_rank=1)
+    except UserError as error:
+        assert "at step 2" in str(error), error
+    else:
+        raise AssertionError("a loss that is not finite on one rank must stop every rank")
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    torch.set_num_threads(1)
+    started = Ranks.start("cpu")
+    if sys.argv[1] == "training":
+        training(started, Path(sys.argv[2]))
+    else:
+        collectives(started)
+    started.close()

@@ -18,15 +18,15 @@ from atrc_exp.logging.jsonl import read
 HERE = Path(__file__).parent
 
 
-def start_two(runs_dir: Path) -> list[subprocess.Popen]:
+def start_two(*arguments: str) -> list[subprocess.Popen]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-                   "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}  # fmt: skip
+                   "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parents[1]}"}  # fmt: skip
     return [
         subprocess.Popen(
-            [sys.executable, str(HERE / "rank_of_two.py"), str(runs_dir)],
+            [sys.executable, str(HERE / "rank_of_two.py"), *arguments],
             env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -36,19 +36,27 @@ def start_two(runs_dir: Path) -> list[subprocess.Popen]:
     ]
 
 
-def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
-    """Float64, batch statistics held, no dropout: 1e-9, with a block freezing on the way; then a NaN on one rank."""
-    torch.set_num_threads(1)
-    processes = start_two(tmp_path / "two")
+def wait(processes: list[subprocess.Popen]) -> None:
     try:
-        for kind in ("search", "atrc"):
-            tiny.run_training(tiny.exact_config(tmp_path / "one", kind), hold_bn=True, dtype=torch.float64)
         for process in processes:
             output, _ = process.communicate(timeout=300)
             assert process.returncode == 0, output
     finally:
         for process in processes:
             process.kill()
+
+
+def test_collectives_of_two_ranks() -> None:
+    wait(start_two("collectives"))
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
+    """Float64, batch statistics held, no dropout: 1e-9, with a block freezing on the way; then a NaN on one rank."""
+    torch.set_num_threads(1)
+    wait(start_two("training", str(tmp_path / "two")))
+    for kind in ("search", "atrc"):
+        tiny.run_training(tiny.exact_config(tmp_path / "one", kind), hold_bn=True, dtype=torch.float64)
     for kind in ("search", "atrc"):
         one, two = (tiny.folder(tiny.exact_config(tmp_path / name, kind)) for name in ("one", "two"))
         compare_records(read(one / "metrics.jsonl"), read(two / "metrics.jsonl"))

@@ -1,6 +1,10 @@
 """Whole runs of a tiny network: resuming, records, and stopping at a loss that is not finite."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +69,26 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: 
         assert genotypes.load(tiny.folder(cut)).blocks == genotypes.load(tiny.folder(whole)).blocks
 
 
+@pytest.mark.slow
+def test_killed_process_leaves_a_run_that_resumes(tmp_path: Path) -> None:
+    """SIGKILL in the middle of a step: the lock is free, and the rest of the run is that of an uninterrupted one."""
+    program = (
+        "import os, signal, sys, pathlib, torch, tiny_engine as tiny; torch.set_num_threads(1);"
+        "tiny.Killed.__init__ = lambda self: os.kill(os.getpid(), signal.SIGKILL);"
+        "tiny.run_training(tiny.config(pathlib.Path(sys.argv[1])), stop_at=10)"
+    )
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parents[1]}"}
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "cut")], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    whole, cut = tiny.config(tmp_path / "whole"), tiny.config(tmp_path / "cut")
+    assert last(cut)["iteration"] == 8
+    tiny.run_training(whole)
+    tiny.run_training(cut)
+    assert records(cut) == records(whole)
+    assert same(last(cut)["network"], last(whole)["network"])
+
+
 def test_loss_falls_and_logging_interval_does_not_change_it(tmp_path: Path) -> None:
     often, seldom = tiny.config(tmp_path / "a", log_every=1), tiny.config(tmp_path / "b", log_every=4)
     tiny.run_training(often)
@@ -93,7 +117,8 @@ def test_search_writes_genotype_at_every_validation(tmp_path: Path) -> None:
         )
 
 
-def test_summary_and_records_name_every_number(tmp_path: Path) -> None:
+def test_summary_and_records_name_every_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="atrc_exp")
     config = tiny.config(tmp_path)
     summary = tiny.run_training(config)
     assert json.loads((tiny.folder(config) / "summary.json").read_text()) == summary
@@ -107,6 +132,10 @@ def test_summary_and_records_name_every_number(tmp_path: Path) -> None:
     assert training["loss"] == pytest.approx(parts)
     assert [record["step"] for record in records(config, "val")] == [6, 12]
     assert summary["losses"]["depth"] == records(config, "val")[-1]["depth/loss"]
+    shown = (tiny.folder(config) / "train.log").read_text()
+    assert f"run folder: {tiny.folder(config)}" in shown and f"{summary['parameters'] / 1e6:.3f} M parameters" in shown
+    assert "batch: 4 = 1 ranks x 1 accumulated x 4 images" in shown and "iterations: 12" in shown
+    assert "12/12  loss " in shown and "validation at 12: loss " in shown
 
 
 def test_nothing_is_trained_after_the_end(tmp_path: Path) -> None:
@@ -142,7 +171,7 @@ def test_predictions_of_last_validation_are_written(tmp_path: Path) -> None:
 
 
 def test_codebook_travels_with_the_checkpoint(tmp_path: Path) -> None:
-    config = tiny.config(tmp_path)
+    config = tiny.config(tmp_path, iterations=2)
     ranks = tiny.Ranks()
     codebook = torch.nn.functional.normalize(torch.randn(40, 3), dim=1)
     for given in (codebook, torch.zeros(40, 3)):  # the second start is given another one, which must not be used
