@@ -46,11 +46,6 @@ DEVICE Tile tile_of_block(const Image& image) {
     return {row / down, row % down * ROWS, tile % across * COLUMNS};
 }
 
-template <class T, int COUNT>
-struct alignas(COUNT * sizeof(T)) Vector {
-    T element[COUNT];
-};
-
 // Copy COUNT elements to shared memory, in the background where the hardware can (4 bytes and more).
 template <class T, int COUNT>
 DEVICE void copy_elements(T* target, const T* source, bool valid) {

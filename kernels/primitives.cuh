@@ -10,6 +10,11 @@ struct f16 {
     unsigned short bits;
 };
 
+template <class T, int COUNT>
+struct alignas(COUNT * sizeof(T)) Vector {
+    T element[COUNT];
+};
+
 #ifdef ATRC_EMULATION
 #include "emulation.h"
 #else
@@ -67,6 +72,16 @@ DEVICE unsigned pack<f16>(float low, float high) {
     unsigned y;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
     return y;
+}
+
+// COUNT elements in one access, whose address must be a multiple of its size.
+template <int COUNT, class T>
+DEVICE Vector<T, COUNT> load_vector(const T* source) {
+    return *reinterpret_cast<const Vector<T, COUNT>*>(source);
+}
+template <class T, int COUNT>
+DEVICE void store_vector(T* target, const Vector<T, COUNT>& value) {
+    *reinterpret_cast<Vector<T, COUNT>*>(target) = value;
 }
 
 // Copy 4, 8 or 16 bytes from global to shared memory in the background, or write zeros where `valid` is false.

@@ -33,14 +33,11 @@ static_assert(SHARED_DKV == (2 * STAGE + 2 * PARTIALS + 2 * STATISTICS) * sizeof
 
 using Float4 = Vector<float, 4>;
 
-DEVICE Float4 load4(const float* source) { return *reinterpret_cast<const Float4*>(source); }
-DEVICE void store4(float* target, const Float4& value) { *reinterpret_cast<Float4*>(target) = value; }
-
 template <int COUNT>
 DEVICE void load_floats(float (&target)[COUNT], const float* source) {
 #pragma unroll
     for (int i = 0; i < COUNT; i += 4) {
-        const Float4 value = load4(source + i);
+        const Float4 value = load_vector<4>(source + i);
         for (int j = 0; j < 4; ++j) target[i + j] = value.element[j];
     }
 }
@@ -195,8 +192,8 @@ struct Block {
                     for (int i = 0; i < STRIP; ++i) sum[i] = fmaf(weights[dx][i], window[SHIFT + dx + i], sum[i]);
 #pragma unroll
                 for (int i = 0; i < STRIP / 4; ++i)
-                    store4(slices + c * KERNEL_SIZE * SLICE + i * Thread::SLICE_STEP,
-                           {sum[4 * i], sum[4 * i + 1], sum[4 * i + 2], sum[4 * i + 3]});
+                    store_vector(slices + c * KERNEL_SIZE * SLICE + i * Thread::SLICE_STEP,
+                                 Float4{sum[4 * i], sum[4 * i + 1], sum[4 * i + 2], sum[4 * i + 3]});
             }
             // One chunk late, so that one barrier a chunk is enough.
             if (first > 0) store_chunk(result, partials + (turn ^ 1) * PARTIALS, first - CHUNK);
@@ -216,7 +213,7 @@ struct Block {
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < STRIP / 4; ++i) {
-            const Float4 four = load4(slice + thread.slice() + i * Thread::SLICE_STEP);
+            const Float4 four = load_vector<4>(slice + thread.slice() + i * Thread::SLICE_STEP);
             for (int j = 0; j < 4; ++j) shared[4 * i + j] = four.element[j];
         }
     }
@@ -224,11 +221,10 @@ struct Block {
     // As `share`, of value(query, r), r the reduction of the `values` that the threads of the query hold for their dy.
     template <class Reduce, class Value>
     DEVICE void reduce(float (&values)[STRIP], float* slice, Reduce pair, Value value) {
-        __syncthreads();  // partials are free
 #pragma unroll
         for (int i = 0; i < STRIP / 4; ++i)
-            store4(partials + thread.dy * SLICE + thread.slice() + i * Thread::SLICE_STEP,
-                   {values[4 * i], values[4 * i + 1], values[4 * i + 2], values[4 * i + 3]});
+            store_vector(partials + thread.dy * SLICE + thread.slice() + i * Thread::SLICE_STEP,
+                         Float4{values[4 * i], values[4 * i + 1], values[4 * i + 2], values[4 * i + 3]});
         __syncthreads();
         share(values, slice, [&](const Query& query) {
             float result = partials[query.at];
@@ -243,9 +239,9 @@ struct Block {
             const int c = index / (QUERIES / 4), row = index / (TILE_COLUMNS / 4) % TILE_ROWS;
             const int column = index % (TILE_COLUMNS / 4);
             const float* slices = chunk + c * KERNEL_SIZE * SLICE + (column * (TILE_ROWS + 2) + row) * 4;
-            Float4 sum = load4(slices);
+            Float4 sum = load_vector<4>(slices);
             for (int dy = 1; dy < KERNEL_SIZE; ++dy) {
-                const Float4 part = load4(slices + dy * SLICE);
+                const Float4 part = load_vector<4>(slices + dy * SLICE);
                 for (int j = 0; j < 4; ++j) sum.element[j] += part.element[j];
             }
             if (first_channel + c < image.channels)
@@ -257,7 +253,7 @@ struct Block {
         Vector<T, 4> rounded;
         for (int j = 0; j < 4; ++j) round_to(rounded.element[j], sum.element[j]);
         if (VECTOR == 4 && image.contains(y, x)) {
-            *reinterpret_cast<Vector<T, 4>*>(plane + y * image.width + x) = rounded;
+            store_vector(plane + y * image.width + x, rounded);
             return;
         }
         for (int j = 0; j < 4; ++j)

@@ -196,8 +196,8 @@ DEVICE void store_centre(T* tensor, const T* map, const Image& image, const Tile
         int c = i / VECTORS, element = i % VECTORS * VECTOR;
         int y = tile.top + element / TILE_COLUMNS, x = tile.left + element % TILE_COLUMNS;
         if (image.contains(y, x))
-            *reinterpret_cast<Vector<T, VECTOR>*>(tensor + c * image.plane() + y * image.width + x) =
-                *reinterpret_cast<const Vector<T, VECTOR>*>(map + c * NARROW + element);
+            store_vector(tensor + c * image.plane() + y * image.width + x,
+                         load_vector<VECTOR>(map + c * NARROW + element));
     }
 }
 
@@ -421,8 +421,7 @@ local_attention_dkv(const T* g, const T* q, const T* k, const T* v, const float*
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
             const int first = (lane.row + query_row) * COLUMNS + lane.column + 8 * n + 2 * lane.t;
-            const Vector<float, 2> lse2 = *reinterpret_cast<const Vector<float, 2>*>(lses2 + first);
-            const Vector<float, 2> d = *reinterpret_cast<const Vector<float, 2>*>(deltas + first);
+            const Vector<float, 2> lse2 = load_vector<2>(lses2 + first), d = load_vector<2>(deltas + first);
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
                 const float weight = exp2_fast(fmaf(p[n][e], scale2, mask.bias[n][e % 2] - lse2.element[e % 2]));
