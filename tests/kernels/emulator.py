@@ -60,7 +60,7 @@ def run(
     border: str,
     scale: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run on random maps; raise AssertionError if a result is off. The return code is the sanitizers' word."""
+    """Run on random maps; raise AssertionError if a result is off. The return code is the sanitizers'."""
     folder, channels = program.parent, shape[1]
     generator = torch.Generator().manual_seed(0)
     maps = {name: torch.randn(shape, generator=generator).to(dtype) for name in "qkvg"}

@@ -1,4 +1,4 @@
-"""The CUDA sources, run on the CPU under address, undefined-behaviour and thread sanitizers, against the oracle."""
+"""The CUDA sources, run on the CPU under address, undefined and thread sanitizers, against the oracle."""
 
 import re
 
