@@ -30,14 +30,15 @@ def local_attention(
         v: values (B, C, H, W), from the source task's features.
         kernel_size: side K of the square neighbourhood, odd.
         border: what a neighbour outside the image is. "zero": a pixel with k = v = 0, whose score 0 counts
-            in the softmax (the published code). "mask": no pixel, left out of the softmax (the letter of Eq. 4).
+            in the softmax (the published code). "mask": no pixel, left out of the softmax (Eq. 4 read
+            literally).
         scale: factor on the scores q . k; None stands for 1 / sqrt(C).
         backend: "auto" takes the CUDA kernels where they can run and PyTorch elsewhere; "cuda" and "torch"
             force one.
 
     Returns:
-        (B, C, H, W), contiguous, of the inputs' dtype (of the autocast dtype inside `torch.autocast`). Scores,
-        softmax and sums are float32 for 16-bit inputs. Differentiable once in q, k and v.
+        (B, C, H, W), contiguous, of the inputs' dtype (of the autocast dtype inside `torch.autocast`).
+        Scores, softmax and sums are float32 for 16-bit inputs. Differentiable once in q, k and v.
 
     Raises:
         UserError: shapes, dtypes or devices that differ or are not supported, an even kernel size, an unknown

@@ -2,8 +2,8 @@
 
 It runs on every device and in float64, and it is what the CUDA kernels fall back to. Only the rectangle where
 the shifted pixel lies inside the image is touched, so the border costs nothing and needs no padded copies.
-Memory: one map of K*K scores in the forward; the backward computes them again, where autograd through this loop
-would keep every product.
+Memory: one map of K*K scores in the forward; the backward computes them again, where autograd through this
+loop would keep every product.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Attend; return the output (B, C, H, W) and the log-sum-exp of the scaled scores (B, H, W).
 
-    Scores and sums are float32 for 16-bit inputs; log-sum-exp stays float32, since the backward needs it whole.
+    Scores and sums are float32 for 16-bit inputs; so is the log-sum-exp, which the backward needs whole.
     """
     dtype = q.dtype
     q, k, v = (_at_least_float32(x) for x in (q, k, v))

@@ -1,10 +1,12 @@
 """Local attention as two `torch.library` operators: one node for autograd, compile, export and FLOP counting.
 
-`torch.ops.atrc_exp.local_attention_fwd` and `..._bwd` are the keys under which `torch.utils.flop_counter` counts.
-They are defined by schema rather than by `torch.library.custom_op`, whose first call imports the compiler
-(seconds, which an evaluation on a laptop would pay for nothing).
+`torch.ops.atrc_exp.local_attention_fwd` and `..._bwd` are the keys of `torch.utils.flop_counter`. They are
+defined by schema rather than by `torch.library.custom_op`, whose first call imports the compiler (seconds,
+which an evaluation on a laptop would pay for nothing).
 """
 
+import warnings
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,6 +14,8 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from atrc_exp.errors import UserError
+from atrc_exp.kernels import local_attention as local_attention_cuda
+from atrc_exp.kernels.plan import Unsupported
 from atrc_exp.ops import local_attention_torch
 
 FORWARD = "atrc_exp::local_attention_fwd"
@@ -29,7 +33,6 @@ torch.library.define(
 )
 
 
-@torch.library.impl(FORWARD, "default")
 def _forward_torch(
     q: Tensor, k: Tensor, v: Tensor, kernel_size: int, scale: float, zero_border: bool, backend: str
 ) -> tuple[Tensor, Tensor]:
@@ -37,7 +40,6 @@ def _forward_torch(
     return local_attention_torch.forward(q, k, v, kernel_size, scale, zero_border)
 
 
-@torch.library.impl(BACKWARD, "default")
 def _backward_torch(
     g: Tensor,
     q: Tensor,
@@ -53,8 +55,54 @@ def _backward_torch(
     return local_attention_torch.backward(g, q, k, v, out, lse, kernel_size, scale)
 
 
+def _forward_cuda(
+    q: Tensor, k: Tensor, v: Tensor, kernel_size: int, scale: float, zero_border: bool, backend: str
+) -> tuple[Tensor, Tensor]:
+    if backend != "torch":
+        try:
+            q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+            return local_attention_cuda.forward(q, k, v, kernel_size, scale, zero_border)
+        except Unsupported as reason:
+            _fall_back(str(reason), backend)
+    return _forward_torch(q, k, v, kernel_size, scale, zero_border, backend)
+
+
+def _backward_cuda(
+    g: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    kernel_size: int,
+    scale: float,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    if backend != "torch":
+        try:
+            g, q, k, v, out, lse = (x.contiguous() for x in (g, q, k, v, out, lse))
+            return local_attention_cuda.backward(g, q, k, v, out, lse, kernel_size, scale)
+        except Unsupported as reason:
+            _fall_back(str(reason), backend)
+    return _backward_torch(g, q, k, v, out, lse, kernel_size, scale, backend)
+
+
+def _fall_back(reason: str, backend: str) -> None:
+    if backend == "cuda":
+        raise UserError(
+            f"local_attention: backend is 'cuda', and the CUDA kernels cannot run: {reason}. "
+            "backend='auto' or 'torch' takes PyTorch instead"
+        )
+    _warn_once(reason)
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    warnings.warn(f"local_attention runs in PyTorch, as the CUDA kernels cannot: {reason}", stacklevel=2)
+
+
 @torch.library.register_fake(FORWARD)
-def _forward_fake(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+def _forward_fake(q: Tensor, *_rest: Any) -> tuple[Tensor, Tensor]:
     batch, _, height, width = q.shape
     lse_dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     return q.new_empty(q.shape), q.new_empty((batch, height, width), dtype=lse_dtype)
@@ -85,15 +133,18 @@ def _no_second_derivative(ctx: Any, *_: Tensor) -> None:
     )
 
 
+torch.library.impl(FORWARD, "default", _forward_torch)
+torch.library.impl(BACKWARD, "default", _backward_torch)
+torch.library.impl(FORWARD, "cuda", _forward_cuda)
+torch.library.impl(BACKWARD, "cuda", _backward_cuda)
 torch.library.register_autograd(FORWARD, _differentiate, setup_context=_setup_context)
 torch.library.register_autograd(BACKWARD, _no_second_derivative)
 
 
 @register_flop_formula(torch.ops.atrc_exp.local_attention_fwd)
-def _forward_flops(
-    q_shape: torch.Size, k_shape: Any, v_shape: Any, kernel_size: int, *_: Any, **__: Any
-) -> int:
+def _forward_flops(q_shape: torch.Size, *rest: Any, **_: Any) -> int:
     """Two products (q . k and p v) of one multiply-add, or two FLOPs, a channel, neighbour and pixel."""
+    kernel_size = rest[2]
     return 2 * 2 * kernel_size**2 * q_shape.numel()
 
 

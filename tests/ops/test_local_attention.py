@@ -56,7 +56,7 @@ def test_error_of_each_dtype_is_its_rounding(dtype, channels):
     gradients = torch.autograd.grad(out, qkv, g)
     for ours, theirs in zip(gradients, torch.autograd.grad(reference, exact, g.double()), strict=True):
         assert ours.dtype == dtype
-        # With one channel dq and dk are sums that nearly cancel, and their own scale is too small a yardstick.
+        # With one channel dq and dk are sums that nearly cancel: their own scale is too small a yardstick.
         assert relative_error(ours.double(), theirs) < gradient_tolerance * (4 if channels == 1 else 1)
 
 

@@ -1,0 +1,130 @@
+"""Which kernel runs for given inputs, with which compile-time constants and how much shared memory.
+
+Pure arithmetic: no CUDA, no tensors. The sources assert the same shared-memory sizes at compile time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+MAX_CHANNELS = 128
+MAX_KERNEL_SIZE = 15
+ELEMENTS = {torch.float32: "float", torch.bfloat16: "bf16", torch.float16: "f16"}
+# Tiles of queries (rows, columns) of the tensor-core kernels, best first: larger ones read less halo.
+TENSOR_CORE_TILES = ((8, 16), (8, 8), (4, 8))
+STRIP_TILE = (8, 16)
+
+
+class Unsupported(Exception):
+    """The CUDA kernels cannot run these inputs on this machine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One specialisation of one CUDA source.
+
+    `definitions` are its -D constants; `shared_bytes` the shared memory that a block of each kernel takes.
+    """
+
+    source: str
+    definitions: tuple[tuple[str, str | int], ...]
+    threads: int
+    tile: tuple[int, int]
+    shared_bytes: dict[str, int]
+
+    def __hash__(self) -> int:
+        return hash((self.source, self.definitions))
+
+    def blocks(self, batch: int, height: int, width: int) -> int:
+        """Thread blocks that cover a batch of images."""
+        rows, columns = self.tile
+        return batch * -(-height // rows) * -(-width // columns)
+
+
+def make_plan(
+    dtype: torch.dtype, channels: int, kernel_size: int, vectors: Sequence[int], shared_limit: int
+) -> Plan:
+    """Choose the kernels for maps of `channels` channels.
+
+    Args:
+        vectors: numbers of elements that one copy may move, i.e. that divide the width and the alignment of
+            all tensors; 1 is always among them.
+        shared_limit: bytes of shared memory that a block may ask for on the device.
+
+    Raises:
+        Unsupported: outside the range of all kernels.
+    """
+    if dtype not in ELEMENTS:
+        raise Unsupported(f"dtype {dtype} (the kernels take {', '.join(map(str, ELEMENTS))})")
+    if channels > MAX_CHANNELS:
+        raise Unsupported(f"{channels} channels (the kernels take up to {MAX_CHANNELS})")
+    if kernel_size > MAX_KERNEL_SIZE:
+        raise Unsupported(f"kernel size {kernel_size} (the kernels take up to {MAX_KERNEL_SIZE})")
+    candidates: list[Plan] = []
+    if dtype != torch.float32 and kernel_size <= 9:
+        vector = max(n for n in vectors if n <= 4)
+        candidates = [
+            tensor_core_plan(dtype, channels, kernel_size, vector, tile) for tile in TENSOR_CORE_TILES
+        ]
+    # 16-bit elements become float32 on their way to the strip kernels' shared memory, one by one.
+    candidates.append(strip_plan(dtype, kernel_size, max(vectors) if dtype == torch.float32 else 1))
+    for plan in candidates:
+        if max(plan.shared_bytes.values()) <= shared_limit:
+            return plan
+    raise Unsupported(f"{shared_limit} bytes of shared memory a block (the kernels need {plan.shared_bytes})")
+
+
+def tensor_core_plan(
+    dtype: torch.dtype, channels: int, kernel_size: int, vector: int, tile: tuple[int, int]
+) -> Plan:
+    """tensor_core.cu for 16-bit types, kernel sizes up to 9."""
+    rows, columns = tile
+    padded_channels = -(-channels // 8) * 8
+    queries = rows * columns
+    halo = (rows + kernel_size - 1) * (columns + 8)
+    wide, narrow = 2 * padded_channels * (halo + 8), 2 * padded_channels * (queries + 8)  # bytes of a map
+    shared_bytes = {
+        "forward": 2 * wide + narrow,
+        "dq": 2 * wide + 2 * narrow + 8 * queries,
+        "dkv": 2 * wide + 2 * narrow + 8 * halo,
+    }
+    constants: dict[str, str | int] = {
+        "ELEMENT": ELEMENTS[dtype],
+        "CHANNELS": padded_channels,
+        "KERNEL_SIZE": kernel_size,
+        "VECTOR": vector,
+        "TILE_ROWS": rows,
+        "TILE_COLUMNS": columns,
+    }
+    return _plan("tensor_core.cu", constants, 2 * queries, tile, shared_bytes)
+
+
+def strip_plan(dtype: torch.dtype, kernel_size: int, vector: int) -> Plan:
+    """strip.cu for any type, kernel size and number of channels."""
+    rows, columns = STRIP_TILE
+    strip, chunk = (8, 4) if kernel_size <= 9 else (4, 2)
+    halo_columns = -(-(kernel_size // 2) // 4) * 4
+    halo = (rows + kernel_size - 1) * (columns + 2 * halo_columns + 4)
+    stage = chunk * (halo + rows * (columns + 4))
+    partials = chunk * kernel_size * (rows + 2) * columns
+    shared = 4 * (2 * stage + 2 * partials)
+    constants: dict[str, str | int] = {
+        "ELEMENT": ELEMENTS[dtype],
+        "KERNEL_SIZE": kernel_size,
+        "VECTOR": vector,
+    }
+    threads = rows * columns // strip * kernel_size
+    shared_bytes = {"forward": shared, "dq": shared, "dkv": shared + 8 * halo}
+    return _plan("strip.cu", constants, threads, STRIP_TILE, shared_bytes)
+
+
+def _plan(
+    source: str,
+    constants: dict[str, str | int],
+    threads: int,
+    tile: tuple[int, int],
+    shared_bytes: dict[str, int],
+) -> Plan:
+    sizes: dict[str, str | int] = {f"SHARED_{name.upper()}": size for name, size in shared_bytes.items()}
+    return Plan(source, tuple((constants | sizes).items()), threads, tile, shared_bytes)

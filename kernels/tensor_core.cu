@@ -1,0 +1,441 @@
+// Local attention for 16-bit types on tensor cores, kernel sizes up to 9.
+//
+// A warp owns 2 rows x 8 columns of queries, the 16 rows of one matrix product. Their keys lie in 2 + 2 R rows x 16
+// columns; per key row the products are 16 queries x 16 keys, of which the window keeps about half. A larger query
+// tile would keep less. Scores live in registers; shared memory holds the maps channel by channel as in global memory,
+// so that nothing is transposed on the way in: `ldmatrix` transposes where the sum runs over channels.
+//
+// A not-a-number or infinite pixel can reach queries up to 8 columns off (0 * inf), not only those whose window has it.
+//
+// Set by the compiler's -D: ELEMENT (bf16, f16), CHANNELS (a multiple of 8, padded with zeros), KERNEL_SIZE, VECTOR
+// (elements a copy: all rows of all tensors are aligned to it), TILE_ROWS, TILE_COLUMNS, and the SHARED_... sizes that the
+// host launches with.
+#include "geometry.cuh"
+
+using T = ELEMENT;
+
+constexpr int COLUMN_HALO = 4;  // for every radius, so that rows of a tile start at multiples of 8 bytes
+constexpr int ROWS = TILE_ROWS + 2 * KERNEL_RADIUS, COLUMNS = TILE_COLUMNS + 2 * COLUMN_HALO;
+constexpr int QUERIES = TILE_ROWS * TILE_COLUMNS, WARPS = QUERIES / 16, THREADS = 32 * WARPS;
+constexpr int KEY_ROWS = 2 + 2 * KERNEL_RADIUS;
+// Elements between channels: an odd multiple of 16 bytes, so that ldmatrix rows of 8 channels fall into distinct banks.
+constexpr int WIDE = ROWS * COLUMNS + 8, NARROW = QUERIES + 8;
+constexpr int STEPS_16 = CHANNELS / 16, STEPS_8 = CHANNELS / 8 % 2, CHANNEL_TILES = CHANNELS / 8;
+constexpr int BLOCKS_PER_SM = (CHANNELS <= 48 ? 512 : 256) / THREADS;
+// Key rows whose scores are in registers at once: half of them, with one step of the running-maximum softmax between the
+// halves. All at once spill registers from 40 channels on when two blocks share a multiprocessor.
+constexpr int GROUP_ROWS = KEY_ROWS / 2;
+
+static_assert(KERNEL_SIZE <= 2 * COLUMN_HALO + 1 && CHANNELS % 8 == 0 && TILE_ROWS % 2 == 0 && TILE_COLUMNS % 8 == 0);
+static_assert(SHARED_FORWARD == (2 * WIDE + NARROW) * CHANNELS * sizeof(T));
+static_assert(SHARED_DQ == 2 * (WIDE + NARROW) * CHANNELS * sizeof(T) + 2 * QUERIES * sizeof(float));
+static_assert(SHARED_DKV == 2 * (WIDE + NARROW) * CHANNELS * sizeof(T) + 2 * ROWS * COLUMNS * sizeof(float));
+
+struct Lane {
+    int row, column;  // first query of the warp, in the tile
+    int g, t;         // matrix row g (and 8 + g), matrix columns 2t and 2t + 1: the query column is g
+    // This lane's rows for ldmatrix, in bytes from the start of a map. In `by_channel` lanes 8 to 15 continue the
+    // channels and lanes 16 to 31 the columns, in `by_column` the reverse.
+    int by_channel, by_column, centre;
+
+    DEVICE Lane() {
+        int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        row = warp / (TILE_COLUMNS / 8) * 2;
+        column = warp % (TILE_COLUMNS / 8) * 8;
+        g = lane / 4;
+        t = lane % 4;
+        int low = lane / 8 % 2, high = lane / 16, eighth = lane % 8;
+        int corner = row * COLUMNS + column;
+        by_channel = ((8 * low + eighth) * WIDE + corner + 8 * high) * sizeof(T);
+        by_column = ((8 * high + eighth) * WIDE + corner + 8 * low) * sizeof(T);
+        centre = ((8 * high + eighth) * NARROW + (row + low) * TILE_COLUMNS + column) * sizeof(T);
+    }
+};
+
+// Which of the 16 key columns lie in the window of this lane's query and in the image: 0, or minus infinity, to be
+// added to a score. Element [tile][i] is column 8 * tile + 2t + i.
+struct ColumnMask {
+    float bias[2][2];
+
+    DEVICE ColumnMask(const Lane& lane, const Image& image, const Tile& tile) {
+        for (int n = 0; n < 2; ++n)
+            for (int i = 0; i < 2; ++i) {
+                int column = 8 * n + 2 * lane.t + i;
+                int dx = column - COLUMN_HALO - lane.g;
+                int x = tile.left + lane.column - COLUMN_HALO + column;
+                bool valid = abs(dx) <= KERNEL_RADIUS && x >= 0 && x < image.width;
+                bias[n][i] = valid ? 0.0f : -infinity();
+            }
+    }
+};
+
+// The window of query row 0 ends before the last key row, that of query row 1 begins after the first.
+DEVICE constexpr bool outside_window(int key_row, int query_row) {
+    return query_row == 0 ? key_row == KEY_ROWS - 1 : key_row == 0;
+}
+
+// Fetch `rows` x `columns` pixels of all channels, one warp a channel; zeros outside the image and past its channels.
+template <int MAP_ROWS, int MAP_COLUMNS, int PITCH>
+DEVICE void load_map(T* map, const T* tensor, const Image& image, int top, int left) {
+    constexpr int VECTORS = MAP_ROWS * MAP_COLUMNS / VECTOR, PER_LANE = (VECTORS + 31) / 32;
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    int source[PER_LANE];
+#pragma unroll
+    for (int i = 0; i < PER_LANE; ++i) {
+        int element = (lane + 32 * i) * VECTOR;
+        int y = top + element / MAP_COLUMNS, x = left + element % MAP_COLUMNS;
+        source[i] = image.contains(y, x) ? y * image.width + x : -1;
+    }
+    for (int c = warp; c < CHANNELS; c += WARPS) {
+        const T* plane = c < image.channels ? tensor + c * image.plane() : tensor;
+#pragma unroll
+        for (int i = 0; i < PER_LANE; ++i)
+            if (VECTORS % 32 == 0 || lane + 32 * i < VECTORS)
+                copy_elements<T, VECTOR>(map + c * PITCH + (lane + 32 * i) * VECTOR, plane + max(source[i], 0),
+                                         source[i] >= 0 && c < image.channels);
+    }
+}
+
+DEVICE void load_halo(T* map, const T* tensor, const Image& image, const Tile& tile) {
+    load_map<ROWS, COLUMNS, WIDE>(map, tensor, image, tile.top - KERNEL_RADIUS, tile.left - COLUMN_HALO);
+}
+
+DEVICE void load_centre(T* map, const T* tensor, const Image& image, const Tile& tile) {
+    load_map<TILE_ROWS, TILE_COLUMNS, NARROW>(map, tensor, image, tile.top, tile.left);
+}
+
+// The warp's 16 pixels of a centre map, as the left operand of the products over channels.
+struct Centre {
+    unsigned fragment[CHANNELS / 4];
+
+    DEVICE Centre(const T* map, const Lane& lane) {
+        SharedAddress row = shared_address(map) + lane.centre;
+#pragma unroll
+        for (int i = 0; i < STEPS_16; ++i) {
+            unsigned a[4];
+            load_matrices_transposed(a, row + i * 16 * NARROW * static_cast<int>(sizeof(T)));
+            for (int j = 0; j < 4; ++j) fragment[4 * i + j] = a[j];
+        }
+        if constexpr (STEPS_8 == 1) {
+            unsigned a[2];
+            load_matrices_transposed(a, row + STEPS_16 * 16 * NARROW * static_cast<int>(sizeof(T)));
+            for (int j = 0; j < 2; ++j) fragment[4 * STEPS_16 + j] = a[j];
+        }
+    }
+};
+
+// One row of 16 pixels of a haloed map, `key_row` rows below the first that the warp needs.
+struct HaloRow {
+    SharedAddress by_channel, by_column;
+
+    DEVICE HaloRow(const T* map, const Lane& lane, int key_row) {
+        SharedAddress row = shared_address(map) + key_row * COLUMNS * static_cast<int>(sizeof(T));
+        by_channel = row + lane.by_channel;
+        by_column = row + lane.by_column;
+    }
+
+    // s (16 x 16) = sum over the channels of centre x row.
+    DEVICE void contract_channels(float (&s)[2][4], const Centre& centre) const {
+        for (int n = 0; n < 2; ++n)
+            for (int e = 0; e < 4; ++e) s[n][e] = 0;
+#pragma unroll
+        for (int i = 0; i < STEPS_16; ++i) {
+            unsigned b[4];
+            load_matrices_transposed(b, by_channel + i * 16 * WIDE * static_cast<int>(sizeof(T)));
+            multiply_add(T{}, s[0], centre.fragment + 4 * i, b[0], b[1]);
+            multiply_add(T{}, s[1], centre.fragment + 4 * i, b[2], b[3]);
+        }
+        if constexpr (STEPS_8 == 1) {
+            unsigned b[2];
+            load_matrices_transposed(b, by_column + STEPS_16 * 16 * WIDE * static_cast<int>(sizeof(T)));
+            multiply_add(T{}, s[0], centre.fragment + 4 * STEPS_16, b[0]);
+            multiply_add(T{}, s[1], centre.fragment + 4 * STEPS_16, b[1]);
+        }
+    }
+
+    // sum (16 x channels) += weight (16 x 16) x row; the weights are rounded to 16 bits.
+    DEVICE void contract_pixels(float (&sum)[CHANNEL_TILES][4], const float (&weight)[2][4]) const {
+        const unsigned a[4] = {pack<T>(weight[0][0], weight[0][1]), pack<T>(weight[0][2], weight[0][3]),
+                               pack<T>(weight[1][0], weight[1][1]), pack<T>(weight[1][2], weight[1][3])};
+#pragma unroll
+        for (int i = 0; i < STEPS_16; ++i) {
+            unsigned b[4];
+            load_matrices(b, by_column + i * 16 * WIDE * static_cast<int>(sizeof(T)));
+            multiply_add(T{}, sum[2 * i], a, b[0], b[1]);
+            multiply_add(T{}, sum[2 * i + 1], a, b[2], b[3]);
+        }
+        if constexpr (STEPS_8 == 1) {
+            unsigned b[2];
+            load_matrices(b, by_column + STEPS_16 * 16 * WIDE * static_cast<int>(sizeof(T)));
+            multiply_add(T{}, sum[2 * STEPS_16], a, b[0], b[1]);
+        }
+    }
+};
+
+DEVICE void clear(float (&sum)[CHANNEL_TILES][4]) {
+    for (int n = 0; n < CHANNEL_TILES; ++n)
+        for (int e = 0; e < 4; ++e) sum[n][e] = 0;
+}
+
+// Round factor * sum into the warp's own pixels of a centre map, which it has read for the last time.
+DEVICE void stage(T* map, const float (&sum)[CHANNEL_TILES][4], float factor0, float factor1, const Lane& lane) {
+    __syncwarp();
+#pragma unroll
+    for (int n = 0; n < CHANNEL_TILES; ++n)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+            int channel = 8 * n + 2 * lane.t + e % 2;
+            int pixel = (lane.row + e / 2) * TILE_COLUMNS + lane.column + lane.g;
+            round_to(map[channel * NARROW + pixel], sum[n][e] * (e < 2 ? factor0 : factor1));
+        }
+}
+
+DEVICE void store_centre(T* tensor, const T* map, const Image& image, const Tile& tile) {
+    constexpr int VECTORS = QUERIES / VECTOR;
+    for (int i = threadIdx.x; i < VECTORS * image.channels; i += THREADS) {
+        int c = i / VECTORS, element = i % VECTORS * VECTOR;
+        int y = tile.top + element / TILE_COLUMNS, x = tile.left + element % TILE_COLUMNS;
+        if (image.contains(y, x))
+            store_vector(tensor + c * image.plane() + y * image.width + x,
+                         load_vector<VECTOR>(map + c * NARROW + element));
+    }
+}
+
+// out and the natural log-sum-exp of the scaled scores.
+KERNEL(THREADS, BLOCKS_PER_SM)
+local_attention_forward(const T* q, const T* k, const T* v, T* out, float* lse, int channels, int height, int width,
+                        float scale, int zero_border) {
+    SHARED_MEMORY(memory);
+    T* keys = reinterpret_cast<T*>(memory);
+    T* values = keys + WIDE * CHANNELS;
+    T* queries = values + WIDE * CHANNELS;
+    const Image image{channels, height, width};
+    const Tile tile = tile_of_block<TILE_ROWS, TILE_COLUMNS>(image);
+    const long long offset = tile.offset(image, channels);
+    load_halo(keys, k + offset, image, tile);
+    load_centre(queries, q + offset, image, tile);
+    copy_commit();
+    load_halo(values, v + offset, image, tile);
+    copy_commit();
+
+    const Lane lane;
+    const ColumnMask mask(lane, image, tile);
+    const int y = tile.top + lane.row, x = tile.left + lane.column + lane.g;
+    const float scale2 = scale * LOG2_E;
+    // A neighbour outside the image is a score of 0 with a value of 0 in border mode "zero", and nothing in "mask".
+    float maximum[2], total[2];
+    for (int h = 0; h < 2; ++h) {
+        int outside = zero_border ? image.neighbours_outside(y + h, x) : 0;
+        maximum[h] = outside > 0 ? 0.0f : LOWEST;
+        total[h] = lane.t == 0 ? static_cast<float>(outside) : 0.0f;
+    }
+    float sum[CHANNEL_TILES][4];
+    clear(sum);
+    copy_wait<1>();
+    __syncthreads();
+    const Centre centre(queries, lane);
+
+#pragma unroll
+    for (int first = 0; first < KEY_ROWS; first += GROUP_ROWS) {
+        float s[GROUP_ROWS][2][4];
+        float highest[2] = {maximum[0], maximum[1]};
+#pragma unroll
+        for (int i = 0; i < GROUP_ROWS; ++i) {
+            const int key_row = first + i;
+            const int key_y = y - KERNEL_RADIUS + key_row;
+            const bool inside = key_y >= 0 && key_y < height;  // the same for the whole warp
+            if (inside) HaloRow(keys, lane, key_row).contract_channels(s[i], centre);
+#pragma unroll
+            for (int n = 0; n < 2; ++n)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) {
+                    const bool counts = inside && !outside_window(key_row, e / 2);
+                    s[i][n][e] = counts ? fmaf(s[i][n][e], scale2, mask.bias[n][e % 2]) : -infinity();
+                    highest[e / 2] = fmaxf(highest[e / 2], s[i][n][e]);
+                }
+        }
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            highest[h] = fmaxf(highest[h], shuffle_xor(highest[h], 1));
+            highest[h] = fmaxf(highest[h], shuffle_xor(highest[h], 2));
+            const float shrink = exp2_fast(maximum[h] - highest[h]);
+            maximum[h] = highest[h];
+            total[h] *= shrink;
+            if (first > 0)
+#pragma unroll
+                for (int n = 0; n < CHANNEL_TILES; ++n) {
+                    sum[n][2 * h] *= shrink;
+                    sum[n][2 * h + 1] *= shrink;
+                }
+        }
+        if (first == 0) {
+            copy_wait<0>();
+            __syncthreads();
+        }
+#pragma unroll
+        for (int i = 0; i < GROUP_ROWS; ++i) {
+#pragma unroll
+            for (int n = 0; n < 2; ++n)
+#pragma unroll
+                for (int e = 0; e < 4; ++e) {
+                    s[i][n][e] = exp2_fast(s[i][n][e] - maximum[e / 2]);
+                    total[e / 2] += s[i][n][e];
+                }
+            HaloRow(values, lane, first + i).contract_pixels(sum, s[i]);
+        }
+    }
+
+    for (int h = 0; h < 2; ++h) {
+        total[h] += shuffle_xor(total[h], 1);
+        total[h] += shuffle_xor(total[h], 2);
+        if (lane.t == 0 && image.contains(y + h, x))
+            lse[static_cast<long long>(tile.batch) * image.plane() + (y + h) * width + x] =
+                (maximum[h] + log2_fast(total[h])) * LN_2;
+    }
+    stage(queries, sum, 1 / total[0], 1 / total[1], lane);
+    __syncthreads();
+    store_centre(out + offset, queries, image, tile);
+}
+
+// dq, and delta (B, H, W) for local_attention_dkv.
+KERNEL(THREADS, BLOCKS_PER_SM)
+local_attention_dq(const T* g, const T* q, const T* k, const T* v, const T* out, const float* lse, T* dq, float* delta,
+                   int channels, int height, int width, float scale) {
+    SHARED_MEMORY(memory);
+    T* keys = reinterpret_cast<T*>(memory);
+    T* values = keys + WIDE * CHANNELS;
+    T* queries = values + WIDE * CHANNELS;
+    T* gradients = queries + NARROW * CHANNELS;
+    float* half_deltas = reinterpret_cast<float*>(gradients + NARROW * CHANNELS);
+    const Image image{channels, height, width};
+    const Tile tile = tile_of_block<TILE_ROWS, TILE_COLUMNS>(image);
+    const long long offset = tile.offset(image, channels);
+    load_centre(queries, q + offset, image, tile);
+    load_centre(gradients, g + offset, image, tile);
+    load_halo(keys, k + offset, image, tile);
+    load_halo(values, v + offset, image, tile);
+    copy_commit();
+
+    lse += tile.offset(image, 1);
+    delta += tile.offset(image, 1);
+    {
+        const int query = threadIdx.x % QUERIES, half = threadIdx.x / QUERIES;
+        const int y = tile.top + query / TILE_COLUMNS, x = tile.left + query % TILE_COLUMNS;
+        const bool inside = image.contains(y, x);
+        half_deltas[threadIdx.x] =
+            inside ? partial_delta(g + offset, out + offset, image, y * width + x, half, 2) : 0.0f;
+        __syncthreads();
+        if (inside && half == 0) delta[y * width + x] = half_deltas[query] + half_deltas[query + QUERIES];
+    }
+
+    const Lane lane;
+    const ColumnMask mask(lane, image, tile);
+    const int y = tile.top + lane.row, x = tile.left + lane.column + lane.g;
+    const float scale2 = scale * LOG2_E;
+    float own_delta[2], shift[2][2][2];  // shift [query row][tile][i]: the mask less the log-sum-exp
+    for (int h = 0; h < 2; ++h) {
+        const int query = (lane.row + h) * TILE_COLUMNS + lane.column + lane.g;
+        own_delta[h] = half_deltas[query] + half_deltas[query + QUERIES];
+        const float lse2 = image.contains(y + h, x) ? lse[(y + h) * width + x] * LOG2_E : 0.0f;
+        for (int n = 0; n < 2; ++n)
+            for (int i = 0; i < 2; ++i) shift[h][n][i] = mask.bias[n][i] - lse2;
+    }
+    float sum[CHANNEL_TILES][4];
+    clear(sum);
+    copy_wait<0>();
+    __syncthreads();
+    const Centre centre(queries, lane), gradient(gradients, lane);
+
+#pragma unroll
+    for (int key_row = 0; key_row < KEY_ROWS; ++key_row) {
+        const int key_y = y - KERNEL_RADIUS + key_row;
+        if (key_y < 0 || key_y >= height) continue;
+        const HaloRow key(keys, lane, key_row), value(values, lane, key_row);
+        float s[2][4], dp[2][4];
+        key.contract_channels(s, centre);
+        value.contract_channels(dp, gradient);
+#pragma unroll
+        for (int n = 0; n < 2; ++n)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                const int h = e / 2;
+                const float p = exp2_fast(fmaf(s[n][e], scale2, shift[h][n][e % 2]));
+                s[n][e] = outside_window(key_row, h) ? 0.0f : p * (dp[n][e] - own_delta[h]);
+            }
+        key.contract_pixels(sum, s);
+    }
+
+    stage(queries, sum, scale, scale, lane);
+    __syncthreads();
+    store_centre(dq + offset, queries, image, tile);
+}
+
+// dk and dv. A pixel is in its neighbour's window exactly if the neighbour is in its own, so a key gathers from the
+// queries around it as a query does from its keys: the loop of dq with the roles exchanged, and no atomic sums.
+KERNEL(THREADS, BLOCKS_PER_SM)
+local_attention_dkv(const T* g, const T* q, const T* k, const T* v, const float* lse, const float* delta, T* dk, T* dv,
+                    int channels, int height, int width, float scale) {
+    SHARED_MEMORY(memory);
+    T* queries = reinterpret_cast<T*>(memory);
+    T* gradients = queries + WIDE * CHANNELS;
+    T* keys = gradients + WIDE * CHANNELS;
+    T* values = keys + NARROW * CHANNELS;
+    float* lses2 = reinterpret_cast<float*>(values + NARROW * CHANNELS);
+    float* deltas = lses2 + ROWS * COLUMNS;
+    const Image image{channels, height, width};
+    const Tile tile = tile_of_block<TILE_ROWS, TILE_COLUMNS>(image);
+    const long long offset = tile.offset(image, channels);
+    load_centre(keys, k + offset, image, tile);
+    load_centre(values, v + offset, image, tile);
+    load_halo(queries, q + offset, image, tile);
+    load_halo(gradients, g + offset, image, tile);
+    copy_commit();
+    lse += tile.offset(image, 1);
+    delta += tile.offset(image, 1);
+    for (int i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
+        const int y = tile.top - KERNEL_RADIUS + i / COLUMNS, x = tile.left - COLUMN_HALO + i % COLUMNS;
+        const bool inside = image.contains(y, x);
+        lses2[i] = inside ? lse[y * width + x] * LOG2_E : infinity();  // the weight of a query outside is 0
+        deltas[i] = inside ? delta[y * width + x] : 0.0f;
+    }
+
+    const Lane lane;
+    const ColumnMask mask(lane, image, tile);
+    const int y = tile.top + lane.row;
+    const float scale2 = scale * LOG2_E;
+    float dk_sum[CHANNEL_TILES][4], dv_sum[CHANNEL_TILES][4];
+    clear(dk_sum);
+    clear(dv_sum);
+    copy_wait<0>();
+    __syncthreads();
+    const Centre key(keys, lane), value(values, lane);
+
+#pragma unroll
+    for (int query_row = 0; query_row < KEY_ROWS; ++query_row) {
+        const int query_y = y - KERNEL_RADIUS + query_row;
+        if (query_y < 0 || query_y >= height) continue;
+        const HaloRow query(queries, lane, query_row), gradient(gradients, lane, query_row);
+        float p[2][4], ds[2][4];
+        query.contract_channels(p, key);
+        gradient.contract_channels(ds, value);
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+            const int first = (lane.row + query_row) * COLUMNS + lane.column + 8 * n + 2 * lane.t;
+            const Vector<float, 2> lse2 = load_vector<2>(lses2 + first), d = load_vector<2>(deltas + first);
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                const float weight = exp2_fast(fmaf(p[n][e], scale2, mask.bias[n][e % 2] - lse2.element[e % 2]));
+                p[n][e] = outside_window(query_row, e / 2) ? 0.0f : weight;
+                ds[n][e] = p[n][e] * (ds[n][e] - d.element[e % 2]);
+            }
+        }
+        gradient.contract_pixels(dv_sum, p);
+        query.contract_pixels(dk_sum, ds);
+    }
+
+    stage(keys, dk_sum, scale, scale, lane);
+    stage(values, dv_sum, 1, 1, lane);
+    __syncthreads();
+    store_centre(dk + offset, keys, image, tile);
+    store_centre(dv + offset, values, image, tile);
+}

@@ -1,0 +1,66 @@
+// Runs the three kernels of one source on the CPU: emulation FOLDER BATCH CHANNELS HEIGHT WIDTH SCALE ZERO_BORDER.
+// Reads q, k, v and g from FOLDER as raw elements; writes out, lse, dq, delta, dk and dv there.
+#include SOURCE
+
+#include <fstream>
+#include <memory>
+#include <string>
+
+namespace {
+
+std::string folder;
+
+// Exactly `count` elements on the heap, so that the address sanitizer sees the first byte beyond them.
+template <class U>
+std::unique_ptr<U[]> unwritten(std::size_t count) {
+    std::unique_ptr<U[]> values(new U[count]);
+    std::memset(static_cast<void*>(values.get()), 0xff, count * sizeof(U));
+    return values;
+}
+
+std::unique_ptr<T[]> read(const char* name, std::size_t count) {
+    auto values = unwritten<T>(count);
+    std::ifstream file(folder + "/" + name, std::ios::binary);
+    if (!file.read(reinterpret_cast<char*>(values.get()), static_cast<std::streamsize>(count * sizeof(T))))
+        emulation::fail("an input file is too short");
+    return values;
+}
+
+template <class U>
+void write(const char* name, const std::unique_ptr<U[]>& values, std::size_t count) {
+    std::ofstream file(folder + "/" + name, std::ios::binary);
+    file.write(reinterpret_cast<const char*>(values.get()), static_cast<std::streamsize>(count * sizeof(U)));
+}
+
+}  // namespace
+
+int main(int, char** argument) {
+    folder = argument[1];
+    const int batch = std::atoi(argument[2]), channels = std::atoi(argument[3]);
+    const int height = std::atoi(argument[4]), width = std::atoi(argument[5]), zero_border = std::atoi(argument[7]);
+    const float scale = std::strtof(argument[6], nullptr);
+    const std::size_t pixels = static_cast<std::size_t>(batch) * height * width, count = pixels * channels;
+    const auto q = read("q", count), k = read("k", count), v = read("v", count), g = read("g", count);
+    const auto out = unwritten<T>(count), dq = unwritten<T>(count), dk = unwritten<T>(count), dv = unwritten<T>(count);
+    const auto lse = unwritten<float>(pixels), delta = unwritten<float>(pixels);
+
+    const unsigned blocks = batch * ((height + TILE_ROWS - 1) / TILE_ROWS) * ((width + TILE_COLUMNS - 1) / TILE_COLUMNS);
+    emulation::launch(blocks, THREADS, SHARED_FORWARD, [&] {
+        local_attention_forward(q.get(), k.get(), v.get(), out.get(), lse.get(), channels, height, width, scale,
+                                zero_border);
+    });
+    emulation::launch(blocks, THREADS, SHARED_DQ, [&] {
+        local_attention_dq(g.get(), q.get(), k.get(), v.get(), out.get(), lse.get(), dq.get(), delta.get(), channels,
+                           height, width, scale);
+    });
+    emulation::launch(blocks, THREADS, SHARED_DKV, [&] {
+        local_attention_dkv(g.get(), q.get(), k.get(), v.get(), lse.get(), delta.get(), dk.get(), dv.get(), channels,
+                            height, width, scale);
+    });
+    write("out", out, count);
+    write("lse", lse, pixels);
+    write("dq", dq, count);
+    write("delta", delta, pixels);
+    write("dk", dk, count);
+    write("dv", dv, count);
+}

@@ -1,0 +1,99 @@
+"""Compiles the CUDA sources for the CPU (emulation.h) and compares their results with the float64 oracle."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from atrc_exp.kernels.build import SOURCES
+from atrc_exp.kernels.plan import Plan
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "ops"))
+from local_attention_oracle import oracle  # noqa: E402
+
+ADDRESS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+THREAD = ("-fsanitize=thread",)
+ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
+# max |error| / max |value| of (out, gradients): twice the largest of a rounding model of this arithmetic.
+TOLERANCE = {torch.float32: (1e-5, 1e-5), torch.bfloat16: (6e-3, 1e-2), torch.float16: (8e-4, 1.4e-3)}
+SMALLEST_SCALE = 0.1  # gradients that cancel to zero are measured against the size of their terms
+
+
+@cache
+def problem_with_compiler(sanitizer: tuple[str, ...]) -> str:
+    """Why g++, or this sanitizer's run-time library, does not work here; empty if it does."""
+    if shutil.which("g++") is None:
+        return "g++ is not installed"
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "program"
+        command = ["g++", "-std=c++20", *sanitizer, "-x", "c++", "-", "-o", str(program)]
+        built = subprocess.run(command, input="int main() {}", text=True, capture_output=True)
+        if built.returncode == 0 and subprocess.run([program], capture_output=True).returncode == 0:
+            return ""
+    return f"g++ {' '.join(sanitizer)} does not work here: {built.stderr[:200]}"
+
+
+def build(plan: Plan, sanitizer: tuple[str, ...], folder: Path, source: Path | None = None) -> Path:
+    """An executable of the plan's kernels; `source` stands in for the plan's own source file."""
+    if problem := problem_with_compiler(sanitizer):
+        pytest.skip(problem)
+    source = source or SOURCES / plan.source
+    program = folder / "kernels"
+    command = ["g++", "-std=c++20", "-O1", "-g1", "-Wall", "-Wno-unknown-pragmas", "-DATRC_EMULATION"]
+    command += [f'-DSOURCE="{source}"', f"-I{SOURCES}", f"-I{HERE}", *sanitizer]
+    command += [f"-D{name}={value}" for name, value in plan.definitions]
+    subprocess.run([*command, str(HERE / "emulation.cpp"), "-o", str(program)], check=True)
+    return program
+
+
+def run(
+    program: Path,
+    shape: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    kernel_size: int,
+    border: str,
+    scale: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run on random maps; raise AssertionError if a result is off. The return code is the sanitizers'."""
+    folder, channels = program.parent, shape[1]
+    generator = torch.Generator().manual_seed(0)
+    maps = {name: torch.randn(shape, generator=generator).to(dtype) for name in "qkvg"}
+    for name, value in maps.items():
+        (folder / name).write_bytes(value.view(torch.uint8).numpy().tobytes())
+    scale = channels**-0.5 if scale is None else scale
+    arguments = [str(folder), *map(str, shape), str(scale), str(int(border == "zero"))]
+    finished = subprocess.run([program, *arguments], text=True, capture_output=True, env=ENVIRONMENT)
+    if finished.returncode == 0:
+        _compare(folder, maps, dtype, kernel_size, border, scale)
+    return finished
+
+
+def _compare(
+    folder: Path,
+    maps: dict[str, torch.Tensor],
+    dtype: torch.dtype,
+    kernel_size: int,
+    border: str,
+    scale: float,
+) -> None:
+    q, k, v = (maps[name].double().requires_grad_() for name in "qkv")
+    out, lse = oracle(q, k, v, kernel_size, border, scale)
+    dq, dk, dv = torch.autograd.grad(out, (q, k, v), maps["g"].double())
+    tolerance, gradient_tolerance = TOLERANCE[dtype]
+    expected = {"out": (out, tolerance)} | {
+        name: (value, gradient_tolerance) for name, value in (("dq", dq), ("dk", dk), ("dv", dv))
+    }
+    for name, (reference, allowed) in expected.items():
+        value = (
+            torch.frombuffer(bytearray((folder / name).read_bytes()), dtype=dtype).view(out.shape).double()
+        )
+        error = (value - reference).abs().max() / reference.abs().max().clamp_min(SMALLEST_SCALE)
+        assert error <= allowed, f"{name}: relative error {error:.1e}"  # also false for NaN
+    written = torch.frombuffer(bytearray((folder / "lse").read_bytes()), dtype=torch.float32).view(lse.shape)
+    assert (written - lse).abs().max() <= 2e-6 * max(1, lse.abs().max()), "lse"

@@ -1,0 +1,71 @@
+"""All kernels compile for all architectures, within shared memory and, where it matters, without spills."""
+
+import re
+
+import pytest
+import torch
+
+from atrc_exp.kernels.build import compile_plan, load_nvrtc
+from atrc_exp.kernels.plan import Unsupported, make_plan
+
+# Bytes of shared memory that a block may ask for (CUDA C++ Programming Guide, "Technical Specifications").
+SHARED_LIMITS = {80: 163 * 1024, 86: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
+CHANNELS_WITHOUT_SPILLS = 48
+FUNCTION = re.compile(r"Compiling entry function 'local_attention_(\w+)'")
+SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
+REGISTERS = re.compile(r"Used (\d+) registers")
+SLOW = pytest.mark.slow
+
+
+def resources(log: str) -> dict[str, dict[str, int]]:
+    """Registers a thread and spilled bytes of each kernel, from the log of the compiler."""
+    found: dict[str, dict[str, int]] = {}
+    for line in log.splitlines():
+        if match := FUNCTION.search(line):
+            entry = found.setdefault(match[1], {})
+        elif match := SPILLS.search(line):
+            entry["spilled"] = int(match[1]) + int(match[2])
+        elif match := REGISTERS.search(line):
+            entry["registers"] = int(match[1])
+    return found
+
+
+def compile_or_skip(plan, target):
+    try:
+        load_nvrtc().nvrtcVersion()
+    except (Unsupported, RuntimeError, OSError) as error:
+        pytest.skip(f"NVRTC is not here: {error}")
+    return compile_plan(plan, target)
+
+
+@pytest.mark.parametrize("arch", [80, pytest.param(86, marks=SLOW), 90, 100, 120])
+@pytest.mark.parametrize(
+    ("dtype", "channels"),
+    [
+        (torch.float32, 33),
+        (torch.bfloat16, 33),
+        *(pytest.param(torch.bfloat16, c, marks=SLOW) for c in (16, 48, 64, 90, 128)),
+        *(pytest.param(torch.float16, c, marks=SLOW) for c in (16, 33, 48, 64, 90)),
+    ],
+)
+def test_compiles_without_spills_and_within_shared_memory(arch, dtype, channels):
+    plan = make_plan(dtype, channels, 9, [1, 2, 4], SHARED_LIMITS[arch])
+    _, log = compile_or_skip(plan, f"sm_{arch}")
+    used = resources(log)
+    assert set(used) == {"forward", "dq", "dkv"} == set(plan.shared_bytes)
+    print(arch, dtype, channels, plan.source, plan.tile, used, plan.shared_bytes)
+    for name, numbers in used.items():
+        assert plan.shared_bytes[name] <= SHARED_LIMITS[arch]
+        assert numbers["registers"] * plan.threads <= 65536
+        if channels <= CHANNELS_WITHOUT_SPILLS:
+            assert numbers["spilled"] == 0, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel_size", [1, 3, 5, 7, 11, 13, 15])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("vectors", [[1], [1, 2]], ids=str)
+def test_other_kernel_sizes_and_widths_compile(kernel_size, dtype, vectors):
+    plan = make_plan(dtype, 33, kernel_size, vectors, SHARED_LIMITS[80])
+    code, _ = compile_or_skip(plan, "sm_80")
+    assert code.startswith(b"\x7fELF")

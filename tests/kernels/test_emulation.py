@@ -1,0 +1,102 @@
+"""The CUDA sources, run on the CPU under address, undefined and thread sanitizers, against the oracle."""
+
+import re
+
+import pytest
+import torch
+from emulator import ADDRESS, THREAD, build, run
+
+from atrc_exp.kernels.build import SOURCES
+from atrc_exp.kernels.plan import Plan, strip_plan, tensor_core_plan
+
+BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
+SIZES = [(1, 1), (1, 40), (2, 5), (3, 3), (8, 16), (9, 17), (16, 16)]
+ORDER = re.compile(r"__syncthreads\(\);|__syncwarp\(\);|copy_wait<\d>\(\);")
+TENSOR_CORE = (tensor_core_plan(BF16, 11, 9, 4, (8, 16)), BF16, (1, 11, 9, 20))
+STRIP = (strip_plan(F32, 9, 4), F32, (1, 11, 9, 20))  # an odd number of chunks: buffers meet themselves
+
+
+def kernel_size_of(plan: Plan) -> int:
+    return int(dict(plan.definitions)["KERNEL_SIZE"])
+
+
+@pytest.mark.parametrize("sanitizer", [ADDRESS, THREAD], ids=["address", "thread"])
+@pytest.mark.parametrize(("plan", "dtype", "shape"), [TENSOR_CORE, STRIP], ids=["tensor_core", "strip"])
+def test_kernels_are_right_and_clean(plan, dtype, shape, sanitizer, tmp_path):
+    program = build(plan, sanitizer, tmp_path)
+    for border in ("zero", "mask"):
+        finished = run(program, shape, dtype, 9, border)
+        assert finished.returncode == 0, finished.stderr[:3000]
+
+
+def without(source: str, index: int) -> tuple[str, str]:
+    """The source less its `index`-th barrier or wait, and where that was."""
+    text = (SOURCES / source).read_text()
+    match = list(ORDER.finditer(text))[index]
+    line = text.count("\n", 0, match.start()) + 1
+    return text[: match.start()] + text[match.end() :], f"{source}:{line} {match[0]}"
+
+
+def number_of_orders(source: str) -> int:
+    return len(ORDER.findall((SOURCES / source).read_text()))
+
+
+@pytest.mark.parametrize(
+    ("case", "index"),
+    [pytest.param(STRIP, 0)]
+    + [pytest.param(STRIP, i, marks=pytest.mark.slow) for i in range(1, number_of_orders("strip.cu"))]
+    + [
+        pytest.param(TENSOR_CORE, i, marks=pytest.mark.slow)
+        for i in range(number_of_orders("tensor_core.cu"))
+    ],
+)
+def test_every_missing_barrier_is_noticed(case, index, tmp_path):
+    plan, dtype, shape = case
+    text, where = without(plan.source, index)
+    (tmp_path / "mutant.cu").write_text(text)
+    program = build(plan, THREAD, tmp_path, tmp_path / "mutant.cu")
+    try:
+        finished = run(program, shape, dtype, 9, "zero")
+    except AssertionError:
+        return  # wrong numbers are noticed too
+    assert finished.returncode != 0, where
+
+
+VARIANTS = [
+    *((tensor_core_plan(BF16, c, 9, 1, (8, 16)), BF16, c) for c in (1, 8, 31, 33, 64, 90)),
+    (tensor_core_plan(F16, 33, 9, 2, (8, 16)), F16, 33),
+    (tensor_core_plan(BF16, 96, 9, 4, (4, 8)), BF16, 96),
+    (tensor_core_plan(F16, 128, 9, 4, (8, 8)), F16, 128),
+    *((tensor_core_plan(BF16, 16, k, 2, (8, 8)), BF16, 16) for k in (1, 3, 5, 7)),
+    *((strip_plan(F32, k, 1), F32, 5) for k in (1, 3, 5, 7, 9, 11, 13, 15)),
+    (strip_plan(F32, 9, 2), F32, 33),
+    (strip_plan(F32, 15, 4), F32, 6),
+    (strip_plan(BF16, 11, 1), BF16, 9),
+    (strip_plan(F16, 9, 1), F16, 90),
+]
+
+
+def variant_name(value: object) -> str:
+    return "-".join(str(x) for _, x in value.definitions[:-3]) if isinstance(value, Plan) else str(value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("plan", "dtype", "channels"), VARIANTS, ids=variant_name)
+def test_every_specialisation_and_size(plan, dtype, channels, tmp_path):
+    program = build(plan, ADDRESS, tmp_path)
+    vector = int(dict(plan.definitions)["VECTOR"])
+    for height, width in SIZES:
+        width += -width % vector
+        for border in ("zero", "mask"):
+            finished = run(program, (2, channels, height, width), dtype, kernel_size_of(plan), border)
+            assert finished.returncode == 0, (height, width, finished.stderr[:3000])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("plan", "dtype", "shape"), [TENSOR_CORE, STRIP], ids=["tensor_core", "strip"])
+@pytest.mark.parametrize("scale", [0.0, -0.5, 6.0])
+def test_any_scale(plan, dtype, shape, scale, tmp_path):
+    program = build(plan, ADDRESS, tmp_path)
+    for border in ("zero", "mask"):
+        finished = run(program, shape, dtype, 9, border, scale)
+        assert finished.returncode == 0, finished.stderr[:3000]
