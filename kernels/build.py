@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atrc_exp.files import replacing
 from atrc_exp.kernels.plan import Plan, Unsupported
+
+from atrc_exp.files import replacing
 
 SOURCES = Path(__file__).parent
 HEADERS = ("primitives.cuh", "geometry.cuh")
@@ -63,9 +64,7 @@ def choose_target(capability: tuple[int, int], supported: Sequence[int]) -> str:
         return f"sm_{number}"
     older = [arch for arch in supported if 80 <= arch < number]
     if not older:
-        raise Unsupported(
-            f"compute capability {major}.{minor}, which NVRTC (up to {max(supported)}) cannot target"
-        )
+        raise Unsupported(f"compute capability {major}.{minor}, which NVRTC (up to {max(supported)}) cannot target")
     return f"compute_{max(older)}"
 
 

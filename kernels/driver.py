@@ -5,10 +5,9 @@ from threading import Lock
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from atrc_exp.kernels.build import check, machine_code
 from atrc_exp.kernels.plan import Plan, Unsupported
+from torch import Tensor
 
 _lock = Lock()  # the backward runs on a thread of its own
 _loaded: dict[tuple[Plan, int], "Kernels | Unsupported"] = {}
@@ -49,20 +48,14 @@ class Kernels:
         """
         values = tuple(x.data_ptr() if isinstance(x, Tensor) else x for x in arguments)
         types = tuple(
-            ctypes.c_void_p
-            if isinstance(x, Tensor)
-            else ctypes.c_float
-            if isinstance(x, float)
-            else ctypes.c_int
+            ctypes.c_void_p if isinstance(x, Tensor) else ctypes.c_float if isinstance(x, float) else ctypes.c_int
             for x in arguments
         )
         shared_bytes = self.plan.shared_bytes[name]
         stream = torch.cuda.current_stream().cuda_stream
         grid, block = (blocks, 1, 1), (self.plan.threads, 1, 1)
         check(
-            self._driver.cuLaunchKernel(
-                self._functions[name], *grid, *block, shared_bytes, stream, (values, types), 0
-            )
+            self._driver.cuLaunchKernel(self._functions[name], *grid, *block, shared_bytes, stream, (values, types), 0)
         )
 
 

@@ -1,10 +1,9 @@
 """Local attention on CUDA tensors, with the same calls as its twin `atrc_exp.ops.local_attention_torch`."""
 
 import torch
-from torch import Tensor
-
 from atrc_exp.kernels.driver import Kernels, load_kernels
 from atrc_exp.kernels.plan import Plan, Unsupported, make_plan
+from torch import Tensor
 
 
 def forward(
@@ -60,9 +59,7 @@ def _plan(kernel_size: int, *tensors: Tensor) -> Plan:
         raise Unsupported("this PyTorch is not built for CUDA")
     batch, channels, height, width = tensors[0].shape
     if channels * height * width >= 2**31 or batch * height * width >= 2**31:
-        raise Unsupported(
-            f"shape {tuple(tensors[0].shape)} (the kernels count the elements of an image in 31 bits)"
-        )
+        raise Unsupported(f"shape {tuple(tensors[0].shape)} (the kernels count the elements of an image in 31 bits)")
     limit = torch.cuda.get_device_properties(tensors[0].device).shared_memory_per_block_optin
     return make_plan(tensors[0].dtype, channels, kernel_size, _vectors(*tensors), limit)
 

@@ -42,9 +42,7 @@ class Plan:
         return batch * -(-height // rows) * -(-width // columns)
 
 
-def make_plan(
-    dtype: torch.dtype, channels: int, kernel_size: int, vectors: Sequence[int], shared_limit: int
-) -> Plan:
+def make_plan(dtype: torch.dtype, channels: int, kernel_size: int, vectors: Sequence[int], shared_limit: int) -> Plan:
     """Choose the kernels for maps of `channels` channels.
 
     Args:
@@ -64,9 +62,7 @@ def make_plan(
     candidates: list[Plan] = []
     if dtype != torch.float32 and kernel_size <= 9:
         vector = max(n for n in vectors if n <= 4)
-        candidates = [
-            tensor_core_plan(dtype, channels, kernel_size, vector, tile) for tile in TENSOR_CORE_TILES
-        ]
+        candidates = [tensor_core_plan(dtype, channels, kernel_size, vector, tile) for tile in TENSOR_CORE_TILES]
     # 16-bit elements become float32 on their way to the strip kernels' shared memory, one by one.
     candidates.append(strip_plan(dtype, kernel_size, max(vectors) if dtype == torch.float32 else 1))
     for plan in candidates:
@@ -75,9 +71,7 @@ def make_plan(
     raise Unsupported(f"{shared_limit} bytes of shared memory a block (the kernels need {plan.shared_bytes})")
 
 
-def tensor_core_plan(
-    dtype: torch.dtype, channels: int, kernel_size: int, vector: int, tile: tuple[int, int]
-) -> Plan:
+def tensor_core_plan(dtype: torch.dtype, channels: int, kernel_size: int, vector: int, tile: tuple[int, int]) -> Plan:
     """tensor_core.cu for 16-bit types, kernel sizes up to 9."""
     rows, columns = tile
     padded_channels = -(-channels // 8) * 8

@@ -39,7 +39,7 @@ class Data:
 
 
 def build_datasets(config: Config) -> Data:
-    """Open both splits; procedural rooms are generated first where the root holds no dataset.
+    """Open both splits; procedural rooms are made first where the root does not hold them.
 
     In a distributed run rank 0 calls this before the others do.
 
@@ -49,23 +49,50 @@ def build_datasets(config: Config) -> Data:
     dataset = config.dataset
     if dataset.reader not in READERS:
         raise UserError(f"dataset.reader={dataset.reader}: unknown; known readers: {', '.join(READERS)}")
-    if dataset.procedural and not (Path(dataset.root).expanduser() / "gt_sets").is_dir():
-        from atrc_exp.data.rooms import generate
-
-        rooms = dataset.rooms
-        generate(
-            Path(dataset.root).expanduser(),
-            train=rooms.train,
-            val=rooms.val,
-            image_size=(rooms.image_size[0], rooms.image_size[1]),
-            seed=rooms.seed,
-            packaging=rooms.packaging,
-            workers=None,
-            progress=config.engine.progress,
-        )
+    if dataset.procedural:
+        make_rooms(config)
     reader = READERS[dataset.reader]
     train, val = reader(dataset, "train"), reader(dataset, "val")
     return Data(train, val, train.info)
+
+
+def make_rooms(config: Config) -> None:
+    """Write the procedural rooms of the configuration to `dataset.root`, or find them there.
+
+    Raises:
+        UserError: the folder holds something else, rooms of other settings among it, or cannot be written.
+    """
+    from atrc_exp.data.rooms import generate
+
+    rooms = config.dataset.rooms
+    generate(
+        Path(config.dataset.root).expanduser(),
+        train=rooms.train,
+        val=rooms.val,
+        image_size=(rooms.image_size[0], rooms.image_size[1]),
+        seed=rooms.seed,
+        packaging=rooms.packaging,
+        progress=config.engine.progress,
+    )
+
+
+def check_batch(config: Config, images: int, world: int) -> None:
+    """Whether `images` training images fill a batch, and the batch divides among ranks and micro-batches.
+
+    Raises:
+        UserError: it does not.
+    """
+    size, parts = config.engine.batch_size, world * config.engine.accumulate
+    if size > images:
+        raise UserError(
+            f"engine.batch_size={size}: must be at most the {images} training images, since an incomplete batch is "
+            "dropped and nothing would be left; take a smaller batch"
+        )
+    if size % parts:
+        raise UserError(
+            f"engine.batch_size={size}: must be divisible by ranks x engine.accumulate = {world} x "
+            f"{config.engine.accumulate} = {parts}"
+        )
 
 
 def train_loader(
@@ -118,17 +145,8 @@ class _TrainBatches:
     """
 
     def __init__(self, images: int, config: Config, start: int, stop: int, rank: int, world: int) -> None:
+        check_batch(config, images, world)
         size, parts = config.engine.batch_size, world * config.engine.accumulate
-        if size > images:
-            raise UserError(
-                f"engine.batch_size={size}: must be at most the {images} training images, since an incomplete batch is "
-                "dropped and nothing would be left; take a smaller batch"
-            )
-        if size % parts:
-            raise UserError(
-                f"engine.batch_size={size}: must be divisible by ranks x engine.accumulate = {world} x "
-                f"{config.engine.accumulate} = {parts}"
-            )
         self.images, self.size, self.seed, self.overfit = images, size, config.seed, config.debug.overfit
         self.start, self.stop = start, stop
         self.micro = size // parts

@@ -173,7 +173,5 @@ def count_assigned(pixels, numbers, n_columns, offsets, offset_costs, outlier):
     via, via_row = np.empty(n_columns, np.int64), np.empty(n_columns, np.int32)
     heap, touched = np.empty(edges + 1, np.int64), np.empty(n_columns, np.int32)
     for i in range(left):
-        _assign(
-            free[i], start, columns, costs, outlier, price, edge, owner, distance, via, via_row, heap, touched
-        )
+        _assign(free[i], start, columns, costs, outlier, price, edge, owner, distance, via, via_row, heap, touched)
     return np.count_nonzero(edge >= 0)

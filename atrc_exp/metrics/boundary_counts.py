@@ -150,9 +150,7 @@ def resolve(protocol: str | Protocol) -> Protocol:
 def load_kernels(backend: Backend) -> ModuleType:
     """Import `boundary_kernels` or `boundary_fallback`; raises UserError for a backend that there is not."""
     if backend not in get_args(Backend):
-        raise UserError(
-            f"boundary backend {backend!r} is unknown; choose one of {', '.join(get_args(Backend))}"
-        )
+        raise UserError(f"boundary backend {backend!r} is unknown; choose one of {', '.join(get_args(Backend))}")
     if backend != "scipy":
         try:
             from atrc_exp.metrics import boundary_kernels

@@ -55,9 +55,7 @@ def _maximum_matching(prediction: NDArray[np.bool_], truth: NDArray[np.bool_], r
     return int(maximum_flow(graph, source, sink, method="dinic").flow_value)
 
 
-def cheapest_matching(
-    prediction: NDArray[np.bool_], truth: NDArray[np.bool_], radius: float, outlier: int
-) -> int:
+def cheapest_matching(prediction: NDArray[np.bool_], truth: NDArray[np.bool_], radius: float, outlier: int) -> int:
     """See `boundary_kernels.cheapest_matching`."""
     rows, columns, cost, n_rows, n_columns = _candidates(prediction, truth, radius)
     if rows.size == 0:

@@ -79,8 +79,7 @@ def _thin(state, stride, pixels):
 
 
 @compiled(
-    "boolean(int64, int64[::1], int64[::1], int32[::1], int32[::1], int32[::1], boolean[::1], int32[::1],"
-    " int32[::1])"
+    "boolean(int64, int64[::1], int64[::1], int32[::1], int32[::1], int32[::1], boolean[::1], int32[::1], int32[::1])"
 )
 def _augment(root, start, stop, candidates, mate, owner, seen, parent, queue):
     """Match the free row `root` along a shortest alternating path, if there is one.
@@ -237,9 +236,7 @@ def maximum_matchings(
     return matched, predicted
 
 
-def cheapest_matching(
-    prediction: NDArray[np.bool_], truth: NDArray[np.bool_], radius: float, outlier: int
-) -> int:
+def cheapest_matching(prediction: NDArray[np.bool_], truth: NDArray[np.bool_], radius: float, outlier: int) -> int:
     """Number of pairs of the matching of thinned maps (H, W) with the least cost.
 
     A pair at distance d <= `radius` costs 2 rint(100 d), a predicted pixel left alone costs `outlier`.

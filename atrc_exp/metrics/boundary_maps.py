@@ -95,9 +95,7 @@ def partition_to_boundary(label_map: NDArray) -> NDArray[np.bool_]:
     from skimage.measure import label
 
     if label_map.ndim != 2 or not np.issubdtype(label_map.dtype, np.integer):
-        raise UserError(
-            f"a label map is {label_map.dtype} of shape {label_map.shape}; give integers of shape (H, W)"
-        )
+        raise UserError(f"a label map is {label_map.dtype} of shape {label_map.shape}; give integers of shape (H, W)")
     region = label(label_map.astype(np.int64), connectivity=1, background=-1)
     boundary = np.zeros(region.shape, dtype=bool)
     boundary[:, :-1] |= region[:, :-1] != region[:, 1:]

@@ -98,10 +98,7 @@ def best_point(
         i = int(np.argmax(f))
         return OperatingPoint(float(f[i]), float(thresholds[i]), float(precision[i]), float(recall[i]), (i,))
     share = np.linspace(0, 1, INTERPOLATED)
-    p, r, t = (
-        values[:-1, None] * (1 - share) + values[1:, None] * share
-        for values in (precision, recall, thresholds)
-    )
+    p, r, t = (values[:-1, None] * (1 - share) + values[1:, None] * share for values in (precision, recall, thresholds))
     f = 2 * p * r / np.where(p + r > 0, p + r, 1)
     i, j = divmod(int(np.argmax(f)), INTERPOLATED)
     return OperatingPoint(float(f[i, j]), float(t[i, j]), float(p[i, j]), float(r[i, j]), (i, i + 1))

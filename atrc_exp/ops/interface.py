@@ -46,21 +46,14 @@ def local_attention(
     """
     q, k, v = _autocast(q, k, v)
     _check_tensors(q, k, v)
-    if (
-        isinstance(kernel_size, bool)
-        or not isinstance(kernel_size, int)
-        or kernel_size < 1
-        or kernel_size % 2 == 0
-    ):
+    if isinstance(kernel_size, bool) or not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
         raise UserError(f"local_attention: kernel_size is {kernel_size!r}; it must be an odd integer >= 1")
     if border not in BORDERS:
         raise UserError(f"local_attention: border is {border!r}; it must be one of {', '.join(BORDERS)}")
     if backend not in BACKENDS:
         raise UserError(f"local_attention: backend is {backend!r}; it must be one of {', '.join(BACKENDS)}")
     if backend == "cuda" and q.device.type != "cuda":
-        raise UserError(
-            f"local_attention: backend is 'cuda', but q is on {q.device}; move q, k and v to a CUDA device"
-        )
+        raise UserError(f"local_attention: backend is 'cuda', but q is on {q.device}; move q, k and v to a CUDA device")
     if scale is None:
         scale = q.shape[1] ** -0.5
     elif not math.isfinite(scale):
@@ -101,6 +94,4 @@ def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
                 "(cast it, or call inside torch.autocast)"
             )
         if x.device != q.device:
-            raise UserError(
-                f"local_attention: {name} is on {x.device}; it must be on the device of q, {q.device}"
-            )
+            raise UserError(f"local_attention: {name} is on {x.device}; it must be on the device of q, {q.device}")

@@ -120,9 +120,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 
 def _differentiate(ctx: Any, g: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    gradients = torch.ops.atrc_exp.local_attention_bwd(
-        g, *ctx.saved_tensors, ctx.kernel_size, ctx.scale, ctx.backend
-    )
+    gradients = torch.ops.atrc_exp.local_attention_bwd(g, *ctx.saved_tensors, ctx.kernel_size, ctx.scale, ctx.backend)
     return *gradients, None, None, None, None
 
 

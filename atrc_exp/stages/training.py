@@ -6,6 +6,7 @@ architecture; here they are one.
 
 import logging
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -13,15 +14,16 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.data.codebook import codebook_for
-from atrc_exp.data.loader import Data, build_datasets, train_loader, val_loader
+from atrc_exp.data.loader import Batch, Data, build_datasets, check_batch, train_loader, val_loader
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.train import Loaders, train
 from atrc_exp.files import replacing
 from atrc_exp.logging.console import show_messages
 from atrc_exp.models import build_network
+from atrc_exp.models.network import Network
 from atrc_exp.stages.common import build_tasks_of, genotype_of
-from atrc_exp.tasks import CODEWORDS
+from atrc_exp.tasks import CODEWORDS, Task
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +38,17 @@ def run(config: Config) -> None:
     show_messages(ranks.is_main)
     try:
         data = _open_data(config, ranks)
+        check_batch(config, len(data.train), ranks.world)
+        tasks, genotype = build_tasks_of(config), genotype_of(config)
+        torch.manual_seed(config.seed)  # initial weights; the same on every rank
+        network = build_network(config, tasks, genotype)  # before the run's folder: what fails here leaves none
         with Run.open(config, ranks, data.info, overrides=sys.argv[1:]) as folder:
             if folder.done:
                 log.info("done already: %s", folder.folder / "summary.json")
-            else:
-                _train(config, folder, ranks, data)
+                return
+            if genotype is not None:
+                folder.keep_genotype(genotype)
+            _train(config, folder, ranks, data, network, tasks)
     finally:
         ranks.close()
 
@@ -51,16 +59,11 @@ def _open_data(config: Config, ranks: Ranks) -> Data:
     return opened if ranks.is_main else build_datasets(config)
 
 
-def _train(config: Config, run: Run, ranks: Ranks, data: Data) -> None:
-    tasks, genotype = build_tasks_of(config), genotype_of(config)
-    torch.manual_seed(config.seed)  # initial weights; the same on every rank
-    network = build_network(config, tasks, genotype)
-    if genotype is not None:
-        run.keep_genotype(genotype)
+def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network, tasks: tuple[Task, ...]) -> None:
     needs_codebook = any(task.name in network.aux_heads and task.label == "normals" for task in tasks)
     codebook = _codebook(config, run, ranks, data) if needs_codebook else None
 
-    def batches(start: int):
+    def batches(start: int) -> Iterable[Batch]:
         return train_loader(
             data,
             config,
@@ -76,7 +79,7 @@ def _train(config: Config, run: Run, ranks: Ranks, data: Data) -> None:
 
 
 def _codebook(config: Config, run: Run, ranks: Ranks, data: Data) -> Tensor:
-    """The codewords (40, 3) of the normals' auxiliary classes; rank 0 finds or fits them and keeps a copy in the run."""
+    """The codewords (40, 3) of the normals' auxiliary classes; rank 0 fits them and keeps a copy in the run."""
     codebook = ranks.on_main(lambda: codebook_for(config, data))
     if ranks.is_main:
         assert codebook.shape == (CODEWORDS, 3)

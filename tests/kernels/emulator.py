@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from atrc_exp.kernels.build import SOURCES
 from atrc_exp.kernels.plan import Plan
 
@@ -90,9 +89,7 @@ def _compare(
         name: (value, gradient_tolerance) for name, value in (("dq", dq), ("dk", dk), ("dv", dv))
     }
     for name, (reference, allowed) in expected.items():
-        value = (
-            torch.frombuffer(bytearray((folder / name).read_bytes()), dtype=dtype).view(out.shape).double()
-        )
+        value = torch.frombuffer(bytearray((folder / name).read_bytes()), dtype=dtype).view(out.shape).double()
         error = (value - reference).abs().max() / reference.abs().max().clamp_min(SMALLEST_SCALE)
         assert error <= allowed, f"{name}: relative error {error:.1e}"  # also false for NaN
     written = torch.frombuffer(bytearray((folder / "lse").read_bytes()), dtype=torch.float32).view(lse.shape)

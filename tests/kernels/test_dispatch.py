@@ -8,12 +8,12 @@ import warnings
 
 import pytest
 import torch
-
-from atrc_exp.errors import UserError
 from atrc_exp.kernels import local_attention as cuda
 from atrc_exp.kernels.build import SOURCES
 from atrc_exp.kernels.driver import load_kernels
 from atrc_exp.kernels.plan import Unsupported, make_plan
+
+from atrc_exp.errors import UserError
 from atrc_exp.ops import local_attention, registration
 
 
@@ -77,9 +77,7 @@ def parameters(source: str, kernel: str) -> list[tuple[str, str]]:
     return [("pointer" if "*" in " ".join(words) else words[-2], words[-1]) for words in pairs]
 
 
-@pytest.mark.parametrize(
-    ("dtype", "source"), [(torch.float32, "strip.cu"), (torch.bfloat16, "tensor_core.cu")]
-)
+@pytest.mark.parametrize(("dtype", "source"), [(torch.float32, "strip.cu"), (torch.bfloat16, "tensor_core.cu")])
 def test_launch_arguments_are_the_parameters_of_the_sources(dtype, source, monkeypatch):
     launches = {}
 

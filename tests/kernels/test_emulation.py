@@ -4,10 +4,9 @@ import re
 
 import pytest
 import torch
-from emulator import ADDRESS, THREAD, build, run
-
 from atrc_exp.kernels.build import SOURCES
 from atrc_exp.kernels.plan import Plan, strip_plan, tensor_core_plan
+from emulator import ADDRESS, THREAD, build, run
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 SIZES = [(1, 1), (1, 40), (2, 5), (3, 3), (8, 16), (9, 17), (16, 16)]
@@ -45,10 +44,7 @@ def number_of_orders(source: str) -> int:
     ("case", "index"),
     [pytest.param(STRIP, 0)]
     + [pytest.param(STRIP, i, marks=pytest.mark.slow) for i in range(1, number_of_orders("strip.cu"))]
-    + [
-        pytest.param(TENSOR_CORE, i, marks=pytest.mark.slow)
-        for i in range(number_of_orders("tensor_core.cu"))
-    ],
+    + [pytest.param(TENSOR_CORE, i, marks=pytest.mark.slow) for i in range(number_of_orders("tensor_core.cu"))],
 )
 def test_every_missing_barrier_is_noticed(case, index, tmp_path):
     plan, dtype, shape = case

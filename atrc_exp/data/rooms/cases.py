@@ -7,18 +7,14 @@ from atrc_exp.data.rooms.materials import Material
 from atrc_exp.data.rooms.scene import Site, Thing, between, spread
 
 
-def legs(
-    it: Thing, material: Material, x: float, y: tuple[float, float], height: float, thick: float
-) -> None:
+def legs(it: Thing, material: Material, x: float, y: tuple[float, float], height: float, thick: float) -> None:
     """Four square legs under a top that reaches from -x to x and over the span y."""
     for cx in (-x + thick / 2, x - thick / 2):
         for cy in (y[0] + thick / 2, y[1] - thick / 2):
             it.box(material, (cx - thick / 2, cx + thick / 2), (cy - thick / 2, cy + thick / 2), (0, height))
 
 
-def fronts(
-    it: Thing, site: Site, material: Material, columns: int, rows: int, z: tuple[float, float]
-) -> None:
+def fronts(it: Thing, site: Site, material: Material, columns: int, rows: int, z: tuple[float, float]) -> None:
     """Doors or drawers on the room side of a body, with handles; they stand 1.5 cm proud."""
     w, y, metal = site.width / columns, site.depth, site.look.metal()
     h = (z[1] - z[0]) / rows
@@ -75,9 +71,7 @@ def wardrobe(site: Site) -> None:
 
 def low_cabinet(site: Site) -> None:
     chest(site, "cabinet", max(1, round(site.width / 0.45)), 1 if site.rng.random() < 0.5 else 3, site.height)
-    props.clutter(
-        site, site.height, (props.book_pile, props.knick_knack, props.carton, props.papers), 3, 0.45
-    )
+    props.clutter(site, site.height, (props.book_pile, props.knick_knack, props.carton, props.papers), 3, 0.45)
 
 
 def filing_cabinet(site: Site) -> None:

@@ -27,9 +27,7 @@ def shell(room: Room, wet: bool) -> None:
         it.box(look.wall(wet) if wall == accent else paint, (-length / 2, length / 2), (-thick, 0), (0, h))
         it.box(skirting, (-length / 2, length / 2), (0, 0.012), (0, 0.09))
     if rng.random() < 0.2:
-        pillar = room.against_wall(
-            rng.uniform(0.3, 0.6), rng.uniform(0.15, 0.35), h, corner=rng.random() < 0.5
-        )
+        pillar = room.against_wall(rng.uniform(0.3, 0.6), rng.uniform(0.15, 0.35), h, corner=rng.random() < 0.5)
         if pillar:
             box = (-pillar.width / 2, pillar.width / 2), (0, pillar.depth), (0, h)
             pillar.thing("otherstructure").box(paint if rng.random() < 0.5 else look.wall(False), *box)
@@ -68,9 +66,7 @@ def ceiling_light(room: Room) -> None:
 def door(site: Site) -> None:
     rng, look, it = site.rng, site.look, site.thing("door")
     frame = look.white(0.2) if rng.random() < 0.6 else look.wood(upright=True)
-    leaf = (
-        frame if rng.random() < 0.5 else (look.white(0.2) if rng.random() < 0.4 else look.wood(upright=True))
-    )
+    leaf = frame if rng.random() < 0.5 else (look.white(0.2) if rng.random() < 0.4 else look.wood(upright=True))
     w, h = site.width / 2, site.height
     for side in (-1, 1):
         it.box(frame, between(side * w, side * (w - 0.08)), (0, 0.05), (0, h))
@@ -94,9 +90,7 @@ def window(room: Room, wall: int | None = None, private: bool = False) -> None:
     rng, look = room.rng, room.look
     z = rng.uniform(1.2, 1.4) if private else rng.uniform(0.8, 1.05)
     w, h = (
-        (rng.uniform(0.6, 0.9), rng.uniform(0.5, 0.8))
-        if private
-        else (rng.uniform(0.9, 2.0), rng.uniform(1.0, 1.35))
+        (rng.uniform(0.6, 0.9), rng.uniform(0.5, 0.8)) if private else (rng.uniform(0.9, 2.0), rng.uniform(1.0, 1.35))
     )
     dressed = str(rng.choice(["curtain", "blinds", "both", "none"], p=[0.33, 0.37, 0.12, 0.18]))
     margin = 0.35 if dressed in ("curtain", "both") else 0.08
@@ -132,9 +126,7 @@ def window(room: Room, wall: int | None = None, private: bool = False) -> None:
     at = site.rotation @ [0, 0.22, h / 2 * (1 - closed * 0.6)] + site.origin
     power = np.array([0.85, 0.95, 1.1]) * day * w * h * (1 - 0.7 * closed) * 1.7
     half_height = np.array([0, 0, h / 2.4 * (1 - closed * 0.6)])
-    room.lights.append(
-        Light(at, site.rotation @ [w / 2.2, 0, 0], half_height, power, site.rotation @ [0, 1.0, 0])
-    )
+    room.lights.append(Light(at, site.rotation @ [w / 2.2, 0, 0], half_height, power, site.rotation @ [0, 1.0, 0]))
 
 
 def blinds(site: Site, w: float, h: float, closed: float) -> None:
@@ -198,9 +190,7 @@ def whiteboard(site: Site) -> None:
     look, it = site.look, site.thing("whiteboard")
     w, h = site.width / 2, site.height
     it.box(look.metal(0.7), (-w, w), (0, 0.025), (0, h))
-    ink = look.pattern(
-        "scribble", ((0.93, 0.95, 0.97), (0.1, 0.2, 0.6), (0.75, 0.1, 0.1)), 1.0, sheen=0.4, mirror=0.05
-    )
+    ink = look.pattern("scribble", ((0.93, 0.95, 0.97), (0.1, 0.2, 0.6), (0.75, 0.1, 0.1)), 1.0, sheen=0.4, mirror=0.05)
     it.box(ink.fitted(2 * w - 0.06, h - 0.06), (-w + 0.03, w - 0.03), (0.025, 0.028), (0.03, h - 0.03))
     it.box(look.metal(0.7), (-w * 0.6, w * 0.6), (0.025, 0.09), (0.0, 0.02))
 
@@ -243,9 +233,7 @@ def clothes_hooks(site: Site) -> None:
                 look.fabric(("weave", "stripes", "plaid", "weave"), 0.25),
                 rng.uniform(0.0, 0.35) * h,
             )
-            clothes.cushion(
-                cloth, (x - 0.2, x + 0.2), (0.03, 0.17), (drop, h - 0.04), 0.45, turn(rng.normal(0, 0.2))
-            )
+            clothes.cushion(cloth, (x - 0.2, x + 0.2), (0.03, 0.17), (drop, h - 0.04), 0.45, turn(rng.normal(0, 0.2)))
             if rng.random() < 0.6:  # a sleeve
                 clothes.rod(cloth, (x + 0.14, 0.12, h - 0.2), (x + 0.2, 0.14, 0.5 * h), 0.05)
 
@@ -256,8 +244,7 @@ def wall_shelf(site: Site) -> None:
     it.box(site.look.wood(), (-site.width / 2, site.width / 2), (0, 0.2), (0.0, 0.03))
     places = site.inner(0, 0, 0, site.width, 0.2, 0.3)
     for place in [
-        places.inner(x, 0.01, 0.03, site.width / 2 - 0.04, 0.18, 0.28)
-        for x in (-site.width / 4, site.width / 4)
+        places.inner(x, 0.01, 0.03, site.width / 2 - 0.04, 0.18, 0.28) for x in (-site.width / 4, site.width / 4)
     ]:
         kind = (props.book_row, props.knick_knack, props.book_pile)[site.rng.integers(3)]
         kind(place)

@@ -22,9 +22,7 @@ def bed(site: Site) -> None:
     it.cushion(linen, (-w + 0.02, w - 0.02), (0.07, d - 0.05), (0.26, top), 0.12)
     cover = look.fabric(("weave", "stripes", "plaid", "flowers", "checker", "weave"), 0.5, value=(0.15, 0.95))
     start = rng.uniform(0.5, 0.9)
-    it.cushion(
-        cover, (-w - 0.03, w + 0.03), (start, d - 0.03), (top - rng.uniform(0.2, 0.36), top + 0.05), 0.13
-    )
+    it.cushion(cover, (-w - 0.03, w + 0.03), (start, d - 0.03), (top - rng.uniform(0.2, 0.36), top + 0.05), 0.13)
     number = 2 if site.width > 1.25 else 1
     for place in spread(site, top - 0.02, number * int(rng.integers(1, 3)) if site.width > 1.25 else 1):
         width = min(place.width - 0.02, rng.uniform(0.5, 0.7))
@@ -84,35 +82,27 @@ def stool(site: Site) -> None:
     it.cylinder(wood, (0, site.depth / 2), 0.17, (seat - 0.04, seat))
     for angle in np.arange(4) * np.pi / 2 + 0.8:
         foot = (0.17 * np.cos(angle), site.depth / 2 + 0.17 * np.sin(angle), 0.02)
-        it.rod(
-            wood, foot, (0.6 * foot[0], site.depth / 2 + 0.6 * (foot[1] - site.depth / 2), seat - 0.03), 0.017
-        )
+        it.rod(wood, foot, (0.6 * foot[0], site.depth / 2 + 0.6 * (foot[1] - site.depth / 2), seat - 0.03), 0.017)
 
 
 def sofa(site: Site) -> None:
     """Seat cushions between two arms, back cushions, loose pillows; a single seat makes an armchair."""
     rng, look, it = site.rng, site.look, site.thing("sofa")
     cloth = (
-        look.leather()
-        if rng.random() < 0.3
-        else look.fabric(("weave", "weave", "stripes", "flowers", "plaid"), 0.4)
+        look.leather() if rng.random() < 0.3 else look.fabric(("weave", "weave", "stripes", "flowers", "plaid"), 0.4)
     )
     w, d, arm, seat = site.width / 2, site.depth, rng.uniform(0.12, 0.24), rng.uniform(0.38, 0.46)
     back = rng.uniform(0.75, 0.92)
     it.cushion(cloth, (-w, w), (0, d - 0.04), (0.06, seat - 0.1), 0.1)
     it.cushion(cloth, (-w + 0.04, w - 0.04), (0, 0.26), (0.1, back), 0.15)
     for side in (-1, 1):
-        it.cushion(
-            cloth, between(side * w, side * (w - arm)), (0, d), (0.04, seat + rng.uniform(0.16, 0.2)), 0.18
-        )
+        it.cushion(cloth, between(side * w, side * (w - arm)), (0, d), (0.04, seat + rng.uniform(0.16, 0.2)), 0.18)
     seats = max(1, round((site.width - 2 * arm) / 0.65))
     each = (site.width - 2 * arm) / seats
     for number in range(seats):
         x = -w + arm + number * each
         it.cushion(cloth, (x + 0.005, x + each - 0.005), (0.18, d + 0.01), (seat - 0.14, seat), 0.2)
-        it.cushion(
-            cloth, (x + 0.01, x + each - 0.01), (0.2, 0.42), (seat - 0.04, back - 0.02), 0.35, tilt(-0.1)
-        )
+        it.cushion(cloth, (x + 0.01, x + each - 0.01), (0.2, 0.42), (seat - 0.04, back - 0.02), 0.35, tilt(-0.1))
         if rng.random() < 0.45:
             place = site.inner(
                 x + each / 2 + rng.normal(0, 0.05),
@@ -150,9 +140,7 @@ def table(site: Site) -> None:
         it.box(wood, (-w + 0.08, w - 0.08), (0.08, d - 0.08), (top - 0.1, top - 0.035))
         legs(it, wood, w - 0.03, (0.03, d - 0.03), top - 0.035, rng.uniform(0.05, 0.09))
     things = (props.knick_knack, props.papers, props.book_pile, props.knick_knack, props.bag, props.carton)
-    props.clutter(
-        site.inner(0, 0.15, 0, site.width * 0.7, d - 0.3), top, things, max(1, int(site.width / 0.45)), 0.55
-    )
+    props.clutter(site.inner(0, 0.15, 0, site.width * 0.7, d - 0.3), top, things, max(1, int(site.width / 0.45)), 0.55)
     _chairs_around(site, tuple(np.linspace(-w + 0.35, w - 0.35, max(1, int(site.width / 0.6)))))
 
 
@@ -163,9 +151,7 @@ def coffee_table(site: Site) -> None:
     legs(it, wood, w, (0, d), top - 0.04, 0.06)
     if rng.random() < 0.5:
         it.box(wood, (-w + 0.03, w - 0.03), (0.03, d - 0.03), (0.12, 0.14))
-    props.clutter(
-        site, top, (props.book_pile, props.knick_knack, props.papers), max(1, int(site.width / 0.35)), 0.6
-    )
+    props.clutter(site, top, (props.book_pile, props.knick_knack, props.papers), max(1, int(site.width / 0.35)), 0.6)
 
 
 def desk(site: Site) -> None:
@@ -197,9 +183,7 @@ def desk(site: Site) -> None:
         0.5,
     )
     if rng.random() < 0.85:
-        chair(
-            site.inner(-side * 0.15 * site.width, d + 0.42, 0, 0.46, 0.44, angle=np.pi + rng.normal(0, 0.35))
-        )
+        chair(site.inner(-side * 0.15 * site.width, d + 0.42, 0, 0.46, 0.44, angle=np.pi + rng.normal(0, 0.35)))
 
 
 def ottoman(site: Site) -> None:

@@ -50,9 +50,7 @@ def _place(template: Template, pieces: list[Piece]) -> tuple[np.ndarray, ...]:
     pose = np.stack([piece.pose for piece in pieces])
     place = np.stack([piece.place for piece in pieces])[:, None, None]
     local, normals = template.corners * size, template.normals / size
-    axis = np.abs(normals.sum(2)).argmax(
-        -1
-    )  # the axis that a triangle faces; its texture lies in the other two
+    axis = np.abs(normals.sum(2)).argmax(-1)  # the axis that a triangle faces; its texture lies in the other two
     others = np.array([[1, 2], [0, 2], [0, 1]])[axis]
     uv = np.take_along_axis(local, others[:, :, None], -1)
     narrow = np.take_along_axis(size[:, 0], others, -1).min(-1) < _NARROW

@@ -31,9 +31,7 @@ def floor_lamp(site: Site) -> None:
     metal = look.metal()
     lamp.cylinder(metal, (0, y), 0.14, (0, 0.025))
     lamp.rod(metal, (0, y, 0.02), (0, y, tall - 0.2), 0.014)
-    lamp.cylinder(
-        _shade(site), (0, y), rng.uniform(0.16, 0.23), (tall - 0.28, tall), top=rng.choice([0.6, 0.8, 1.3])
-    )
+    lamp.cylinder(_shade(site), (0, y), rng.uniform(0.16, 0.23), (tall - 0.28, tall), top=rng.choice([0.6, 0.8, 1.3]))
     _bulb(site, tall + 0.12)
 
 

@@ -36,9 +36,7 @@ class MaterialTable:
 
     def __init__(self, materials: list[Material]) -> None:
         self.family = np.array([FAMILIES[m.family] for m in materials], np.int32)
-        self.colours = np.array([m.colours for m in materials], np.float32).transpose(1, 2, 0) ** np.float32(
-            2.2
-        )
+        self.colours = np.array([m.colours for m in materials], np.float32).transpose(1, 2, 0) ** np.float32(2.2)
         self.size = np.array([m.size for m in materials], np.float32).T
         self.offset = np.array([m.offset for m in materials], np.float32).T
         self.turned = np.array([m.turned for m in materials])
@@ -88,28 +86,18 @@ class Palette:
             if rng.random() < 0.6
             else hsv(rng.uniform(0.02, 0.12), rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.9))
         )
-        return self._make(
-            "wood", tone, shade(tone, rng.uniform(0.65, 0.88)), tone, 0.5, turned=upright, sheen=sheen
-        )
+        return self._make("wood", tone, shade(tone, rng.uniform(0.65, 0.88)), tone, 0.5, turned=upright, sheen=sheen)
 
     def paint(self, colour: Colour, sheen: float = 0.05) -> Material:
         return self._make("paint", colour, shade(colour, 0.93), colour, 1.3, sheen=sheen)
 
     def white(self, sheen: float = 0.05) -> Material:
-        return self.paint(
-            hsv(self.rng.random(), self.rng.uniform(0, 0.07), self.rng.uniform(0.82, 0.98)), sheen
-        )
+        return self.paint(hsv(self.rng.random(), self.rng.uniform(0, 0.07), self.rng.uniform(0.82, 0.98)), sheen)
 
-    def fabric(
-        self, families: tuple[str, ...] = ("weave",), size: float = 0.35, value=(0.2, 0.95)
-    ) -> Material:
+    def fabric(self, families: tuple[str, ...] = ("weave",), size: float = 0.35, value=(0.2, 0.95)) -> Material:
         family = str(self.rng.choice(families))
         a = self.any_colour(value=value)
-        b = (
-            shade(a, self.rng.uniform(0.75, 0.9))
-            if family in ("weave", "carpet")
-            else self.any_colour(value=value)
-        )
+        b = shade(a, self.rng.uniform(0.75, 0.9)) if family in ("weave", "carpet") else self.any_colour(value=value)
         return self._make(family, a, b, self.any_colour(), size)
 
     def leather(self) -> Material:
@@ -132,9 +120,7 @@ class Palette:
     def stone(self) -> Material:
         tone = hsv(self.rng.uniform(0.02, 0.6), self.rng.uniform(0.0, 0.25), self.rng.uniform(0.15, 0.9))
         family = str(self.rng.choice(["granite", "marble"]))
-        return self._make(
-            family, tone, shade(tone, 0.75), shade(tone, self.rng.uniform(0.4, 1.6)), 0.6, sheen=0.35
-        )
+        return self._make(family, tone, shade(tone, 0.75), shade(tone, self.rng.uniform(0.4, 1.6)), 0.6, sheen=0.35)
 
     def pattern(self, family: str, colours: tuple[Colour, Colour, Colour], size: float, **more) -> Material:
         return self._make(family, *colours, size, **more)
@@ -151,9 +137,7 @@ class Palette:
                 rng.choice([0.5, 0.8]),
                 sheen=0.25,
             )
-        family = rng.choice(
-            ["paint", "plaster", "stripes", "flowers", "bricks"], p=[0.55, 0.25, 0.09, 0.07, 0.04]
-        )
+        family = rng.choice(["paint", "plaster", "stripes", "flowers", "bricks"], p=[0.55, 0.25, 0.09, 0.07, 0.04])
         if family == "bricks":
             tone = hsv(rng.uniform(0.0, 0.06), rng.uniform(0.2, 0.6), rng.uniform(0.4, 0.8))
             return self._make("bricks", tone, shade(tone, 0.7), hsv(0.1, 0.05, 0.75), 0.9)
@@ -162,20 +146,14 @@ class Palette:
     def floor(self, wet: bool) -> Material:
         rng = self.rng
         family = rng.choice(
-            ["tiles", "checker", "marble"]
-            if wet
-            else ["planks", "carpet", "tiles", "planks", "carpet", "granite"]
+            ["tiles", "checker", "marble"] if wet else ["planks", "carpet", "tiles", "planks", "carpet", "granite"]
         )
         turned = bool(rng.random() < 0.5)
         if family == "planks":
             tone = hsv(rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.7), rng.uniform(0.3, 0.85))
-            return self._make(
-                "planks", tone, shade(tone, 0.72), shade(tone, 0.4), 1.2, turned=turned, sheen=0.25
-            )
+            return self._make("planks", tone, shade(tone, 0.72), shade(tone, 0.4), 1.2, turned=turned, sheen=0.25)
         tone = hsv(rng.uniform(0.0, 0.65), rng.uniform(0.03, 0.35), rng.uniform(0.3, 0.88))
         if family == "carpet":
             return self._make("carpet", tone, shade(tone, 0.82), tone, 0.5)
-        second = (
-            hsv(rng.random(), 0.1, rng.choice([0.15, 0.95])) if family == "checker" else shade(tone, 0.88)
-        )
+        second = hsv(rng.random(), 0.1, rng.choice([0.15, 0.95])) if family == "checker" else shade(tone, 0.88)
         return self._make(str(family), tone, second, shade(tone, rng.choice([0.6, 1.3])), 1.4, sheen=0.35)

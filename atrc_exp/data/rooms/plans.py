@@ -23,9 +23,7 @@ def _stand(
     return site
 
 
-def _hang(
-    room: Room, builder: Builder, width: float, height: float, z: float, chance: float = 1.0, **where
-) -> None:
+def _hang(room: Room, builder: Builder, width: float, height: float, z: float, chance: float = 1.0, **where) -> None:
     if room.rng.random() < chance:
         site = room.hang(width, height, z, **where)
         if site is not None:
@@ -53,18 +51,14 @@ def _mat(room: Room, chance: float, small: bool = False) -> None:
     rng = room.rng
     if rng.random() < chance:
         w, d = (
-            (rng.uniform(0.5, 0.9), rng.uniform(0.4, 0.6))
-            if small
-            else (rng.uniform(1.2, 2.4), rng.uniform(0.9, 1.7))
+            (rng.uniform(0.5, 0.9), rng.uniform(0.4, 0.6)) if small else (rng.uniform(1.2, 2.4), rng.uniform(0.9, 1.7))
         )
         w, d = min(w, room.width - 0.6), min(d, room.depth - 0.6)
         x, y = rng.uniform(0.35, 0.65) * room.width, rng.uniform(0.35, 0.65) * room.depth
         props.floor_mat(Site(room, np.eye(3), np.array([x, y - d / 2, 0.0]), w, d, 0.02))
 
 
-def _beside(
-    room: Room, site: Site, builder: Builder, width: float, depth: float, height: float, side: int
-) -> None:
+def _beside(room: Room, site: Site, builder: Builder, width: float, depth: float, height: float, side: int) -> None:
     """Build furniture at the same wall, left (-1) or right (+1) of a site, if there is a place for it."""
     place = site.inner(side * (site.width / 2 + width / 2 + 0.06), 0, 0, width, depth, height)
     if room.claim(place):
@@ -117,9 +111,7 @@ def bedroom(room: Room) -> None:
 
 def living_room(room: Room) -> None:
     rng = room.rng
-    sofa = _stand(
-        room, furniture.sofa, rng.choice([1.5, 1.9, 2.3]), rng.uniform(0.82, 0.95), 0.95, reserve=0.9
-    )
+    sofa = _stand(room, furniture.sofa, rng.choice([1.5, 1.9, 2.3]), rng.uniform(0.82, 0.95), 0.95, reserve=0.9)
     if sofa is not None:
         place = sofa.inner(0, sofa.depth + 0.35, 0, rng.uniform(0.8, 1.2), rng.uniform(0.45, 0.6), 0.6)
         if rng.random() < 0.6:

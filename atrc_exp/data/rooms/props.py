@@ -45,9 +45,7 @@ def papers(site: Site) -> None:
         sheet = look.pattern("text", (hsv(0.1, 0.02, 0.97), ink, ink), 0.25).fitted(0.21, 0.3)
         x, y = rng.uniform(-0.15, 0.15) * site.width, site.depth / 2 + rng.normal(0, 0.03)
         z = 0.002 * number
-        paper.box(
-            sheet, (x - 0.105, x + 0.105), (y - 0.15, y + 0.15), (z, z + 0.003), turn(rng.normal(0, 0.5))
-        )
+        paper.box(sheet, (x - 0.105, x + 0.105), (y - 0.15, y + 0.15), (z, z + 0.003), turn(rng.normal(0, 0.5)))
 
 
 def carton(site: Site) -> None:
@@ -58,9 +56,7 @@ def carton(site: Site) -> None:
         tone = site.look.any_colour((0.1, 0.7))
     w, d = site.width * rng.uniform(0.7, 1), site.depth * rng.uniform(0.7, 1)
     h = min(site.height, rng.uniform(0.5, 0.9) * min(w, d))
-    board = site.look.pattern("cardboard", (tone, shade(tone, 0.85), shade(tone, 1.25)), 1.0).fitted(
-        w, max(d, h)
-    )
+    board = site.look.pattern("cardboard", (tone, shade(tone, 0.85), shade(tone, 1.25)), 1.0).fitted(w, max(d, h))
     y, angle = site.depth / 2, turn(rng.normal(0, 0.12))
     box.box(board, (-w / 2.3, w / 2.3), (y - d / 2.3, y + d / 2.3), (0, h), angle)
     if rng.random() < 0.4:  # flaps
@@ -117,14 +113,10 @@ def pillow(site: Site, label: str = "pillow", lean: float = 0.9) -> None:
     """Pillow that leans back by `lean` radians from upright, at the back of the site."""
     rng, it = site.rng, site.thing(label)
     w, h, thick = site.width, site.depth, rng.uniform(0.12, 0.18)
-    cloth = site.look.fabric(
-        ("weave", "weave", "stripes", "flowers", "dots", "plaid"), 0.3, value=(0.35, 0.98)
-    )
+    cloth = site.look.fabric(("weave", "weave", "stripes", "flowers", "dots", "plaid"), 0.3, value=(0.35, 0.98))
     z = 0.5 * (h * np.cos(lean) + thick * np.sin(lean))
     y = 0.5 * (h * np.sin(lean) + thick * np.cos(lean))
-    it.cushion(
-        cloth, (-w / 2, w / 2), (y - thick / 2, y + thick / 2), (z - h / 2, z + h / 2), 0.55, tilt(lean)
-    )
+    it.cushion(cloth, (-w / 2, w / 2), (y - thick / 2, y + thick / 2), (z - h / 2, z + h / 2), 0.55, tilt(lean))
 
 
 def television(site: Site) -> None:
@@ -158,9 +150,7 @@ def _screen(site: Site, width: float, height: float):
     if rng.random() < 0.6:
         return look.pattern("paint", (hsv(0.6, 0.3, 0.09),) * 3, 1.0, sheen=0.6, mirror=0.12)
     colours = (look.any_colour((0.4, 1)), look.any_colour((0.4, 1)), look.any_colour())
-    return look.pattern(str(rng.choice(["landscape", "blocks"])), colours, 1.0, glow=0.7).fitted(
-        width, height
-    )
+    return look.pattern(str(rng.choice(["landscape", "blocks"])), colours, 1.0, glow=0.7).fitted(width, height)
 
 
 def computer(site: Site) -> None:
@@ -230,10 +220,7 @@ def plant(site: Site, scale: float = 1.0) -> None:
     it.cylinder(pot, (0, y), 0.11 * scale, (0, 0.28 * scale), top=1.3)
     for _ in range(10):
         angle, lean = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.7)
-        tip = (
-            np.array([np.cos(angle) * lean * 0.35, np.sin(angle) * lean * 0.35, rng.uniform(0.6, 1.0)])
-            * scale
-        )
+        tip = np.array([np.cos(angle) * lean * 0.35, np.sin(angle) * lean * 0.35, rng.uniform(0.6, 1.0)]) * scale
         root = np.array([0, y, 0.25 * scale])
         end = np.array([tip[0], y + tip[1], tip[2]])
         it.rod(leaf, root, end, 0.008 * scale + 0.002)

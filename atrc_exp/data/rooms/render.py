@@ -78,9 +78,7 @@ class _View:
         self.camera = choose_camera(rng, room, self.geometry, self.tracer)
         self.pixel = 2 * HALF_WIDTH / size[1]
         area = 2 * (room.width * room.depth + (room.width + room.depth) * room.height)
-        flux = np.sum(
-            [light.power * (np.pi if light.normal is not None else 4 * np.pi) for light in room.lights], 0
-        )
+        flux = np.sum([light.power * (np.pi if light.normal is not None else 4 * np.pi) for light in room.lights], 0)
         # what one diffuse bounce off walls that reflect about half spreads over the whole room
         self.ambient = (0.5 * flux / area).astype(np.float32)[:, None]
         self.at = self.hit(self.camera.pixel_rays(size))
@@ -92,9 +90,7 @@ class _View:
         return values.reshape(*values.shape[:-1], *self.size)
 
     def hit(self, rays: np.ndarray) -> Surfels:
-        return surfels(
-            self.geometry, self.camera.origin, rays, self.tracer.first_hits(self.camera.origin, rays)
-        )
+        return surfels(self.geometry, self.camera.origin, rays, self.tracer.first_hits(self.camera.origin, rays))
 
     def direct(self, at: Surfels, jitter: np.ndarray) -> np.ndarray:
         return direct_light(self.tracer, self.lights, at, jitter, least=0.03 * float(self.ambient.mean()))
@@ -129,9 +125,7 @@ class _View:
         total = np.zeros_like(at.point)
         sky = self.ambient * (0.75 + 0.25 * at.normal[2])
         # an additive recurrence over the pixels: every small neighbourhood samples the lights evenly
-        start = np.stack(
-            [place[0] * a + place[1] * b for a, b in ((0.7548777, 0.5698403), (0.2887, 0.618034))]
-        )
+        start = np.stack([place[0] * a + place[1] * b for a, b in ((0.7548777, 0.5698403), (0.2887, 0.618034))])
         for number in range(samples):
             jitter = fraction(start + np.float32(0.4343 * number))
             total += self.direct(at, jitter)
@@ -211,9 +205,7 @@ def _develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     light *= min(exposure, 2.2 / float(np.percentile(grey, 92)))  # the tone curve reaches white at 2.45
     light = light * (1 + light / 6) / (1 + light)
     noise = np.float32(rng.uniform(1.0, 3.5)) * rng.standard_normal(radiance.shape, np.float32)
-    developed = np.clip(
-        255 * np.sqrt(light) + noise, 0, 255
-    )  # gamma 2: a root is ten times cheaper than a power
+    developed = np.clip(255 * np.sqrt(light) + noise, 0, 255)  # gamma 2: a root is ten times cheaper than a power
     return np.ascontiguousarray(np.rint(developed).astype(np.uint8).transpose(1, 2, 0))
 
 

@@ -19,9 +19,7 @@ class Room:
     height: float
     look: Palette = field(init=False)
     lights: list[Light] = field(default_factory=list)
-    taken: list[tuple[float, float, float, float, float]] = field(
-        default_factory=list
-    )  # x0, y0, x1, y1, height
+    taken: list[tuple[float, float, float, float, float]] = field(default_factory=list)  # x0, y0, x1, y1, height
     hung: list[tuple[int, float, float, float, float]] = field(default_factory=list)  # wall, s0, s1, z0, z1
     pieces: list[Piece] = field(default_factory=list)
     _instances: int = 0
@@ -36,9 +34,7 @@ class Room:
     def wall_length(self, wall: int) -> float:
         return self.width if wall % 2 == 0 else self.depth
 
-    def wall_site(
-        self, wall: int, s: float, width: float, depth: float, height: float, z: float = 0.0
-    ) -> Site:
+    def wall_site(self, wall: int, s: float, width: float, depth: float, height: float, z: float = 0.0) -> Site:
         """Site with its back centred at `s` along a wall (0: y = 0, then counter-clockwise)."""
         corner = [(0, 0), (self.width, 0), (self.width, self.depth), (0, self.depth)][wall]
         rotation = np.round(turn(wall * np.pi / 2))
@@ -62,14 +58,12 @@ class Room:
         if x0 < -1e-6 or y0 < -1e-6 or x1 > self.width + 1e-6 or y1 > self.depth + 1e-6:
             return False
         return all(
-            x1 + gap <= a0 or x0 - gap >= a1 or y1 + gap <= b0 or y0 - gap >= b1
-            for a0, b0, a1, b1, _ in self.taken
+            x1 + gap <= a0 or x0 - gap >= a1 or y1 + gap <= b0 or y0 - gap >= b1 for a0, b0, a1, b1, _ in self.taken
         )
 
     def _wall_free(self, wall: int, s: Span, z: Span) -> bool:
         return all(
-            wall != other or s[1] <= s0 or s[0] >= s1 or z[1] <= z0 or z[0] >= z1
-            for other, s0, s1, z0, z1 in self.hung
+            wall != other or s[1] <= s0 or s[0] >= s1 or z[1] <= z0 or z[0] >= z1 for other, s0, s1, z0, z1 in self.hung
         )
 
     def _walls(self, wall: int | None) -> list[int]:
@@ -98,9 +92,9 @@ class Room:
                 if corner:
                     at = width / 2 + 0.01 if self.rng.random() < 0.5 else length - width / 2 - 0.01
                 site = self.wall_site(candidate, at, width, depth, height)
-                if self._fits(
-                    self.wall_site(candidate, at, width, depth + reserve, height), 0.03
-                ) and self._wall_free(candidate, (at - width / 2, at + width / 2), (0.0, height)):
+                if self._fits(self.wall_site(candidate, at, width, depth + reserve, height), 0.03) and self._wall_free(
+                    candidate, (at - width / 2, at + width / 2), (0.0, height)
+                ):
                     self.hung.append((candidate, at - width / 2, at + width / 2, 0.0, height))
                     self.taken.append((*self._footprint(site), height))
                     return site
@@ -116,9 +110,7 @@ class Room:
                 if width + 0.1 > length or z + height > self.height:
                     break
                 at = self.rng.uniform(width / 2 + 0.05, length - width / 2 - 0.05) if s is None else s
-                if self._wall_free(
-                    candidate, (at - width / 2 - 0.04, at + width / 2 + 0.04), (z, z + height)
-                ):
+                if self._wall_free(candidate, (at - width / 2 - 0.04, at + width / 2 + 0.04), (z, z + height)):
                     self.hung.append((candidate, at - width / 2, at + width / 2, z, z + height))
                     return self.wall_site(candidate, at, width, 0.1, height, z)
         return None
@@ -133,9 +125,7 @@ class Room:
         for _ in range(12):
             x, y = self.rng.uniform(0.35, 0.65) * self.width, self.rng.uniform(0.3, 0.7) * self.depth
             rotation = np.round(turn(int(self.rng.integers(4)) * np.pi / 2))
-            site = Site(
-                self, rotation, np.array([x, y, 0.0]) - rotation @ [0, depth / 2, 0], width, depth, height
-            )
+            site = Site(self, rotation, np.array([x, y, 0.0]) - rotation @ [0, depth / 2, 0], width, depth, height)
             if self._fits(site, gap):
                 self.taken.append((*self._footprint(site), height))
                 return site

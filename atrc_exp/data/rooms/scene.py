@@ -73,16 +73,12 @@ class Thing:
         spans = np.array([x, y, z], float)
         self._add(shapes.box(), spans[:, 1] - spans[:, 0], spans.mean(1), material, rotation)
 
-    def cushion(
-        self, material: Material, x: Span, y: Span, z: Span, softness: float = 0.4, rotation=None
-    ) -> None:
+    def cushion(self, material: Material, x: Span, y: Span, z: Span, softness: float = 0.4, rotation=None) -> None:
         """Box with soft edges (superellipsoid), from 0.1 = nearly a box to 1 = an ellipsoid."""
         spans = np.array([x, y, z], float)
         self._add(shapes.cushion(softness), spans[:, 1] - spans[:, 0], spans.mean(1), material, rotation)
 
-    def cylinder(
-        self, material: Material, at: tuple[float, float], radius: float, z: Span, top: float = 1.0
-    ) -> None:
+    def cylinder(self, material: Material, at: tuple[float, float], radius: float, z: Span, top: float = 1.0) -> None:
         """Upright cylinder or frustum; `top` is the upper radius over the lower."""
         height = z[1] - z[0]
         self._add(shapes.frustum(round(top, 1)), (radius, radius, height), (*at, sum(z) / 2), material)

@@ -73,9 +73,7 @@ def albedo(geometry: Geometry, at: Surfels, pixel: float) -> np.ndarray:
 
 def _from_light(light: Light, at: Surfels, jitter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Vectors (3, N) to jittered points of the light, and the irradiance without shadows (N,)."""
-    place, across, along = (
-        v.astype(np.float32)[:, None] for v in (light.position, light.across, light.along)
-    )
+    place, across, along = (v.astype(np.float32)[:, None] for v in (light.position, light.across, light.along))
     path = place + (2 * jitter[0] - 1) * across + (2 * jitter[1] - 1) * along - at.point
     square = dot(path, path)
     inverse = 1 / np.sqrt(square)
@@ -85,9 +83,7 @@ def _from_light(light: Light, at: Surfels, jitter: np.ndarray) -> tuple[np.ndarr
     return path, strength
 
 
-def direct_light(
-    tracer: Tracer, lights: list[Light], at: Surfels, jitter: np.ndarray, least: float
-) -> np.ndarray:
+def direct_light(tracer: Tracer, lights: list[Light], at: Surfels, jitter: np.ndarray, least: float) -> np.ndarray:
     """Irradiance (3, N) from all lights; `jitter` (2, N) in [0, 1] picks the point of each light.
 
     A light that gives a point less than `least` is not traced and gives it nothing.

@@ -26,9 +26,7 @@ def _flat_normals(corners: np.ndarray) -> np.ndarray:
 
 
 def _smooth(mesh: "trimesh.Trimesh") -> Template:
-    return Template(
-        mesh.triangles.copy(), mesh.vertex_normals[mesh.faces], np.zeros(len(mesh.faces), np.int32)
-    )
+    return Template(mesh.triangles.copy(), mesh.vertex_normals[mesh.faces], np.zeros(len(mesh.faces), np.int32))
 
 
 @cache
@@ -37,9 +35,7 @@ def box() -> Template:
     corners = trimesh.creation.box().triangles.copy()
     normals = _flat_normals(corners)
     axis = np.abs(normals[:, 0]).argmax(1)
-    return Template(
-        corners, normals, (2 * axis + (normals[np.arange(len(axis)), 0, axis] > 0)).astype(np.int32)
-    )
+    return Template(corners, normals, (2 * axis + (normals[np.arange(len(axis)), 0, axis] > 0)).astype(np.int32))
 
 
 @cache
@@ -56,10 +52,7 @@ def frustum(top: float = 1.0, sides: int = 16) -> Template:
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
     normals[surface > 0] = flat[surface > 0]
     corners[..., :2] *= np.where(corners[..., 2:] > 0, top, 1.0)
-    degenerate = (
-        np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=-1)
-        < 1e-12
-    )
+    degenerate = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=-1) < 1e-12
     return Template(corners[~degenerate], normals[~degenerate], surface[~degenerate])
 
 

@@ -45,9 +45,7 @@ def read_samples(root: Path, count: int) -> list[RoomSample]:
     def load(part: str, name: str) -> np.ndarray:
         found = sorted((root / part).glob(f"{name}.*"))
         if not found:
-            raise UserError(
-                f"{root / part} has no file for id {name}. Give the root of a folder in the NYUD layout."
-            )
+            raise UserError(f"{root / part} has no file for id {name}. Give the root of a folder in the NYUD layout.")
         return _read(found[0])
 
     files = sorted((root / "images").glob("*.*"))[:count]
@@ -109,9 +107,7 @@ def main() -> None:
     parser.add_argument("path", type=Path, help="PNG to write")
     parser.add_argument("--root", type=Path, help="folder in the NYUD layout; without it rooms are rendered")
     parser.add_argument("--rows", type=int, default=6)
-    parser.add_argument(
-        "--size", type=int, nargs=2, default=(425, 560), help="height and width of rendered rooms"
-    )
+    parser.add_argument("--size", type=int, nargs=2, default=(425, 560), help="height and width of rendered rooms")
     parser.add_argument("--seed", type=int, default=0, help="seed of rendered rooms")
     arguments = parser.parse_args()
     rendered = (render_room(arguments.seed, index, tuple(arguments.size)) for index in range(arguments.rows))

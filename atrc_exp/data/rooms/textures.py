@@ -136,14 +136,7 @@ def _rug(rng):
 def _text(rng):
     line = (_V * 24).astype(int)
     words = _noise(rng, 0.9, 0.25) > 0.45
-    on = (
-        (line % 2 == 0)
-        & words
-        & (_U > 0.1)
-        & (rng.uniform(0.7, 0.92, 24)[line] > _U)
-        & (line > 1)
-        & (line < 22)
-    )
+    on = (line % 2 == 0) & words & (_U > 0.1) & (rng.uniform(0.7, 0.92, 24)[line] > _U) & (line > 1) & (line < 22)
     return on.astype(float), _ZERO, 0.97 * _ONE
 
 
@@ -235,9 +228,7 @@ def mip_levels() -> tuple[np.ndarray, np.ndarray]:
         image = np.clip(np.stack(painter(np.random.default_rng([_SEED, number]))), 0, 1)
         for level in range(LEVELS):
             texels[:, number, starts[level] : starts[level + 1]] = image.reshape(3, -1)
-            image = (
-                image[:, ::2, ::2] + image[:, 1::2, ::2] + image[:, ::2, 1::2] + image[:, 1::2, 1::2]
-            ) / 4
+            image = (image[:, ::2, ::2] + image[:, 1::2, ::2] + image[:, ::2, 1::2] + image[:, 1::2, 1::2]) / 4
     return texels.reshape(3, -1), starts[:-1]
 
 

@@ -78,9 +78,7 @@ def wall_cabinets(site: Site) -> None:
     it, wood = site.thing("cabinet"), site.look.wood(upright=True)
     w = site.width / 2
     it.box(wood, (-w, w), (0, 0.32), (0, site.height))
-    fronts(
-        it, site.inner(0, 0, 0, site.width, 0.34), wood, max(1, round(site.width / 0.45)), 1, (0, site.height)
-    )
+    fronts(it, site.inner(0, 0, 0, site.width, 0.34), wood, max(1, round(site.width / 0.45)), 1, (0, site.height))
 
 
 def microwave(site: Site) -> None:
@@ -125,9 +123,9 @@ def refrigerator(site: Site) -> None:
         note = site.thing("paper")
         for _ in range(rng.integers(1, 4)):
             x, z = rng.uniform(-0.2, 0.2), rng.uniform(split + 0.1, h - 0.3)
-            page = look.pattern(
-                "text", (look.any_colour((0, 0.3), (0.85, 1)), (0.2,) * 3, (0.2,) * 3), 1.0
-            ).fitted(0.15, 0.2)
+            page = look.pattern("text", (look.any_colour((0, 0.3), (0.85, 1)), (0.2,) * 3, (0.2,) * 3), 1.0).fitted(
+                0.15, 0.2
+            )
             note.box(page, (x - 0.075, x + 0.075), (d, d + 0.004), (z, z + 0.2))
     if rng.random() < 0.4:
         props.carton(site.inner(0, 0.1, h, 0.4, 0.35, 0.3))

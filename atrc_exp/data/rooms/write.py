@@ -73,9 +73,7 @@ def _each(task: partial, count: int, workers: int) -> Iterator[None]:
 def _unfinished(root: Path) -> Iterator[Path]:
     """A hidden folder beside `root` that takes its place at the end and is removed on any error."""
     folder = root.parent / f".{root.name}.unfinished"
-    shutil.rmtree(
-        folder, ignore_errors=True
-    )  # of a killed process: the lock is held, nobody else writes there
+    shutil.rmtree(folder, ignore_errors=True)  # of a killed process: the lock is held, nobody else writes there
     try:
         for part in (*_MODALITIES, "gt_sets"):
             (folder / part).mkdir(parents=True)
@@ -97,9 +95,7 @@ def _is_finished(root: Path, settings: dict) -> bool:
     if different:
         have = ", ".join(f"{key}={found.get(key)}" for key in different)
         want = ", ".join(f"{key}={settings[key]}" for key in different)
-        raise UserError(
-            f"{root} holds rooms with {have}; asked for {want}. Choose another folder, or remove it."
-        )
+        raise UserError(f"{root} holds rooms with {have}; asked for {want}. Choose another folder, or remove it.")
     return True
 
 
@@ -150,6 +146,8 @@ def generate(
         "packaging": packaging,
     }
     try:
+        if _is_finished(root, settings):  # without the lock, which read-only storage has no place for
+            return
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.parent / f".{root.name}.lock"):
             if not _is_finished(root, settings):
