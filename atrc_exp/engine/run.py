@@ -150,7 +150,7 @@ def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any
     if not (folder / "config.yaml").exists():
         return {}
     before = _flat(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-    now = _flat(_plain(config))
+    now = _flat(dataclasses.asdict(config))
     lines = [
         f"{key}: {before.get(key)} -> {now.get(key)}"
         for key in sorted({*before, *now})
@@ -205,12 +205,8 @@ def _record_start(
     environment["starts"].append(start)
     write_json(folder / "environment.json", environment)
     if not (folder / "config.yaml").exists():
-        write_text(folder / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False))
+        write_text(folder / "config.yaml", yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
     return environment["run_id"]
-
-
-def _plain(config: Config) -> dict[str, Any]:
-    return dataclasses.asdict(config)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -67,7 +68,6 @@ def train(
     """
     session = Session(config, run, ranks, network, tasks, loaders, codebook)
     state, engine = session.state, config.engine
-    is_due = lambda every: due(state.iteration, every, engine.iterations)  # noqa: E731
     logger = Logger(config, run.folder, run.id, tasks, iteration=state.iteration, is_main=ranks.is_main)
     with logger, torch.autograd.set_detect_anomaly(config.debug.anomaly):
         session.announce()
@@ -75,11 +75,11 @@ def train(
             result = train_step(config, state, session.objective, session.losses, micro_batches, ranks)
             state.record.add(state.iteration, result.terms)
             logger.step(state.iteration)
-            if is_due(engine.log_every):
+            if session.due(engine.log_every):
                 session.log_losses(logger, result)
-            if is_due(engine.validate_every):
+            if session.due(engine.validate_every):
                 session.validate(logger)
-            if is_due(engine.checkpoint_every):
+            if session.due(engine.checkpoint_every):
                 session.save()
         return session.finish(logger)
 
@@ -118,6 +118,10 @@ class Session:
         self.started = time.monotonic() - self.state.seconds
         self.last_record = (time.monotonic(), self.state.iteration)
 
+    def due(self, every: int) -> bool:
+        """Whether something done every so many iterations, and after the last one, is due now."""
+        return due(self.state.iteration, every, self.config.engine.iterations)
+
     def announce(self) -> None:
         """Log where the run is and the numbers that follow from its configuration."""
         log.info("run folder: %s", self.run.folder)
@@ -138,7 +142,7 @@ class Session:
                 raise RuntimeError(f"the loader ended at iteration {iteration}")
             if iteration == start and self.config.engine.memory_check and self.ranks.device.type == "cpu":
                 needed = memory.training_bytes(Objective(self.predict, self.losses), micro_batches[0])
-                self.ranks.on_main(lambda needed=needed: memory.require(needed, self.config))  # type: ignore[misc]
+                self.ranks.on_main(partial(memory.require, needed, self.config))
             yield micro_batches
 
     def log_losses(self, logger: Logger, result: StepResult) -> None:
