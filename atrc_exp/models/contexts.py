@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from atrc_exp.models.layers import at_least_float32, conv_bn_act, full_precision
+from atrc_exp.models.layers import at_least_float32, conv_bn_act, full_precision, positions
 from atrc_exp.ops import local_attention
 
 
@@ -62,7 +62,7 @@ class GlobalContext(RelationalContext):
         """Map (B, C, h, w) features to (B, D, h, w); `source_mask` (B, 1, h, w) is False where keys are left out."""
         query, key, value = self.query(target), self.key(source), self.value(source)
         with full_precision(query.device):
-            q, k, v = (at_least_float32(x).flatten(2) for x in (query, key, value))  # (B, D, n) each
+            q, k, v = (positions(x) for x in (query, key, value))  # (B, D, n) each
             if source_mask is not None:
                 k = k * source_mask.flatten(2)
             weighted = (v @ k.transpose(1, 2)) @ q  # sum_j (q_i . k_j) v_j: (B, D, D) @ (B, D, n)
@@ -110,7 +110,7 @@ class LabelContext(RelationalContext):
         prototypes = region_means(source, regions)
         query, key, value = self.query(target), self.key(prototypes), self.value(prototypes)
         with full_precision(query.device):
-            q, k, v = (at_least_float32(x).flatten(2) for x in (query, key, value))  # (B, D, n), (B, D, R) twice
+            q, k, v = (positions(x) for x in (query, key, value))  # (B, D, n), (B, D, R) twice
             scores = k.transpose(1, 2) @ q * q.shape[1] ** -0.5  # (B, R, n)
             out = v @ scores.softmax(1)
         return out.view_as(query).to(query.dtype)
@@ -131,8 +131,8 @@ def spatial_softmax(logits: Tensor, valid: Tensor | None = None) -> Tensor:
 def region_means(source: Tensor, regions: Tensor) -> Tensor:
     """Prototypes (B, C, R, 1): means of `source` (B, C, h, w) under the densities `regions` (B, R, h, w)."""
     with full_precision(source.device):
-        densities = regions.flatten(2).transpose(1, 2)  # (B, n, R)
-        return (at_least_float32(source).flatten(2) @ densities).unsqueeze(3)
+        densities = positions(regions).transpose(1, 2)  # (B, n, R)
+        return (positions(source) @ densities).unsqueeze(3)
 
 
 def build_context(

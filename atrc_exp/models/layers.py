@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,3 +48,24 @@ def full_precision(device: torch.device) -> AbstractContextManager:
 def at_least_float32(x: Tensor) -> Tensor:
     """16-bit tensors as float32, others as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def positions(x: Tensor) -> Tensor:
+    """(B, C, h, w) as (B, C, h * w) in at least single precision, ready for matrix products.
+
+    The gradient that comes back is made contiguous: products with a transpose return it transposed, and for a single
+    image PyTorch's batch norm on the CPU then computes wrong gradients without a word (seen in torch 2.15).
+    """
+    return _ContiguousGradient.apply(at_least_float32(x).flatten(2))
+
+
+class _ContiguousGradient(torch.autograd.Function):
+    """Identity with a contiguous gradient."""
+
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(_: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].contiguous()

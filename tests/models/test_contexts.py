@@ -204,3 +204,23 @@ def test_global_denominator_exceeds_the_range_of_fp16():
     target = (2 * torch.randn(1, 67, *PUBLISHED_SIZE)).relu()
     q, k = context.query(target).flatten(2), context.key(target).flatten(2)
     assert (k.sum(2).unsqueeze(1) @ q).max() > torch.finfo(torch.float16).max
+
+
+@pytest.mark.parametrize("name", ["global", "local", "tlabel"])
+def test_gradients_of_a_single_image_are_those_of_a_batch_of_its_copies(name):
+    # PyTorch's CPU batch norm returns wrong gradients for one image whose incoming gradient is transposed.
+    torch.manual_seed(0)
+    target, source, logits = torch.randn(1, 6, 5, 7), torch.randn(1, 6, 5, 7), torch.randn(1, 4, 5, 7)
+    stem = nn.Sequential(nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6), nn.ReLU()).double()
+    context = build_context(name, 6, 3, kernel_size=3).double()
+    weight = torch.randn(1, 3, 5, 7, dtype=torch.float64)
+
+    def gradients(copies: int) -> list[torch.Tensor]:
+        repeated = [x.double().repeat(copies, 1, 1, 1) for x in (target, source, logits)]
+        features = [stem(x) for x in repeated[:2]]
+        regions = [spatial_softmax(repeated[2])] if name == "tlabel" else []
+        total = (context(*features, *regions) * weight).sum() / copies
+        return list(torch.autograd.grad(total, [*context.parameters(), *stem.parameters()], allow_unused=True))
+
+    for one, many in zip(gradients(1), gradients(2), strict=True):
+        torch.testing.assert_close(one, many, rtol=1e-9, atol=1e-12)
