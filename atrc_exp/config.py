@@ -9,7 +9,7 @@ from typing import Any
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS
-from atrc_exp.tasks import TASKS
+from atrc_exp.tasks import FORMS, TASKS
 
 STAGES = ("search", "retrain", "evaluate", "predict", "profile", "generate")
 TRAINING_STAGES = ("search", "retrain")
@@ -293,6 +293,8 @@ class Config:
     """Subset of the dataset's tasks; null is all of them."""
     loss_weights: dict[str, float] = field(default_factory=dict)
     """Loss weights by task that replace the published ones, > 0."""
+    task_forms: dict[str, str] = field(default_factory=dict)
+    """regression or classification by task; as a classification, depth is 40 bins and normals 40 codewords (App. D)."""
     genotype: str | None = None
     """A file, the folder of a run or sweep, or published/<name>."""
     genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -320,6 +322,9 @@ class Config:
         for task, weight in self.loss_weights.items():
             require(task in self.task_names, "loss_weights", task, f"one of {', '.join(self.task_names)}")
             _positive(f"loss_weights.{task}", weight)
+        for task, form in self.task_forms.items():
+            require(task in self.task_names, "task_forms", task, f"one of {', '.join(self.task_names)}")
+            require(form in FORMS, f"task_forms.{task}", form, f"one of {', '.join(FORMS)}")
 
     def _check_network(self) -> None:
         searching = self.distillation.name == "search"

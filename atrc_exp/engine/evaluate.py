@@ -1,13 +1,14 @@
 """Validation: every image once, at its own size, over all ranks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from atrc_exp.coding import Decoder
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.predictions import save_prediction
 from atrc_exp.engine.step import Batch, Predictor
@@ -26,7 +27,7 @@ class ImageResult:
     labels: Mapping[str, Tensor]
     """(h, w) classes, (1, h, w) depth, (3, h, w) normals."""
     predictions: Mapping[str, Tensor]
-    """(c, h, w) by task, float32 or float64: logits, metres or unnormalised vectors."""
+    """(c, h, w) by task, float32 or float64: logits, metres or unnormalised vectors, whatever the task's form."""
 
 
 class Observer(Protocol):
@@ -70,11 +71,16 @@ def evaluate(
     tasks: Sequence[Task],
     ranks: Ranks,
     observers: Sequence[Observer] = (),
+    codebook: Tensor | None = None,
 ) -> dict[str, float]:
     """Metrics and losses over all images of all ranks; collective, the same result on every rank.
 
     The loss of a task is the sum over its valid pixels divided by their number, as if all images were one batch
     (weights that depend on a batch are those of the single image), so it depends on neither batch nor rank sizes.
+    It is the loss of the task's form; metrics and observers get metres and unit vectors in every form.
+
+    Args:
+        codebook: unit normals (40, 3), where normals have the form of a classification.
 
     Returns:
         "<task>/<metric>", "<task>/loss" and "loss", their weighted sum. A task without a metric has its loss only.
@@ -82,7 +88,8 @@ def evaluate(
     training = predict.training
     ranks.copy_from_main(predict.buffers())
     predict.eval()
-    losses = build_losses(tasks).to(ranks.device)
+    losses = build_losses(tasks, codebook=codebook).to(ranks.device)
+    decode = Decoder(tasks, codebook).to(ranks.device)
     metrics = {name: metric.to(ranks.device) for name, metric in build_metrics(tasks).items()}
     zero = torch.zeros((), dtype=torch.float64, device=ranks.device)
     sums: dict[str, Tensor] = {key: zero.clone() for task in tasks for key in (task.name, f"{task.name} pixels")}
@@ -94,10 +101,12 @@ def evaluate(
             for task in tasks:
                 sums[task.name] += terms[task.name].double() * counts[task.name]
                 sums[f"{task.name} pixels"] += counts[task.name]
+            values = decode(predictions)
             for name, metric in metrics.items():
-                metric.update(predictions[name], labels[name])
+                metric.update(values[name], labels[name])
+            decoded = replace(result, predictions={task: value[0] for task, value in values.items()})
             for observe in observers:
-                observe(result)
+                observe(decoded)
     predict.train(training)
     total = ranks.sum(sums)
     results = {f"{name}/{key}": value for name, metric in metrics.items() for key, value in metric.compute().items()}

@@ -12,13 +12,13 @@ from atrc_exp.tasks import Task
 
 
 def as_array(task: Task, prediction: Tensor) -> np.ndarray:
-    """Convert a network output (c, h, w) to what is stored, by the task's kind of loss.
+    """Convert a network output (c, h, w) to what is stored, by the task's kind of loss or label; regressions decoded.
 
     - `cross_entropy`: most likely class, uint8 (h, w).
     - `balanced_cross_entropy`: floor(255 p) of the second class, uint8 (h, w).
     - `weighted_binary`: floor(255 sigmoid), uint8 (h, w).
-    - `l1`: metres, float32 (h, w).
-    - `unit_l1`: unit vector n as floor(255 (n + 1) / 2 + 0.5), uint8 (h, w, 3).
+    - depth, in any form: metres, float32 (h, w).
+    - normals, in any form: unit vector n as floor(255 (n + 1) / 2 + 0.5), uint8 (h, w, 3).
     """
     if task.loss == "cross_entropy":
         stored = prediction.argmax(0).to(torch.uint8)
@@ -26,7 +26,7 @@ def as_array(task: Task, prediction: Tensor) -> np.ndarray:
         stored = (255 * prediction.softmax(0)[1]).floor().to(torch.uint8)
     elif task.loss == "weighted_binary":
         stored = (255 * prediction[0].sigmoid()).floor().to(torch.uint8)
-    elif task.loss == "l1":
+    elif task.label == "depth":
         stored = prediction[0].float()
     else:
         unit = torch.nn.functional.normalize(prediction, dim=0)

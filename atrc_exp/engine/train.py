@@ -58,7 +58,7 @@ def train(
     Args:
         run: open folder of the run.
         network: with initial weights, the same on every rank.
-        codebook: unit normals (40, 3), for networks with an auxiliary head for normals.
+        codebook: unit normals (40, 3), where the label regions or the form of normals need them.
 
     Returns:
         The content of summary.json.
@@ -178,7 +178,7 @@ class Session:
         if config.engine.save_predictions and state.iteration == config.engine.iterations:
             observers.append(PredictionWriter(self.run.folder / "predictions", self.tasks))
         began = time.monotonic()
-        state.validation = evaluate(self.predict, self.loaders.val, self.tasks, self.ranks, observers)
+        state.validation = evaluate(self.predict, self.loaders.val, self.tasks, self.ranks, observers, state.codebook)
         self.last_record = (self.last_record[0] + time.monotonic() - began, self.last_record[1])
         logger.record({"step": state.iteration, "kind": "val", **state.validation})
         logger.predictions(state.iteration, first.kept)

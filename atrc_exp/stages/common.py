@@ -13,6 +13,7 @@ def build_tasks_of(config: Config) -> tuple[Task, ...]:
         edge_positive_weight=config.dataset.edge_positive_weight,
         edge_max_distance=config.dataset.edge_max_distance,
         weights=config.loss_weights,
+        forms=config.task_forms,
     )
 
 
