@@ -119,6 +119,9 @@ class DistillationConfig:
     """Window of the local context in pixels, odd, 3 to 15."""
     border: str = "zero"
     """Local context outside the image: zero (padding takes part, as published) or mask (Eq. 4 literally)."""
+    regions: str = "predicted"
+    """Label regions of atrc, tlabel and slabel: predicted by auxiliary heads, or from the labels themselves, an upper
+    bound that exists on labelled images only (App. E)."""
     mask_padding: bool = False
     """Leave padded pixels out of label regions and global keys (the published results include them)."""
     dropout: float = 0.05
@@ -130,6 +133,10 @@ class DistillationConfig:
         require(odd, "distillation.kernel_size", self.kernel_size, "odd and between 3 and 15")
         require(self.border in ("zero", "mask"), "distillation.border", self.border, "zero or mask")
         require(0 <= self.dropout < 1, "distillation.dropout", self.dropout, "in [0, 1)")
+        require(self.regions in ("predicted", "labels"), "distillation.regions", self.regions, "predicted or labels")
+        fixed = ("atrc", "tlabel", "slabel")
+        require(self.regions == "predicted" or self.name in fixed, "distillation.regions", self.regions,
+                f"predicted for distillation={self.name}", f"only {', '.join(fixed)} take labels")  # fmt: skip
 
 
 @dataclass(kw_only=True)

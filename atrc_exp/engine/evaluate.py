@@ -94,7 +94,7 @@ def evaluate(
     zero = torch.zeros((), dtype=torch.float64, device=ranks.device)
     sums: dict[str, Tensor] = {key: zero.clone() for task in tasks for key in (task.name, f"{task.name} pixels")}
     for batch in batches:
-        for result in _without_padding(batch, predict(batch["image"]).final):
+        for result in _without_padding(batch, predict(batch["image"], labels=batch["labels"]).final):
             labels = {task: label[None] for task, label in result.labels.items()}
             predictions = {task: prediction[None] for task, prediction in result.predictions.items()}
             counts, terms = losses.counts(labels), losses(predictions, {}, labels)

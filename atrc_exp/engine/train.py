@@ -103,7 +103,7 @@ class Session:
         codebook = saved["codebook"] if saved else codebook  # a refit elsewhere might differ in the last digits
         self.network = place_network(network, config, ranks)
         self.losses = build_losses(tasks, tuple(network.aux_heads), codebook).to(ranks.device)
-        self.predict = Predictor(self.network, config)
+        self.predict = Predictor(self.network, config, codebook).to(ranks.device)
         terms = [task.name for task in tasks] + [f"{name}_aux" for name in network.aux_heads]
         record = LossRecord([*terms, *([ENTROPY] if network.search is not None else [])], ranks.device)
         self.state = build_state(config, self.network, record, run.id, codebook)
