@@ -24,7 +24,7 @@ _CHUNK = 2**16  # pixels coded at once, which bounds the memory
 def decode_depth(logits: Tensor) -> Tensor:
     """Depths (B, 1, H, W) in metres: the bins' centres in log space, weighted by the probabilities (B, 40, H, W)."""
     near, far = DEPTH_RANGE
-    steps = (torch.arange(DEPTH_BINS, device=logits.device) + 0.5) / DEPTH_BINS
+    steps = (torch.arange(DEPTH_BINS, dtype=torch.float64, device=logits.device) + 0.5) / DEPTH_BINS
     log_centres = math.log(near) + steps.to(logits) * math.log(far / near)
     return torch.einsum("r,brhw->bhw", log_centres, logits.softmax(1)).exp().unsqueeze(1)
 
@@ -82,7 +82,7 @@ class TriangularCode(nn.Module):
         """Codewords and weights, (B, 3, H, W) each, of normals (B, 3, H, W); the weights of a pixel sum to 1.
 
         Inside a triangle the weighted sum points along the normal. A normal that no triangle contains gets the weights
-        of the triangle that it violates least, negative ones cut, or its nearest codeword alone if that is nearer.
+        of the triangle with the smallest negative ones, these cut, or its nearest codeword alone if that is nearer.
         """
         pixels = normals.movedim(1, -1)
         parts = [self._encode(part) for part in pixels.flatten(0, 2).split(_CHUNK)]
@@ -102,7 +102,7 @@ class TriangularCode(nn.Module):
         """As `encode`, for a list of normals (n, 3)."""
         normals = F.normalize(normals, dim=1)
         all_weights = (normals @ self.inverse.to(normals).flatten(0, 1).T).unflatten(1, (-1, 3))  # (n, T, 3)
-        best = all_weights.amin(2).argmax(1)
+        best = all_weights.clamp(max=0).sum(2).argmax(1)
         weights = all_weights[torch.arange(len(best), device=best.device), best].clamp(min=0)
         words = self.triangles[best]
         total = weights.sum(1, keepdim=True)

@@ -12,7 +12,7 @@ from atrc_exp.tasks import Task
 
 
 def as_array(task: Task, prediction: Tensor) -> np.ndarray:
-    """Convert a network output (c, h, w) to what is stored, by the task's kind of loss or label; regressions decoded.
+    """Convert a network output (c, h, w) to what is stored, by the task's loss or label; classifications are decoded.
 
     - `cross_entropy`: most likely class, uint8 (h, w).
     - `balanced_cross_entropy`: floor(255 p) of the second class, uint8 (h, w).
