@@ -99,10 +99,11 @@ def test_triangles_are_delaunay_neighbours_and_cover_what_the_codewords_cover(fr
         a, b, c = words[triangle]
         centre = np.cross(b - a, c - a)
         centre *= np.sign(centre @ a) / np.linalg.norm(centre)
-        assert centre[2] > 0 and math.degrees(math.acos(centre @ a)) < 40
+        assert centre @ a > 0.5
         assert max(np.delete(words, triangle, axis=0) @ centre) < centre @ a
-    inside = contains(words, triangles, sphere(300, seed=1))
-    assert inside.sum(axis=1).max() == 1 and 0.2 < inside.any(axis=1).mean() < 0.5
+    points = sphere(300, seed=1)
+    inside = contains(words, triangles, points).sum(axis=1)
+    assert set(inside[points[:, 2] > 0.3]) == {1} and set(inside) == {0, 1} and not inside[points[:, 2] < -0.3].any()
 
 
 def contains(words: np.ndarray, triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
