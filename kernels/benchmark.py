@@ -130,7 +130,7 @@ def measure(attention: Attention, inputs: tuple[Tensor, ...], g: Tensor, repeats
 def floor(
     shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device
 ) -> dict[str, float] | None:
-    """Least microseconds that memory and arithmetic allow; None for a device whose peaks are not in the table.
+    """Least microseconds that memory and arithmetic allow; None for a device without peaks in the table.
 
     Bytes: every input and output once. FLOPs a pixel: 4 C K^2 forward; 14 C K^2 backward, as two gathers.
     """

@@ -22,7 +22,7 @@ THREAD = ("-fsanitize=thread",)
 ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
 # max |error| / max |value| of (out, gradients): twice the largest of a rounding model of this arithmetic.
 TOLERANCE = {torch.float32: (1e-5, 1e-5), torch.bfloat16: (6e-3, 1e-2), torch.float16: (8e-4, 1.4e-3)}
-SMALLEST_SCALE = 0.1  # gradients that cancel to zero are measured against the size of their terms
+SMALLEST_SCALE = 0.5  # few pixels have small maxima, and gradients that cancel none
 
 
 @cache

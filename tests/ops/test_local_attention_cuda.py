@@ -176,7 +176,7 @@ def test_outside_their_range_pytorch_takes_over_with_one_warning(shape, dtype, k
 
 def test_inputs_on_two_devices_are_a_mistake():
     q, k, v = maps(1, 4, 6, 6, dtype=torch.float32, count=3)
-    with pytest.raises(UserError, match="k is on cpu.*cuda"):
+    with pytest.raises(UserError, match=r"k is on cpu.*cuda"):
         local_attention(q, k.cpu(), v)
 
 
@@ -188,7 +188,8 @@ def test_compute_sanitizer(tool):
     program = (
         "import torch; from atrc_exp.ops import local_attention\n"
         "for dtype in (torch.float32, torch.bfloat16):\n"
-        "    q, k, v = (torch.randn(1, 11, 9, 20, device='cuda').to(dtype).requires_grad_() for _ in range(3))\n"
+        "    maps = torch.randn(3, 1, 11, 9, 20, device='cuda').to(dtype)\n"
+        "    q, k, v = (x.requires_grad_() for x in maps.unbind())\n"
         "    local_attention(q, k, v, backend='cuda').float().sum().backward()\n"
         "torch.cuda.synchronize()"
     )
