@@ -26,6 +26,12 @@ constexpr int STAGE = CHUNK * (ROWS * PITCH + TILE_ROWS * CENTRE_PITCH);
 constexpr int SLICE = (TILE_COLUMNS / 4) * (TILE_ROWS + 2) * 4;
 constexpr int PARTIALS = CHUNK * KERNEL_SIZE * SLICE;
 constexpr int STATISTICS = ROWS * PITCH;
+// Blocks that a multiprocessor's registers should hold: as many as its shared memory does, if that spills nothing.
+#if __CUDA_ARCH__ < 1200
+constexpr int FORWARD_BLOCKS = KERNEL_SIZE <= 9 ? 3 : 1;
+#else
+constexpr int FORWARD_BLOCKS = 1;
+#endif
 
 static_assert(SHARED_FORWARD == (2 * STAGE + 2 * PARTIALS) * sizeof(float));
 static_assert(SHARED_DQ == SHARED_FORWARD);
@@ -262,7 +268,7 @@ struct Block {
 };
 
 // out and the natural log-sum-exp of the scaled scores.
-KERNEL(THREADS, 1)
+KERNEL(THREADS, FORWARD_BLOCKS)
 local_attention_forward(const T* q, const T* k, const T* v, T* out, float* lse, int channels, int height, int width,
                         float scale, int zero_border) {
     SHARED_MEMORY(memory);
