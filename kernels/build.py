@@ -14,7 +14,7 @@ from atrc_exp.files import replacing
 from atrc_exp.kernels.plan import Plan, Unsupported
 
 SOURCES = Path(__file__).parent
-HEADERS = ("primitives.cuh", "geometry.cuh")
+HEADERS = ("primitives.cuh", "geometry.cuh", "tensor_core.cuh", "strip.cuh")
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 

@@ -39,14 +39,13 @@ def problem_with_compiler(sanitizer: tuple[str, ...]) -> str:
     return f"g++ {' '.join(sanitizer)} does not work here: {built.stderr[:200]}"
 
 
-def build(plan: Plan, sanitizer: tuple[str, ...], folder: Path, source: Path | None = None) -> Path:
-    """An executable of the plan's kernels; `source` stands in for the plan's own source file."""
+def build(plan: Plan, sanitizer: tuple[str, ...], folder: Path, sources: Path = SOURCES) -> Path:
+    """An executable of the plan's kernels, whose source files lie in `sources`."""
     if problem := problem_with_compiler(sanitizer):
         pytest.skip(problem)
-    source = source or SOURCES / plan.source
     program = folder / "kernels"
     command = ["g++", "-std=c++20", "-O1", "-g1", "-Wall", "-Wno-unknown-pragmas", "-DATRC_EMULATION"]
-    command += [f'-DSOURCE="{source}"', f"-I{SOURCES}", f"-I{HERE}", *sanitizer]
+    command += [f'-DSOURCE="{sources / plan.source}"', f"-I{sources}", f"-I{HERE}", *sanitizer]
     command += [f"-D{name}={value}" for name, value in plan.definitions]
     subprocess.run([*command, str(HERE / "emulation.cpp"), "-o", str(program)], check=True)
     return program
