@@ -35,7 +35,17 @@ FREE = (
 )  # fmt: skip
 """Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.ENOTDIR)
+_UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EFBIG,
+    errno.ENOTDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+)
 
 
 class DatasetRecord(Protocol):
