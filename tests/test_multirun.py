@@ -25,7 +25,9 @@ def run(cwd: Path, rooms: Path, *arguments: str, launch: tuple[str, ...] = ()) -
     settings = (f"dataset.root={rooms}", "dataset.rooms.train=4", "dataset.rooms.val=2",
                 "dataset.rooms.image_size=[32,48]", f"dataset.cache_dir={cwd / 'cache'}", "engine.iterations=2",
                 "engine.batch_size=2", "engine.workers=0", "logger=none")  # fmt: skip
-    command = [sys.executable, *launch, "-m", "atrc_exp", *settings, *arguments]
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    command = [sys.executable, *launch, "-m", "atrc_exp", *flags, *settings, *overrides]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=500, env=environment)
 

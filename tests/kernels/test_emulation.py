@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from emulator import ADDRESS, THREAD, build, run
+
 from atrc_exp.kernels.build import SOURCES
 from atrc_exp.kernels.plan import Plan, strip_plan, tensor_core_plan
-from emulator import ADDRESS, THREAD, build, run
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 SIZES = [(1, 1), (1, 40), (2, 5), (3, 3), (8, 16), (9, 17), (16, 16)]
@@ -49,13 +50,8 @@ def remove_order(source: str, index: int, folder: Path) -> str:
 @pytest.mark.parametrize(
     ("case", "index"),
     [pytest.param(STRIP, 0)]
-<<<<<<< HEAD
-    + [pytest.param(STRIP, i, marks=pytest.mark.slow) for i in range(1, number_of_orders("strip.cu"))]
-    + [pytest.param(TENSOR_CORE, i, marks=pytest.mark.slow) for i in range(number_of_orders("tensor_core.cu"))],
-=======
     + [pytest.param(STRIP, i, marks=pytest.mark.slow) for i in range(1, len(orders("strip.cu")))]
     + [pytest.param(TENSOR_CORE, i, marks=pytest.mark.slow) for i in range(len(orders("tensor_core.cu")))],
->>>>>>> kernels
 )
 def test_every_missing_barrier_is_noticed(case, index, tmp_path):
     plan, dtype, shape = case
