@@ -52,12 +52,12 @@ def as_output(task: Task, array: np.ndarray) -> Tensor:
     if task.metric == "miou":
         if array.max() >= task.channels:
             raise UserError(f"holds class {array.max()}; allowed are 0 to {task.channels - 1}")
-        one_hot = torch.nn.functional.one_hot(torch.from_numpy(array).long(), task.channels)
+        one_hot = torch.nn.functional.one_hot(torch.tensor(array).long(), task.channels)
         return one_hot.permute(2, 0, 1).float()
     if task.metric in ("max_f", "ods_f"):
-        logit = _logit(torch.from_numpy(array))
+        logit = _logit(torch.tensor(array))
         return logit[None] if task.channels == 1 else torch.stack([torch.zeros_like(logit), logit])
-    values = torch.from_numpy(array).float()
+    values = torch.tensor(array).float()
     if not values.isfinite().all():
         raise UserError("holds NaN or infinite values")
     if task.metric == "rmse":

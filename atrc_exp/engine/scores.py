@@ -1,9 +1,12 @@
 """Scores of all tasks over a set of images and all ranks, by the rules of the `evaluation` section."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +18,9 @@ from atrc_exp.engine.predictions import as_array
 from atrc_exp.metrics import build_metrics
 from atrc_exp.metrics.boundary import BoundaryScores, ImageCounts, available_cores, count, load_kernels, score
 from atrc_exp.tasks import IGNORE, Task
+
+if TYPE_CHECKING:
+    from atrc_exp.metrics.miou import MeanIoU
 
 
 class Scores:
@@ -58,11 +64,17 @@ class Scores:
 
     def per_class(self) -> dict[str, list[float | None]]:
         """IoU of every class by task, None for classes that never occur; collective."""
-        return {name: metric.per_class() for name, metric in self.metrics.items() if hasattr(metric, "per_class")}
+        return {name: metric.per_class() for name, metric in self._overlaps.items()}
 
     def confusion(self) -> dict[str, np.ndarray]:
         """Pixels by [label, prediction] (C, C) by task; collective."""
-        return {name: metric.total().cpu().numpy() for name, metric in self.metrics.items() if hasattr(metric, "total")}
+        return {name: metric.total().cpu().numpy() for name, metric in self._overlaps.items()}
+
+    @property
+    def _overlaps(self) -> dict[str, MeanIoU]:
+        from atrc_exp.metrics.miou import MeanIoU
+
+        return {name: metric for name, metric in self.metrics.items() if isinstance(metric, MeanIoU)}
 
 
 class _BoundaryMatcher:

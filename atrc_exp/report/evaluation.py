@@ -5,6 +5,7 @@ The numbers behind a figure lie beside it as CSV.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
-from atrc_exp.files import replacing, write_json
+from atrc_exp.files import write_json, write_text
 from atrc_exp.metrics.boundary import BoundaryScores
 from atrc_exp.report import figures
 from atrc_exp.report.tables import console
@@ -24,8 +25,6 @@ FILE_NAME = "evaluation.json"
 FIGURES = "evaluation"
 _NUMBERED_CELLS = 12  # classes up to which a confusion matrix has numbers in its cells
 _ISO_F = (0.2, 0.4, 0.6, 0.8)
-_UNITS = {"rmse": "m", "rmse_per_image": "m", "mean_error": "deg", "median": "deg", "within_11.25": "% of pixels",
-          "within_22.5": "% of pixels", "within_30": "% of pixels", "invalid_pixels": "pixels"}  # fmt: skip
 
 
 def write(
@@ -49,20 +48,17 @@ def write(
         "per_class": {task: dict(zip(names[task], ious, strict=True)) for task, ious in per_class.items()},
         "boundaries": {task: {k: v for k, v in asdict(s).items() if k != "curve"} for task, s in boundaries.items()},
     }
-    written = [folder / FILE_NAME]
     for task, matrix in confusion.items():
         stem = folder / FIGURES / f"confusion_{task}"
-        written += figures.save(draw_confusion(matrix, names[task], TASKS[task].title), stem)
-        header = ",".join(["label \\ prediction", *names[task]])
-        rows = [",".join([name, *map(str, row)]) for name, row in zip(names[task], matrix.tolist(), strict=True)]
-        written.append(_write_csv(stem, [header, *rows]))
+        figures.save(draw_confusion(matrix, names[task], TASKS[task].title), stem)
+        write_text(stem.with_suffix(".csv"), _confusion_csv(matrix, names[task]))
     for task, scores in boundaries.items():
         stem = folder / FIGURES / f"boundary_{task}"
-        written += figures.save(draw_boundary(scores, TASKS[task].title), stem)
-        written.append(_write_csv(stem, _curve_lines(scores)))
+        figures.save(draw_boundary(scores, TASKS[task].title), stem)
+        write_text(stem.with_suffix(".csv"), _curve_csv(scores))
     write_json(folder / FILE_NAME, full)
     _show(full, confusion)
-    console().print(Text("written: " + ", ".join(str(path) for path in written if path.suffix != ".pdf")))
+    console().print(Text(f"written: {folder / FILE_NAME}, figures in {folder / FIGURES}"), soft_wrap=True)
 
 
 def class_names(dataset: Mapping[str, Any], task: str, classes: int) -> list[str]:
@@ -70,36 +66,40 @@ def class_names(dataset: Mapping[str, Any], task: str, classes: int) -> list[str
     return list(dataset["class_names"].get(task) or (f"class {index}" for index in range(classes)))
 
 
-def _write_csv(stem: Path, lines: Sequence[str]) -> Path:
-    path = stem.with_suffix(".csv")
-    with replacing(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+def _confusion_csv(matrix: np.ndarray, names: Sequence[str]) -> str:
+    rows = [["label \\ prediction", *names], *([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))]
+    return "".join(",".join(map(str, row)) + "\n" for row in rows)
 
 
-def _curve_lines(scores: BoundaryScores) -> list[str]:
+def _curve_csv(scores: BoundaryScores) -> str:
     curve = scores.curve
     assert curve is not None
     columns = zip(curve.threshold, curve.precision, curve.recall, curve.f, strict=True)
-    return ["threshold,precision,recall,f", *(",".join(map(repr, row)) for row in columns)]
+    return "threshold,precision,recall,f\n" + "".join(",".join(map(repr, row)) + "\n" for row in columns)
 
 
 def _show(record: Mapping[str, Any], confusion: Mapping[str, np.ndarray]) -> None:
     output, source = console(), record["source"]
     what = source.get("predictions") or f"{source['checkpoint']}, iteration {source['iteration']}"
-    table = Table(title=Text(f"{what}: {record['images']} images of {record['dataset']['name']}"),
-                  title_justify="left", title_style="bold")  # fmt: skip
+    output.print(Text(f"{what}: {record['images']} images of {record['dataset']['name']}"), soft_wrap=True)
+    table = Table()
     for heading in ("Task", "Metric", "Value", "Unit"):
         table.add_column(heading, justify="right" if heading == "Value" else "left")
     for task, metrics in record["metrics"].items():
         for index, (key, value) in enumerate(metrics.items()):
-            unit = _UNITS.get(key, "%")
+            unit = _unit(task, key)
             style = "bold" if key == TASKS[task].metric else ""
             row = (TASKS[task].title if index == 0 else "", key, _number(value, unit), unit)
             table.add_row(*(Text(cell, style=style) for cell in row), end_section=index == len(metrics) - 1)
     output.print(table)
     for task, ious in record["per_class"].items():
         output.print(_per_class_table(TASKS[task].title, ious, confusion[task]))
+
+
+def _unit(task: str, metric: str) -> str:
+    if metric.startswith("within"):
+        return "% of pixels"
+    return "pixels" if metric == "invalid_pixels" else TASKS[task].unit
 
 
 def _number(value: float | None, unit: str) -> str:
@@ -111,13 +111,19 @@ def _number(value: float | None, unit: str) -> str:
 
 
 def _per_class_table(title: str, ious: Mapping[str, float | None], matrix: np.ndarray) -> Table:
+    """Two classes a line: name, IoU and share of the labelled pixels."""
     labelled = matrix.sum(axis=1)
-    table = Table(title=Text(f"{title}, by class"), title_justify="left", title_style="bold")
-    for heading in ("Class", "IoU [%]", "Pixels [%]"):
-        table.add_column(heading, justify="left" if heading == "Class" else "right")
-    for (name, iou), share in zip(ious.items(), labelled / max(labelled.sum(), 1), strict=True):
-        table.add_row(name, "–" if iou is None else f"{100 * iou:.2f}", f"{100 * share:.2f}",
-                      style="dim" if iou is None else "")  # fmt: skip
+    shares = labelled / max(labelled.sum(), 1)
+    cells = [
+        [name, "–" if iou is None else f"{100 * iou:.2f}", f"{100 * share:.2f}"]
+        for (name, iou), share in zip(ious.items(), shares, strict=True)
+    ]
+    table = Table()
+    for heading in (f"{title} class", "IoU [%]", "Pixels [%]") * 2:
+        table.add_column(heading, justify="right" if "%" in heading else "left")
+    half = (len(cells) + 1) // 2
+    for left, right in zip_longest(cells[:half], cells[half:], fillvalue=["", "", ""]):
+        table.add_row(*left, *right)
     return table
 
 
@@ -132,7 +138,7 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str) -> Figu
     axes = figure.subplots()
     axes.set_facecolor("0.85")
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-    ticks = [names[index] for index in present]
+    ticks = [names[index] for index in present.tolist()]
     axes.set_xticks(range(len(ticks)), ticks, rotation=90, fontsize=8)
     axes.set_yticks(range(len(ticks)), ticks, fontsize=8)
     axes.set(xlabel="prediction", ylabel="label")
