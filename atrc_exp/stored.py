@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
 from atrc_exp.errors import UserError
+from atrc_exp.messages import USER_MISTAKES, explain
 
 CONFIG = "config.yaml"
 CHECKPOINT = Path("checkpoints") / "last.pt"
@@ -91,12 +92,11 @@ def with_stored(config: Config, overrides: Sequence[str]) -> Config:
 def _read(path: Path) -> Config:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise UserError("holds no configuration")
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
-    except UserError:
-        raise
-    except Exception as error:  # OmegaConf and YAML raise many kinds
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: is no configuration that this build reads ({reason})") from None
+    except USER_MISTAKES as error:
+        raise UserError(f"{path}: {explain(error)}") from None
     assert isinstance(config, Config)
     return config
 

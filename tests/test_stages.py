@@ -11,6 +11,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.genotype import PUBLISHED_GENOTYPES, load
 from atrc_exp.stages import run_stage
 
+
 @pytest.mark.parametrize("what", ["search", "atrc", "single_task", "multi_task", "global", "local", "tlabel", "slabel"])
 def test_every_kind_of_network_trains_and_leaves_its_files(tmp_path, rooms, what):
     extra = ["genotype=published/nyud_hrnet18"] if what == "atrc" else []

@@ -27,8 +27,12 @@ def image(seed):
     lines = torch.zeros(SIZE, dtype=torch.long)
     lines[10 + seed], lines[:, 20] = 1, 1
     outputs["edge"] += 2 * lines.roll(1, 0)
-    labels = {"semseg": torch.randint(0, 3, SIZE, generator=draw), "edge": lines,
-              "depth": torch.rand(1, *SIZE, generator=draw) + 1, "normals": torch.randn(3, *SIZE, generator=draw)}  # fmt: skip
+    labels = {
+        "semseg": torch.randint(0, 3, SIZE, generator=draw),
+        "edge": lines,
+        "depth": torch.rand(1, *SIZE, generator=draw) + 1,
+        "normals": torch.randn(3, *SIZE, generator=draw),
+    }
     return outputs, labels
 
 

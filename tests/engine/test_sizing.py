@@ -1,5 +1,7 @@
 """Images of any size: tiles cover and blend, and an image of the crop size takes the way of validation."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,7 @@ class Echo:
 def test_tiles_cover_everything_and_overlap_enough(length, tile, overlap):
     starts = tile_starts(length, tile, overlap)
     assert starts[0] == 0 and starts[-1] == length - tile
-    assert all(0 < b - a <= max(1, tile * (1 - overlap)) for a, b in zip(starts, starts[1:], strict=False))
+    assert all(0 < b - a <= max(1, tile * (1 - overlap)) for a, b in pairwise(starts))
 
 
 @pytest.mark.parametrize("size", [(16, 24), (9, 13), (40, 24), (37, 61), (10, 60)])
@@ -47,7 +49,9 @@ def test_blended_tiles_of_what_depends_on_the_pixel_alone_are_the_whole(size):
 def test_seams_are_blended():
     """Each tile answers with its own number; neighbouring pixels then differ by a fraction of a step only."""
     answers = iter(range(100))
-    output = predict_tiled(lambda canvas: {"depth": torch.full((1, *CROP), float(next(answers)))}, picture(16, 60), CROP, 0.5)
+    output = predict_tiled(
+        lambda canvas: {"depth": torch.full((1, *CROP), float(next(answers)))}, picture(16, 60), CROP, 0.5
+    )
     steps = output["depth"][0, 0].diff()
     assert float(steps.min()) >= 0 and float(steps.max()) <= 0.25
     assert float(output["depth"][0, 0, 0]) == 0 and float(output["depth"][0, 0, -1]) == 3
