@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from atrc_exp.files import replacing
 from atrc_exp.kernels.plan import Plan, Unsupported
 
-from atrc_exp.files import replacing
-
 SOURCES = Path(__file__).parent
-HEADERS = ("primitives.cuh", "geometry.cuh")
+HEADERS = ("primitives.cuh", "geometry.cuh", "tensor_core.cuh", "strip.cuh")
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 

@@ -5,9 +5,10 @@ from threading import Lock
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from atrc_exp.kernels.build import check, machine_code
 from atrc_exp.kernels.plan import Plan, Unsupported
-from torch import Tensor
 
 _lock = Lock()  # the backward runs on a thread of its own
 _loaded: dict[tuple[Plan, int], "Kernels | Unsupported"] = {}

@@ -1,9 +1,10 @@
 """Local attention on CUDA tensors, with the same calls as its twin `atrc_exp.ops.local_attention_torch`."""
 
 import torch
+from torch import Tensor
+
 from atrc_exp.kernels.driver import Kernels, load_kernels
 from atrc_exp.kernels.plan import Plan, Unsupported, make_plan
-from torch import Tensor
 
 
 def forward(

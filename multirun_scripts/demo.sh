@@ -5,13 +5,12 @@
 set -euo pipefail
 
 runs=runs/demo
-common=(runs_dir=$runs engine.batch_size=4 engine.log_every=10 engine.checkpoint_every=40 engine.workers=1
-  logger=none "$@")
-short=("${common[@]}" engine.iterations=40 engine.validate_every=40)
+common=(runs_dir=$runs engine.log_every=10 engine.checkpoint_every=40 engine.workers=1 logger=none "$@")
+short=(engine.iterations=40 engine.validate_every=40 engine.batch_size=4 "${common[@]}")
 atrc_exp() { echo "+ python -m atrc_exp $*"; python -m atrc_exp "$@"; }
 
-atrc_exp -m +experiment=rooms_hrnet18_search seed=0,1,2,3,4 "${common[@]}" \
-  engine.iterations=60 engine.validate_every=60 search.arch_lr=0.05
+atrc_exp -m +experiment=rooms_hrnet18_search seed=0,1,2,3,4 \
+  engine.iterations=60 engine.validate_every=60 engine.batch_size=2 search.arch_lr=0.06 "${common[@]}"
 atrc_exp -m +experiment=rooms_hrnet18_single_task "tasks=[semseg],[depth],[normals],[edge]" seed=0,1,2 "${short[@]}"
 atrc_exp -m +experiment=rooms_hrnet18_multi_task seed=0,1,2 "${short[@]}"
 atrc_exp -m +experiment=rooms_hrnet18_atrc genotype=$runs/rooms_hrnet18_search seed=0,1,2 "${short[@]}"

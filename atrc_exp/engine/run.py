@@ -36,7 +36,17 @@ FREE = (
 )  # fmt: skip
 """Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.ENOTDIR)
+_UNWRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EFBIG,
+    errno.ENOTDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+)
 
 
 class DatasetRecord(Protocol):
@@ -84,6 +94,8 @@ class Run:
             nonlocal lock
             folder.mkdir(parents=True, exist_ok=True)
             lock = _lock(folder / ".lock")
+            if not any((folder / kept).exists() for kept in ("summary.json", f"checkpoints/{checkpoint.LAST}")):
+                _clear(folder)
             environment = _compare(folder, config, data)
             if (folder / "summary.json").exists():
                 return environment["run_id"], read_json(folder / "summary.json")
@@ -144,6 +156,12 @@ class Run:
             self.lock.close()  # the kernel releases the lock with the file, also after kill -9
         if cause is not error and cause is not None:
             raise cause from error
+
+
+def _clear(folder: Path) -> None:
+    """Forget a start that saved nothing, so that a corrected command is not refused for what the first one said."""
+    for name in ("config.yaml", "environment.json", "status.json", genotypes.FILE_NAME):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any]:

@@ -15,7 +15,11 @@ from atrc_exp.errors import UserError
 
 
 def start(config: tiny.Config, record: tiny.Record | None = None) -> Run:
-    return Run.open(config, tiny.Ranks(), record or tiny.Record(), ["seed=0"])
+    """Open the run and leave a checkpoint in it, which makes its folder worth protecting."""
+    run = Run.open(config, tiny.Ranks(), record or tiny.Record(), ["seed=0"])
+    run.checkpoint.parent.mkdir(exist_ok=True)
+    run.checkpoint.touch()
+    return run
 
 
 def test_first_start_records_itself(tmp_path: Path) -> None:
@@ -55,6 +59,13 @@ def test_other_configuration_is_refused_by_name(tmp_path: Path, change: dict, me
         pass
     with pytest.raises(UserError, match=message):
         start(tiny.config(tmp_path, **change))
+
+
+def test_start_that_saved_nothing_does_not_bind_the_next_one(tmp_path: Path) -> None:
+    with start(tiny.config(tmp_path)) as first:
+        first.checkpoint.unlink()
+    with start(tiny.config(tmp_path, iterations=13)) as second:
+        assert yaml.safe_load((second.folder / "config.yaml").read_text())["engine"]["iterations"] == 13
 
 
 def test_nested_dictionaries_are_compared(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from atrc_exp.kernels import build
 from atrc_exp.kernels.plan import Unsupported, make_plan, strip_plan
 

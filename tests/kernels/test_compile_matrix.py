@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+
 from atrc_exp.kernels.build import compile_plan, load_nvrtc
 from atrc_exp.kernels.plan import Unsupported, make_plan
 

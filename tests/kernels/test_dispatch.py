@@ -8,12 +8,12 @@ import warnings
 
 import pytest
 import torch
+
+from atrc_exp.errors import UserError
 from atrc_exp.kernels import local_attention as cuda
 from atrc_exp.kernels.build import SOURCES
 from atrc_exp.kernels.driver import load_kernels
 from atrc_exp.kernels.plan import Unsupported, make_plan
-
-from atrc_exp.errors import UserError
 from atrc_exp.ops import local_attention, registration
 
 

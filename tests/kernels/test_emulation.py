@@ -1,12 +1,15 @@
 """The CUDA sources, run on the CPU under address, undefined and thread sanitizers, against the oracle."""
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from emulator import ADDRESS, THREAD, build, run
+
 from atrc_exp.kernels.build import SOURCES
 from atrc_exp.kernels.plan import Plan, strip_plan, tensor_core_plan
-from emulator import ADDRESS, THREAD, build, run
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 SIZES = [(1, 1), (1, 40), (2, 5), (3, 3), (8, 16), (9, 17), (16, 16)]
@@ -28,29 +31,32 @@ def test_kernels_are_right_and_clean(plan, dtype, shape, sanitizer, tmp_path):
         assert finished.returncode == 0, finished.stderr[:3000]
 
 
-def without(source: str, index: int) -> tuple[str, str]:
-    """The source less its `index`-th barrier or wait, and where that was."""
-    text = (SOURCES / source).read_text()
-    match = list(ORDER.finditer(text))[index]
-    line = text.count("\n", 0, match.start()) + 1
-    return text[: match.start()] + text[match.end() :], f"{source}:{line} {match[0]}"
+def orders(source: str) -> list[tuple[str, re.Match[str]]]:
+    """(file, match) of all barriers and waits of a source and the header it is made of."""
+    files = (source, source.replace(".cu", ".cuh"))
+    return [(file, match) for file in files for match in ORDER.finditer((SOURCES / file).read_text())]
 
 
-def number_of_orders(source: str) -> int:
-    return len(ORDER.findall((SOURCES / source).read_text()))
+def remove_order(source: str, index: int, folder: Path) -> str:
+    """Copy the sources to `folder` less the `index`-th barrier or wait of `source`; return where that was."""
+    for path in (*SOURCES.glob("*.cu"), *SOURCES.glob("*.cuh")):
+        shutil.copy(path, folder)
+    file, match = orders(source)[index]
+    text = (folder / file).read_text()
+    (folder / file).write_text(text[: match.start()] + text[match.end() :])
+    return f"{file}:{text.count(chr(10), 0, match.start()) + 1} {match[0]}"
 
 
 @pytest.mark.parametrize(
     ("case", "index"),
     [pytest.param(STRIP, 0)]
-    + [pytest.param(STRIP, i, marks=pytest.mark.slow) for i in range(1, number_of_orders("strip.cu"))]
-    + [pytest.param(TENSOR_CORE, i, marks=pytest.mark.slow) for i in range(number_of_orders("tensor_core.cu"))],
+    + [pytest.param(STRIP, i, marks=pytest.mark.slow) for i in range(1, len(orders("strip.cu")))]
+    + [pytest.param(TENSOR_CORE, i, marks=pytest.mark.slow) for i in range(len(orders("tensor_core.cu")))],
 )
 def test_every_missing_barrier_is_noticed(case, index, tmp_path):
     plan, dtype, shape = case
-    text, where = without(plan.source, index)
-    (tmp_path / "mutant.cu").write_text(text)
-    program = build(plan, THREAD, tmp_path, tmp_path / "mutant.cu")
+    where = remove_order(plan.source, index, tmp_path)
+    program = build(plan, THREAD, tmp_path, tmp_path)
     try:
         finished = run(program, shape, dtype, 9, "zero")
     except AssertionError:
