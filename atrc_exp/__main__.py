@@ -6,6 +6,7 @@ Only light modules are imported here, so that `--cfg job`, `--help` and error me
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from atrc_exp.config import Config
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.stages import run_stage
+from atrc_exp.stored import with_stored
 
 _PACKAGE = Path(__file__).resolve().parent
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (path / "config.yaml").is_file())
@@ -26,15 +28,18 @@ _SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 ConfigStore.instance().store(name="schema", node=Config)
 
 
-def typed(composed: DictConfig) -> Config:
+def typed(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     """Turn a composed configuration into checked objects.
 
-    The merge into a fresh schema finds keys that `+key=value` added past it.
+    The merge into a fresh schema finds keys that `+key=value` added past it. Where the stage looks at a run, the run's
+    own configuration is returned, changed by those of `overrides` that may change it.
     """
     values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     checked = OmegaConf.merge(OmegaConf.structured(Config), values)
     config = OmegaConf.to_object(checked)
     assert isinstance(config, Config)
+    if config.stage.name in ("evaluate", "predict") and (config.run or config.checkpoint):
+        return with_stored(config, overrides)
     return config
 
 
@@ -53,7 +58,7 @@ def _job(composed: DictConfig) -> None:
         _sweep_job(composed)
         return
     try:
-        run_stage(typed(composed))
+        run_stage(typed(composed, HydraConfig.get().overrides.task))
     except USER_MISTAKES as error:  # caught here, since Hydra adds lines of its own to what leaves a job
         _fail(error)
 
@@ -65,7 +70,7 @@ def _sweep_job(composed: DictConfig) -> None:
     number, failure = HydraConfig.get().job.num, None
     name, run_dir = str(composed.name), f"{composed.runs_dir}/{composed.name}/seed{composed.seed}"
     try:
-        run_stage(typed(composed))
+        run_stage(typed(composed, HydraConfig.get().overrides.task))
     except USER_MISTAKES as error:
         failure = explain(error)
     except Exception as error:  # a defect of ours must not take the other seeds down either

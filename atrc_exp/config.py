@@ -252,6 +252,47 @@ class EngineConfig:
 
 
 @dataclass(kw_only=True)
+class EvaluationConfig:
+    """How predictions are scored, in training and by `stage=evaluate`. The defaults are the published rules."""
+
+    absent: str = "zero"
+    """A class in neither labels nor predictions counts as IoU 0 (zero) or not at all (skip)."""
+    reference_invalid: bool = False
+    """Count unlabelled depth and normals as the published code does."""
+    boundary_protocol: str = "seism"
+    """seism (non-maximum suppression, 101 thresholds) or mtl_pytorch (none, 99 thresholds)."""
+    boundary_interpolate: bool = False
+    """Look for odsF between the thresholds too."""
+    boundary_ids: str | None = None
+    """File with one image id a line; boundaries are scored on these validation images only. null is all of them."""
+    boundary_every: int = 5
+    """Training scores boundaries in every n-th validation, >= 0, 0 for none, and always in the last one (free)."""
+
+    def __post_init__(self) -> None:
+        require(self.absent in ("zero", "skip"), "evaluation.absent", self.absent, "zero or skip")
+        protocols = ("seism", "mtl_pytorch")
+        key = "evaluation.boundary_protocol"
+        require(self.boundary_protocol in protocols, key, self.boundary_protocol, " or ".join(protocols))
+        require(self.boundary_every >= 0, "evaluation.boundary_every", self.boundary_every, ">= 0")
+
+
+@dataclass(kw_only=True)
+class PredictConfig:
+    """How `stage=predict` runs the network on images of any size."""
+
+    sizing: str = "tiled"
+    """tiled (overlapping tiles of the crop size, blended) or resize (the whole image to the crop size and back)."""
+    overlap: float = 0.5
+    """Share of a tile that its neighbour covers too, in [0, 0.9]."""
+    arrays: bool = False
+    """Write the predictions themselves too, `<output>/<task>/<id>.png` or `.npy`."""
+
+    def __post_init__(self) -> None:
+        require(self.sizing in ("tiled", "resize"), "predict.sizing", self.sizing, "tiled or resize")
+        require(0 <= self.overlap <= 0.9, "predict.overlap", self.overlap, "in [0, 0.9]")
+
+
+@dataclass(kw_only=True)
 class LoggerConfig:
     """Weights & Biases; `metrics.jsonl` is written in any case."""
 
@@ -295,7 +336,15 @@ class Config:
     seed: int = 0
     """Seed of initial weights, data order, augmentation and architecture samples, >= 0."""
     run: str | None = None
-    """Run folder for stages that look at a finished or running one."""
+    """Run folder for stages that look at a finished or running one; its own configuration then holds."""
+    checkpoint: str | None = None
+    """A checkpoint file of a run, instead of `run`."""
+    predictions: str | None = None
+    """stage=evaluate: score the files `<predictions>/<task>/<id>.png` or `.npy` instead of a network."""
+    input: str | None = None
+    """stage=predict: an image, or a folder of images."""
+    output: str | None = None
+    """Folder of what evaluate and predict write; null is the run folder, for predictions= that folder."""
     tasks: list[str] | None = None
     """Subset of the dataset's tasks; null is all of them."""
     loss_weights: dict[str, float] = field(default_factory=dict)
@@ -313,13 +362,25 @@ class Config:
     search: SearchConfig = field(default_factory=SearchConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", self.seed, ">= 0")
+        self._check_stage()
         self._check_tasks()
         self._check_network()
+
+    def _check_stage(self) -> None:
+        sources = [key for key in ("run", "checkpoint", "predictions") if getattr(self, key) is not None]
+        if self.stage.name == "evaluate":
+            allowed = "given one of run=RUN_DIR, checkpoint=FILE, predictions=DIR"
+            require(len(sources) == 1, "stage", "evaluate", allowed, f"not {' and '.join(sources) or 'none of them'}")
+        if self.stage.name == "predict":
+            require(sources in (["run"], ["checkpoint"]), "stage", "predict", "given run=RUN_DIR or checkpoint=FILE")
+            require(self.input is not None, "stage", "predict", "given input=IMAGE or input=FOLDER")
 
     def _check_tasks(self) -> None:
         known = ", ".join(self.dataset.tasks)

@@ -7,32 +7,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
+from small_rooms import command
 
-from atrc_exp.__main__ import CONF, typed
-from atrc_exp.config import Config
-from atrc_exp.data.rooms import generate
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import PUBLISHED_GENOTYPES, load
 from atrc_exp.stages import run_stage
-
-SMALL = ("engine.iterations=1", "engine.batch_size=2", "engine.val_batch_size=2", "engine.workers=0",
-         "engine.progress=false", "logger=none")  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def rooms(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "rooms"
-    generate(root, train=4, val=2, image_size=(32, 48), seed=0, workers=1, progress=False)
-    return root
-
-
-def command(tmp_path, rooms, *overrides: str) -> Config:
-    data = (f"dataset.root={rooms}", "dataset.rooms.train=4", "dataset.rooms.val=2", "dataset.rooms.image_size=[32,48]",
-            f"dataset.cache_dir={tmp_path / 'cache'}", f"runs_dir={tmp_path / 'runs'}")  # fmt: skip
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return typed(compose("config", overrides=[*SMALL, *data, *overrides]))
-
 
 KINDS = ("search", "atrc", "single_task", "multi_task", "global", "local", "tlabel", "slabel", "tlabel_gt", "slabel_gt",
          "single_task_depth_classification", "single_task_normals_classification")  # fmt: skip

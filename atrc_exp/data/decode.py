@@ -23,6 +23,12 @@ def read_indices(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
+def read_grey(path: Path) -> np.ndarray:
+    """Read an 8-bit grey image as (H, W) uint8."""
+    with _open(path, ("L",)) as image:
+        return np.asarray(image)
+
+
 def read_array(path: Path, channels: int = 0) -> np.ndarray:
     """Read a .npy file of numbers as (H, W) or, with `channels`, (H, W, channels)."""
     try:
@@ -35,6 +41,17 @@ def read_array(path: Path, channels: int = 0) -> np.ndarray:
     if array.ndim != (3 if channels else 2) or (channels and array.shape[2] != channels):
         raise UserError(f"{path}: holds an array of shape {array.shape}; must be {expected}")
     return array
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read a text file with one image id a line; it must list at least one."""
+    try:
+        ids = path.expanduser().read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); it must list one image id a line") from None
+    if not ids:
+        raise UserError(f"{path}: lists no image; it must list one image id a line")
+    return ids
 
 
 def unreadable(path: Path, error: Exception) -> UserError:

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from atrc_exp.config import Config
+from atrc_exp.data.decode import read_ids
 from atrc_exp.data.nyud import NYUD
 from atrc_exp.data.sample import DatasetInfo, Sample, Source
 from atrc_exp.errors import UserError
@@ -44,7 +45,8 @@ def build_datasets(config: Config) -> Data:
     In a distributed run rank 0 calls this before the others do.
 
     Raises:
-        UserError: an unknown reader, or what the reader finds missing.
+        UserError: an unknown reader, what the reader finds missing, or `evaluation.boundary_ids` that are not in the
+            validation split.
     """
     dataset = config.dataset
     if dataset.reader not in READERS:
@@ -53,7 +55,18 @@ def build_datasets(config: Config) -> Data:
         make_rooms(config)
     reader = READERS[dataset.reader]
     train, val = reader(dataset, "train"), reader(dataset, "val")
+    if config.evaluation.boundary_ids is not None:
+        _check_boundary_ids(config.evaluation.boundary_ids, val.ids)
     return Data(train, val, train.info)
+
+
+def _check_boundary_ids(path: str, ids: list[str]) -> None:
+    unknown = sorted(set(read_ids(Path(path))) - set(ids))
+    if unknown:
+        raise UserError(
+            f"evaluation.boundary_ids={path}: {len(unknown)} ids are not in the validation split: "
+            f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
+        )
 
 
 def make_rooms(config: Config) -> None:
@@ -130,12 +143,29 @@ def val_loader(data: Data, config: Config, *, rank: int, world: int, device: tor
     """
     from atrc_exp.data.augment import EvalTransform
 
-    count = min(len(data.val), config.debug.limit_val or len(data.val))
-    keys = [(0, index) for index in range(rank, count, world)]
+    keys = [(0, index) for index in range(rank, val_count(data, config), world)]
     size = config.engine.val_batch_size
     batches = [keys[start : start + size] for start in range(0, len(keys), size)]
     dataset = _Loaded(data.val, EvalTransform(config.dataset.crop, _tasks(config)), config.seed)
     return _OnDevice(_data_loader(dataset, batches, config, device, persistent=True), device)
+
+
+def val_samples(data: Data, config: Config, *, rank: int, world: int) -> Iterator[Batch]:
+    """The validation images of this rank one by one at their own size: items of a batch, without padding.
+
+    Raises:
+        UserError: a damaged file.
+    """
+    from atrc_exp.data.augment import EvalTransform
+
+    transform = EvalTransform((1, 1), _tasks(config))
+    for index in range(rank, val_count(data, config), world):
+        yield transform(data.val.load(index, transform.names))
+
+
+def val_count(data: Data, config: Config) -> int:
+    """Number of validation images over all ranks."""
+    return min(len(data.val), config.debug.limit_val or len(data.val))
 
 
 class _TrainBatches:

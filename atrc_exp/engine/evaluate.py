@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from atrc_exp.coding import Decoder
 from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.predictions import save_prediction
+from atrc_exp.engine.predictions import load_prediction, save_prediction
+from atrc_exp.engine.scores import Scores
 from atrc_exp.engine.step import Batch, Predictor
 from atrc_exp.losses import build_losses
-from atrc_exp.metrics import build_metrics
 from atrc_exp.tasks import Task
 
 
@@ -47,7 +47,7 @@ class PredictionWriter:
 
     def __call__(self, result: ImageResult) -> None:
         for task in self.tasks:
-            save_prediction(self.folder / task.name, result.id, task, result.predictions[task.name])
+            save_prediction(self.folder, task, result.id, result.predictions[task.name])
 
 
 class FirstImages:
@@ -71,26 +71,28 @@ def evaluate(
     tasks: Sequence[Task],
     ranks: Ranks,
     observers: Sequence[Observer] = (),
+    scores: Scores | None = None,
     codebook: Tensor | None = None,
 ) -> dict[str, float]:
-    """Metrics and losses over all images of all ranks; collective, the same result on every rank.
+    """Scores and losses over all images of all ranks; collective, the same result on every rank.
 
     The loss of a task is the sum over its valid pixels divided by their number, as if all images were one batch
     (weights that depend on a batch are those of the single image), so it depends on neither batch nor rank sizes.
     It is the loss of the task's form; metrics and observers get metres and unit vectors in every form.
 
     Args:
+        scores: where images are scored, for rules other than the published ones; all tasks if None.
         codebook: unit normals (40, 3), where normals have the form of a classification.
 
     Returns:
-        "<task>/<metric>", "<task>/loss" and "loss", their weighted sum. A task without a metric has its loss only.
+        "<task>/<metric>", "<task>/loss" and "loss", their weighted sum.
     """
     training = predict.training
     ranks.copy_from_main(predict.buffers())
     predict.eval()
     losses = build_losses(tasks, codebook=codebook).to(ranks.device)
     decode = Decoder(tasks, codebook).to(ranks.device)
-    metrics = {name: metric.to(ranks.device) for name, metric in build_metrics(tasks).items()}
+    scores = scores or Scores(tasks, ranks)
     zero = torch.zeros((), dtype=torch.float64, device=ranks.device)
     sums: dict[str, Tensor] = {key: zero.clone() for task in tasks for key in (task.name, f"{task.name} pixels")}
     for batch in batches:
@@ -102,18 +104,43 @@ def evaluate(
                 sums[task.name] += terms[task.name].double() * counts[task.name]
                 sums[f"{task.name} pixels"] += counts[task.name]
             values = decode(predictions)
-            for name, metric in metrics.items():
-                metric.update(values[name], labels[name])
             decoded = replace(result, predictions={task: value[0] for task, value in values.items()})
+            scores.add(decoded.id, decoded.predictions, decoded.labels)
             for observe in observers:
                 observe(decoded)
     predict.train(training)
     total = ranks.sum(sums)
-    results = {f"{name}/{key}": value for name, metric in metrics.items() for key, value in metric.compute().items()}
+    results = scores.compute()
     for task in tasks:
         results[f"{task.name}/loss"] = float(total[task.name] / total[f"{task.name} pixels"].clamp(min=1))
     results["loss"] = sum(task.weight * results[f"{task.name}/loss"] for task in tasks)
-    return {key: float(value) for key, value in results.items()}
+    return results
+
+
+def evaluate_files(
+    folder: Path,
+    samples: Iterable[Mapping[str, Any]],
+    tasks: Sequence[Task],
+    scores: Scores,
+    observers: Sequence[Observer] = (),
+) -> dict[str, float]:
+    """Scores of predictions that lie in files; collective. There are no losses, since files hold no logits.
+
+    Args:
+        folder: holds a file for every sample and task, see `predictions`.
+        samples: "id", "image", "labels" and "size" of this rank's images, without padding.
+
+    Raises:
+        UserError: a file that is damaged, or of another kind or size.
+    """
+    for sample in samples:
+        size = sample["size"].tolist()
+        predictions = {task.name: load_prediction(folder, task, sample["id"], size) for task in tasks}
+        result = ImageResult(sample["id"], sample["image"], sample["labels"], predictions)
+        scores.add(result.id, result.predictions, result.labels)
+        for observe in observers:
+            observe(result)
+    return scores.compute()
 
 
 def _without_padding(batch: Batch, final: Mapping[str, Tensor]) -> Iterator[ImageResult]:

@@ -1,5 +1,15 @@
-"""Prediction files, one per image and task, in the form that the usual scoring tools read."""
+"""Prediction files, one per image and task, in the form that the usual scoring tools read.
 
+| metric of the task | file | content |
+|---|---|---|
+| `miou` | .png, 8-bit grey or palette | most likely class |
+| `max_f` | .png, 8-bit grey | floor(255 p) of the second class |
+| `ods_f` | .png, 8-bit grey | floor(255 sigmoid) |
+| `rmse` | .npy, (h, w) float32 | metres |
+| `mean_error` | .png, 8-bit RGB | unit vector n as floor(255 (n + 1) / 2 + 0.5) |
+"""
+
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,26 +17,28 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from atrc_exp.data.decode import read_array, read_grey, read_indices, read_rgb
+from atrc_exp.errors import UserError
 from atrc_exp.files import replacing
 from atrc_exp.tasks import Task
 
+_MISSING_SHOWN = 10
+_LOGIT_BOUND = 50.0  # its sigmoid is 1 in single precision
+_SHORTEST_NORMAL = 0.5  # 8 bits hold no zero vector: what is shorter stands for it
+
 
 def as_array(task: Task, prediction: Tensor) -> np.ndarray:
-    """Convert a network output (c, h, w) to what is stored, by the task's loss or label; classifications are decoded.
+    """Convert a network output (c, h, w) to what is stored: uint8 or float32 (h, w), normals uint8 (h, w, 3).
 
-    - `cross_entropy`: most likely class, uint8 (h, w).
-    - `balanced_cross_entropy`: floor(255 p) of the second class, uint8 (h, w).
-    - `weighted_binary`: floor(255 sigmoid), uint8 (h, w).
-    - depth, in any form: metres, float32 (h, w).
-    - normals, in any form: unit vector n as floor(255 (n + 1) / 2 + 0.5), uint8 (h, w, 3).
+    Classification forms must have been decoded (`coding.Decoder`).
     """
-    if task.loss == "cross_entropy":
+    if task.metric == "miou":
         stored = prediction.argmax(0).to(torch.uint8)
-    elif task.loss == "balanced_cross_entropy":
+    elif task.metric == "max_f":
         stored = (255 * prediction.softmax(0)[1]).floor().to(torch.uint8)
-    elif task.loss == "weighted_binary":
+    elif task.metric == "ods_f":
         stored = (255 * prediction[0].sigmoid()).floor().to(torch.uint8)
-    elif task.label == "depth":
+    elif task.metric == "rmse":
         stored = prediction[0].float()
     else:
         unit = torch.nn.functional.normalize(prediction, dim=0)
@@ -34,13 +46,87 @@ def as_array(task: Task, prediction: Tensor) -> np.ndarray:
     return stored.cpu().numpy()
 
 
-def save_prediction(folder: Path, image_id: str, task: Task, prediction: Tensor) -> Path:
-    """Write `<folder>/<image_id>.png`, or `.npy` for floating-point values, and return its path."""
+def as_output(task: Task, array: np.ndarray) -> Tensor:
+    """The reverse of `as_array`: a network output (c, h, w) that is stored as `array` and scores like it.
+
+    Raises:
+        UserError: a class that the task does not have, or values that are not finite.
+    """
+    if task.metric == "miou":
+        if array.max() >= task.channels:
+            raise UserError(f"holds class {array.max()}; allowed are 0 to {task.channels - 1}")
+        one_hot = torch.nn.functional.one_hot(torch.tensor(array).long(), task.channels)
+        return one_hot.permute(2, 0, 1).float()
+    if task.metric in ("max_f", "ods_f"):
+        logit = _logit(torch.tensor(array))
+        return logit[None] if task.channels == 1 else torch.stack([torch.zeros_like(logit), logit])
+    values = torch.tensor(array).float()
+    if not values.isfinite().all():
+        raise UserError("holds NaN or infinite values")
+    if task.metric == "rmse":
+        return values[None]
+    vectors = values.permute(2, 0, 1) / 127.5 - 1
+    return vectors * (vectors.norm(dim=0) >= _SHORTEST_NORMAL)
+
+
+def _logit(stored: Tensor) -> Tensor:
+    """Logits of floor(255 p). A tenth of a step is added: floor drops it, and no p falls below the threshold it is."""
+    probability = ((stored.double() + 0.1) / 255).clamp(max=1)
+    return torch.logit(probability).clamp(max=_LOGIT_BOUND).float()
+
+
+def prediction_path(folder: Path, task: Task, image_id: str) -> Path:
+    """`<folder>/<task>/<image_id>.npy` for floating-point values, `.png` for all others."""
+    return folder / task.name / f"{image_id}{'.npy' if task.metric == 'rmse' else '.png'}"
+
+
+def save_prediction(folder: Path, task: Task, image_id: str, prediction: Tensor) -> Path:
+    """Write a network output (c, h, w) to its `prediction_path` and return that."""
     array = as_array(task, prediction)
-    path = folder / f"{image_id}{'.npy' if array.dtype.kind == 'f' else '.png'}"
+    path = prediction_path(folder, task, image_id)
     with replacing(path) as temporary:
-        if array.dtype.kind == "f":
+        if path.suffix == ".npy":
             np.save(temporary, array)
         else:
             Image.fromarray(array).save(temporary)
     return path
+
+
+def load_prediction(folder: Path, task: Task, image_id: str, size: Sequence[int]) -> Tensor:
+    """Read a prediction of an image of `size` (h, w) as the network output (c, h, w) that it was stored from.
+
+    Raises:
+        UserError: a file that is missing, damaged, or of another kind or size.
+    """
+    path = prediction_path(folder, task, image_id)
+    if task.metric == "miou":
+        array = read_indices(path)
+    elif task.metric == "rmse":
+        array = read_array(path)
+    else:
+        array = read_rgb(path, convert=False) if task.metric == "mean_error" else read_grey(path)
+    if array.shape[:2] != tuple(size):
+        height, width = array.shape[:2]
+        raise UserError(f"{path}: is {height} x {width} pixels, its image {size[0]} x {size[1]}; both must be equal")
+    try:
+        return as_output(task, array)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def predicted_tasks(folder: Path, tasks: Sequence[Task], ids: Iterable[str]) -> tuple[Task, ...]:
+    """The tasks that `folder` has a folder of predictions for, after a look that no image lacks its file.
+
+    Raises:
+        UserError: no such folder, no task in it, or missing files (one message for all of them).
+    """
+    present = tuple(task for task in tasks if (folder / task.name).is_dir())
+    if not present:
+        state = "has no folder" if folder.is_dir() else "does not exist; it must have a folder"
+        raise UserError(f"predictions={folder}: {state} for any task: {', '.join(task.name for task in tasks)}")
+    paths = [prediction_path(folder, task, image_id) for task in present for image_id in ids]
+    missing = [str(path.relative_to(folder)) for path in paths if not path.is_file()]
+    if missing:
+        shown = ", ".join(missing[:_MISSING_SHOWN]) + (", ..." if len(missing) > _MISSING_SHOWN else "")
+        raise UserError(f"predictions={folder}: {len(missing)} of {len(paths)} files are missing: {shown}")
+    return present

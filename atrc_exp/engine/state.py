@@ -71,14 +71,9 @@ class TrainState:
         """Continue where `state_dict` was taken. A rank that did not exist then keeps its fresh random state.
 
         Raises:
-            UserError: the checkpoint belongs to another network or to a newer version of the format.
+            UserError: the checkpoint does not fit, see `load_network`.
         """
-        if state.get("version") != 1:
-            raise UserError(f"checkpoint version {state.get('version')!r} is unknown; this build reads version 1")
-        try:
-            self.network.load_state_dict(state["network"])
-        except RuntimeError as error:
-            raise UserError(f"the checkpoint does not fit the network: {str(error).splitlines()[1].strip()}") from None
+        load_network(self.network, state)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.arch_optimizer:
             self.arch_optimizer.load_state_dict(state["arch_optimizer"])
@@ -88,6 +83,20 @@ class TrainState:
             checkpoint.set_random_states(state["random"][ranks.rank], ranks.device)
         self.iteration, self.skipped = state["iteration"], state["skipped"]
         self.seconds, self.validation = state["seconds"], state["validation"]
+
+
+def load_network(network: Network, state: dict[str, Any]) -> None:
+    """Put the weights of a checkpoint into the network.
+
+    Raises:
+        UserError: the checkpoint belongs to another network or to another version of the format.
+    """
+    if state.get("version") != 1:
+        raise UserError(f"checkpoint version {state.get('version')!r} is unknown; this build reads version 1")
+    try:
+        network.load_state_dict(state["network"])
+    except RuntimeError as error:
+        raise UserError(f"the checkpoint does not fit the network: {str(error).splitlines()[1].strip()}") from None
 
 
 def build_state(

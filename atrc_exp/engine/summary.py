@@ -28,7 +28,7 @@ def summarise(config: Config, run: Run, state: TrainState, tasks: Sequence[Task]
         "iteration": state.iteration,
         "metrics": metrics,
         "losses": losses,
-        "headline": {t.name: metrics[t.name][t.metric] for t in tasks if t.metric in metrics.get(t.name, {})},
+        "headline": headline(metrics, tasks),
         "search": None if search is None else {
             "arch_lr": config.search.arch_lr,
             "frozen_blocks": int((search.frozen >= 0).sum()),
@@ -46,9 +46,14 @@ def by_task(
 ) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """Split `evaluate`'s flat result into metrics by task and losses by task."""
     metrics: dict[str, dict[str, float]] = {}
-    losses = {task.name: results[f"{task.name}/loss"] for task in tasks}
+    losses = {task.name: results[f"{task.name}/loss"] for task in tasks if f"{task.name}/loss" in results}
     for key, value in results.items():
         task, _, metric = key.partition("/")
         if metric not in ("", "loss"):
             metrics.setdefault(task, {})[metric] = value
     return metrics, losses
+
+
+def headline(metrics: Mapping[str, Mapping[str, float]], tasks: Sequence[Task]) -> dict[str, float]:
+    """The headline metric of every task that has been scored."""
+    return {task.name: metrics[task.name][task.metric] for task in tasks if task.metric in metrics.get(task.name, {})}

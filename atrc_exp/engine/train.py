@@ -20,6 +20,7 @@ from atrc_exp.engine.evaluate import FirstImages, Observer, PredictionWriter, ev
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.schedules import due
+from atrc_exp.engine.scores import Scores
 from atrc_exp.engine.setup import facts, place_network, use_determinism
 from atrc_exp.engine.state import build_state
 from atrc_exp.engine.step import ENTROPY, Batch, Objective, Predictor, StepResult, train_step
@@ -178,7 +179,10 @@ class Session:
         if config.engine.save_predictions and state.iteration == config.engine.iterations:
             observers.append(PredictionWriter(self.run.folder / "predictions", self.tasks))
         began = time.monotonic()
-        state.validation = evaluate(self.predict, self.loaders.val, self.tasks, self.ranks, observers, state.codebook)
+        scores = Scores(self.tasks, self.ranks, config.evaluation, boundaries=self.boundaries_due())
+        state.validation = evaluate(
+            self.predict, self.loaders.val, self.tasks, self.ranks, observers, scores, state.codebook
+        )
         self.last_record = (self.last_record[0] + time.monotonic() - began, self.last_record[1])
         logger.record({"step": state.iteration, "kind": "val", **state.validation})
         logger.predictions(state.iteration, first.kept)
@@ -188,6 +192,12 @@ class Session:
             if self.ranks.is_main:
                 genotypes.save(genotype, self.run.folder / genotypes.FILE_NAME)
             logger.genotype(state.iteration, genotype)
+
+    def boundaries_due(self) -> bool:
+        """Whether this validation scores boundaries: every n-th one does, and the last."""
+        every = self.config.evaluation.boundary_every * self.config.engine.validate_every
+        iteration, last = self.state.iteration, self.config.engine.iterations
+        return iteration == last if every == 0 else due(iteration, every, last)
 
     def save(self) -> None:
         """Write the checkpoint, unless a loss or a weight is not finite: the one before it stays.

@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ def show_messages(is_main: bool) -> None:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(_FORMAT)
     _ROOT.addHandler(handler)
+
+
+@contextmanager
+def image_progress(title: str, total: int, *, bar: bool) -> Iterator[Callable[..., None]]:
+    """A bar over images on a terminal; yields what is called, with any arguments, after each image."""
+    with Progress(console=_TERMINAL, disable=not (bar and _TERMINAL.is_terminal)) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda *_: progress.advance(task)
 
 
 class TrainLog:

@@ -43,9 +43,11 @@ __all__ = [
     "BoundaryScores",
     "ImageCounts",
     "Protocol",
+    "available_cores",
     "count",
     "evaluate",
     "exact_pairs",
+    "load_kernels",
     "load_png",
     "nms",
     "partition_to_boundary",
@@ -191,7 +193,7 @@ def _mapped(
     """Apply `function` in `workers` threads, in the order of `items`, drawn a few ahead."""
     from rich.progress import Progress
 
-    workers = workers or _cores()
+    workers = workers or available_cores()
     waiting: deque[Future] = deque()
     with ThreadPoolExecutor(workers) as pool, Progress(disable=title is None) as bar:
         task = bar.add_task(title or "", total=total)
@@ -205,7 +207,8 @@ def _mapped(
             bar.advance(task)
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -51,6 +51,11 @@ class MeanIoU(Metric):
             iou = iou[union > 0]
         return {"miou": iou.mean().item()}
 
+    def total(self) -> Tensor:
+        """`confusion` over all ranks; every rank must call it."""
+        with self.sync_context():
+            return self.confusion.clone()
+
     def per_class(self) -> list[float | None]:
         """IoU of each class over all ranks (every rank must call it), None for classes that never occur."""
         with self.sync_context():

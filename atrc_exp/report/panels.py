@@ -1,20 +1,29 @@
-"""Pictures of one image: labels above predictions, and the genotype as a map; arrays, so that any writer takes them."""
+"""Pictures of one image, with labels above predictions or predictions alone, and the genotype as a map."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
 from torch import Tensor
 
+from atrc_exp.files import replacing
 from atrc_exp.genotype import CONTEXTS, Genotype
 from atrc_exp.tasks import IGNORE, Task
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # ImageNet, as the transforms normalise
 _STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 _UNLABELLED = 0.5  # grey
+_PANEL_COLUMNS = 3
+_PANEL_WIDTH = 3.2  # inches of one picture
+_LEGEND_ENTRIES = 20
 
 
 def panel(
@@ -60,6 +69,81 @@ def task_pictures(task: Task, label: Tensor, prediction: Tensor) -> tuple[np.nda
         return _grey_out(_palette(label), valid), _palette(prediction.argmax(0))
     positive = prediction[0].float().sigmoid() if task.channels == 1 else prediction.float().softmax(0)[1]
     return _grey_out(_coloured((label == 1).float(), "gray"), valid), _coloured(positive, "gray")
+
+
+def prediction_panel(
+    image: np.ndarray,
+    predictions: Mapping[str, Tensor],
+    tasks: Sequence[Task],
+    class_names: Mapping[str, Sequence[str]],
+) -> Figure:
+    """The image and one picture a task; class maps have a legend beside them, measured values a colour bar.
+
+    Args:
+        image: (H, W, 3) uint8.
+        predictions: network outputs (c, H, W) by task on the CPU.
+        class_names: names by task, for tasks whose classes have names.
+    """
+    cells = 1 + sum(1 + (task.metric == "miou") for task in tasks)
+    columns = min(cells, _PANEL_COLUMNS)
+    rows = -(-cells // columns)
+    height = min(_PANEL_WIDTH * image.shape[0] / image.shape[1], 2 * _PANEL_WIDTH)
+    figure = Figure(figsize=((_PANEL_WIDTH + 0.6) * columns, (height + 0.35) * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes:
+        axis.set_axis_off()
+    remaining = iter(axes)
+    _picture(next(remaining), image, "Image")
+    for task in tasks:
+        axis, output = next(remaining), predictions[task.name].float()
+        if task.metric == "rmse":
+            _bar(axis, _picture(axis, output[0].clamp(min=0).numpy(), task.title, cmap="viridis"), "m")
+        elif task.metric == "mean_error":
+            unit = torch.nn.functional.normalize(output, dim=0)
+            _picture(axis, ((unit + 1) / 2).permute(1, 2, 0).numpy(), task.title)
+        elif task.metric == "miou":
+            classes = output.argmax(0)
+            _picture(axis, _palette(classes), task.title)
+            _class_legend(next(remaining), classes, class_names.get(task.name))
+        else:
+            positive = output[0].sigmoid() if task.channels == 1 else output.softmax(0)[1]
+            _bar(axis, _picture(axis, positive.numpy(), task.title, cmap="gray_r", vmin=0), "probability")
+    return figure
+
+
+def _picture(axis: Axes, picture: np.ndarray, title: str, **colours: Any) -> AxesImage:
+    axis.set_title(title, fontsize=11)
+    return axis.imshow(picture, interpolation="nearest", **colours)
+
+
+def _bar(axis: Axes, picture: AxesImage, label: str) -> None:
+    inset = axis.inset_axes((1.02, 0.0, 0.035, 1.0))  # beside the picture, which keeps its size
+    axis.figure.colorbar(picture, cax=inset).ax.tick_params(labelsize=8)
+    inset.set_title(label, fontsize=8, loc="left")
+
+
+def _class_legend(axis: Axes, classes: Tensor, names: Sequence[str] | None) -> None:
+    """Names of the classes that are there, the largest first, with their share of the pixels."""
+    found, pixels = classes.unique(return_counts=True)
+    order = pixels.argsort(descending=True)
+    colours = _palette(found)
+    handles = []
+    for index in order[:_LEGEND_ENTRIES].tolist():
+        name = names[found[index]] if names else f"class {found[index]}"
+        share = 100 * float(pixels[index]) / classes.numel()
+        handles.append(
+            Patch(color=colours[index], label=f"{name} ({share:.0f} %)" if share >= 1 else f"{name} (< 1 %)")
+        )
+    if len(order) > _LEGEND_ENTRIES:
+        handles.append(Patch(color="none", label=f"and {len(order) - _LEGEND_ENTRIES} more"))
+    axis.legend(handles=handles, loc="upper left", fontsize=8, ncols=1 + (len(handles) > _LEGEND_ENTRIES // 2),
+                frameon=False, borderaxespad=0)  # fmt: skip
+
+
+def save_panel(figure: Figure, path: Path) -> None:
+    """Write the figure beside and move it into place."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def genotype_map(genotype: Genotype) -> Figure:

@@ -7,6 +7,8 @@ from atrc_exp.config import Config
 MODULES = {
     "search": "training",
     "retrain": "training",
+    "evaluate": "evaluate",
+    "predict": "predict",
     "profile": "profile",
     "generate": "generate",
 }

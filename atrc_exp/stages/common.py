@@ -1,7 +1,23 @@
 """What several stages derive from the configuration in the same way."""
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
 from atrc_exp.config import Config
+from atrc_exp.data.loader import Data, build_datasets
+from atrc_exp.engine import checkpoint
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.setup import place_network
+from atrc_exp.engine.state import load_network
+from atrc_exp.engine.step import Predictor
+from atrc_exp.errors import UserError
+from atrc_exp.files import read_json
 from atrc_exp.genotype import Genotype, load, uniform
+from atrc_exp.models import build_network
+from atrc_exp.stored import checkpoint_file, run_folder
 from atrc_exp.tasks import Task, build_tasks
 
 
@@ -27,3 +43,41 @@ def genotype_of(config: Config) -> Genotype | None:
         return None
     genotype = load(config.genotype) if config.genotype else uniform(config.task_names, "none")
     return genotype.changed(config.genotype_blocks)
+
+
+def open_data(config: Config, ranks: Ranks) -> Data:
+    """Open both splits on every rank; rank 0 goes first, since it makes procedural data that is missing."""
+    opened = ranks.on_main(lambda: build_datasets(config))
+    return opened if ranks.is_main else build_datasets(config)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """The network of a run as its checkpoint left it."""
+
+    folder: Path
+    checkpoint: Path
+    iteration: int
+    dataset: dict[str, Any]
+    """The dataset's record (`DatasetInfo.as_dict`)."""
+    predict: Predictor
+    codebook: Tensor | None
+    """Unit normals (40, 3) that the run was trained with, where it needed them."""
+
+
+def load_run(config: Config, ranks: Ranks, tasks: tuple[Task, ...]) -> TrainedRun:
+    """Build the network of the run that `config` comes from (`stored.with_stored`) and load its checkpoint.
+
+    Raises:
+        UserError: a checkpoint that is damaged or does not fit.
+    """
+    folder, file = run_folder(config), checkpoint_file(config)
+    environment = folder / "environment.json"
+    if not environment.is_file():
+        raise UserError(f"{environment} is missing; keep the checkpoint in its run folder")
+    saved = checkpoint.load(file)
+    network = build_network(config, tasks, genotype_of(config))
+    load_network(network, saved)
+    codebook = saved["codebook"]
+    predict = Predictor(place_network(network, config, ranks), config, codebook).to(ranks.device).eval()
+    return TrainedRun(folder, file, int(saved["iteration"]), read_json(environment)["dataset"], predict, codebook)

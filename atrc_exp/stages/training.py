@@ -14,7 +14,7 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.data.codebook import codebook_for
-from atrc_exp.data.loader import Batch, Data, build_datasets, check_batch, train_loader, val_loader
+from atrc_exp.data.loader import Batch, Data, check_batch, train_loader, val_loader
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.train import Loaders, train
@@ -22,7 +22,7 @@ from atrc_exp.files import replacing
 from atrc_exp.logging.console import show_messages
 from atrc_exp.models import build_network
 from atrc_exp.models.network import Network
-from atrc_exp.stages.common import build_tasks_of, genotype_of
+from atrc_exp.stages.common import build_tasks_of, genotype_of, open_data
 from atrc_exp.tasks import CODEWORDS, Task
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def run(config: Config) -> None:
     ranks = Ranks.start(config.engine.device)
     show_messages(ranks.is_main)
     try:
-        data = _open_data(config, ranks)
+        data = open_data(config, ranks)
         check_batch(config, len(data.train), ranks.world)
         tasks, genotype = build_tasks_of(config), genotype_of(config)
         torch.manual_seed(config.seed)  # initial weights; the same on every rank
@@ -51,12 +51,6 @@ def run(config: Config) -> None:
             _train(config, folder, ranks, data, network, tasks)
     finally:
         ranks.close()
-
-
-def _open_data(config: Config, ranks: Ranks) -> Data:
-    """Open both splits on every rank; rank 0 goes first, since it makes procedural data that is missing."""
-    opened = ranks.on_main(lambda: build_datasets(config))
-    return opened if ranks.is_main else build_datasets(config)
 
 
 def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network, tasks: tuple[Task, ...]) -> None:

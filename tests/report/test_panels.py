@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from atrc_exp.genotype import uniform
-from atrc_exp.report.panels import genotype_map, panel, rendered, task_pictures
+from atrc_exp.report.panels import genotype_map, panel, prediction_panel, rendered, task_pictures
 from atrc_exp.tasks import build_tasks
 
 TASKS = build_tasks(
@@ -52,3 +52,18 @@ def test_genotype_map_names_every_block() -> None:
     figure = genotype_map(uniform(("semseg", "depth"), "local"))
     assert [text.get_text() for text in figure.axes[0].texts] == ["local"] * 4
     assert rendered(figure).shape[2] == 3
+
+
+def test_prediction_panel_names_the_classes_that_are_there_and_measures_depth_in_metres() -> None:
+    predictions = {task.name: torch.randn(task.channels, 6, 8) for task in TASKS}
+    predictions["semseg"] = torch.zeros(4, 6, 8)
+    predictions["semseg"][2, :, :6] = 1  # three quarters; class 0 has the rest
+    image = np.zeros((6, 8, 3), np.uint8)
+    figure = prediction_panel(image, predictions, TASKS, {"semseg": ["wall", "floor", "bed", "sofa"]})
+    legend = next(axis.get_legend() for axis in figure.axes if axis.get_legend())
+    assert [text.get_text() for text in legend.get_texts()] == ["bed (75 %)", "wall (25 %)"]
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == ["Image", *(task.title for task in TASKS)]
+    bars = [child.get_title("left") for axis in figure.axes for child in axis.child_axes]
+    assert bars == ["m", "probability", "probability"]
+    assert rendered(figure).std() > 0

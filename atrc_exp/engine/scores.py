@@ -1,0 +1,114 @@
+"""Scores of all tasks over a set of images and all ranks, by the rules of the `evaluation` section."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from atrc_exp.config import EvaluationConfig
+from atrc_exp.data.decode import read_ids
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.predictions import as_array
+from atrc_exp.metrics import build_metrics
+from atrc_exp.metrics.boundary import BoundaryScores, ImageCounts, available_cores, count, load_kernels, score
+from atrc_exp.tasks import IGNORE, Task
+
+if TYPE_CHECKING:
+    from atrc_exp.metrics.miou import MeanIoU
+
+
+class Scores:
+    """Takes images one by one, each on one rank; `compute` is collective.
+
+    Attributes:
+        boundaries: after `compute`, the scores of boundary tasks with their threshold curves.
+
+    Args:
+        boundaries: score boundaries too, which costs a tenth of a second or more an image of 425 x 560.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], ranks: Ranks, rules: EvaluationConfig | None = None, *, boundaries: bool = True
+    ) -> None:
+        rules = rules or EvaluationConfig()
+        metrics = build_metrics(tasks, absent=rules.absent, reference_invalid=rules.reference_invalid)
+        self.metrics = {name: metric.to(ranks.device) for name, metric in metrics.items()}
+        scored = [task for task in tasks if boundaries and task.metric == "ods_f"]
+        self._matchers = {task.name: _BoundaryMatcher(task, ranks, rules) for task in scored}
+        self.boundaries: dict[str, BoundaryScores] = {}
+
+    def add(self, image_id: str, predictions: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> None:
+        """Score one image: outputs (c, h, w) and labels (h, w) or (c, h, w) by task, without padding."""
+        for name, metric in self.metrics.items():
+            metric.update(predictions[name][None], labels[name][None])
+        for name, matcher in self._matchers.items():
+            matcher.add(image_id, predictions[name], labels[name])
+
+    def compute(self) -> dict[str, float]:
+        """Scores by "<task>/<metric>", the same on every rank.
+
+        Raises:
+            UserError: none of the images for boundaries was among those added.
+        """
+        flat = {f"{name}/{key}": value for name, m in self.metrics.items() for key, value in m.compute().items()}
+        for name, matcher in self._matchers.items():
+            self.boundaries[name] = scores = matcher.compute()
+            flat |= {f"{name}/ods_f": scores.odsF, f"{name}/ois_f": scores.oisF, f"{name}/ap": scores.AP}
+        return flat
+
+    def per_class(self) -> dict[str, list[float | None]]:
+        """IoU of every class by task, None for classes that never occur; collective."""
+        return {name: metric.per_class() for name, metric in self._overlaps.items()}
+
+    def confusion(self) -> dict[str, np.ndarray]:
+        """Pixels by [label, prediction] (C, C) by task; collective."""
+        return {name: metric.total().cpu().numpy() for name, metric in self._overlaps.items()}
+
+    @property
+    def _overlaps(self) -> dict[str, MeanIoU]:
+        from atrc_exp.metrics.miou import MeanIoU
+
+        return {name: metric for name, metric in self.metrics.items() if isinstance(metric, MeanIoU)}
+
+
+class _BoundaryMatcher:
+    """Counts boundary pixels of the 8-bit predictions in threads, while the network works on the next images."""
+
+    def __init__(self, task: Task, ranks: Ranks, rules: EvaluationConfig) -> None:
+        self.task, self.ranks, self.rules = task, ranks, rules
+        self.ids = frozenset(read_ids(Path(rules.boundary_ids))) if rules.boundary_ids else None
+        self.counts: list[ImageCounts] = []
+        self.waiting: deque[Future[ImageCounts]] = deque()
+        self.workers = max(1, available_cores() // ranks.world)
+        self.pool = ThreadPoolExecutor(self.workers)
+
+    def add(self, image_id: str, prediction: Tensor, label: Tensor) -> None:
+        if self.ids is not None and image_id not in self.ids:
+            return
+        load_kernels("auto")  # here, not in a thread: all threads would wait for the compilation
+        truth = ((label != 0) & (label != IGNORE)).cpu().numpy()
+        self.waiting.append(
+            self.pool.submit(
+                count,
+                as_array(self.task, prediction),
+                truth,
+                max_dist=self.task.max_distance,
+                protocol=self.rules.boundary_protocol,
+            )
+        )
+        if len(self.waiting) >= 4 * self.workers:  # bounds the images in memory
+            self.counts.append(self.waiting.popleft().result())
+
+    def compute(self) -> BoundaryScores:
+        self.counts += [future.result() for future in self.waiting]
+        self.waiting.clear()
+        self.pool.shutdown()
+        gathered = [counts for part in self.ranks.gather(self.counts) for counts in part]
+        interpolate = self.rules.boundary_interpolate
+        return self.ranks.on_main(lambda: score(gathered, interpolate=interpolate))

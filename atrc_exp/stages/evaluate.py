@@ -1,0 +1,86 @@
+"""`stage=evaluate`: every score of a run's checkpoint, or of predictions in files, as tables, figures and JSON."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from atrc_exp.config import Config
+from atrc_exp.data.loader import Data, val_count, val_loader, val_samples
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.evaluate import Observer, PredictionWriter, evaluate, evaluate_files
+from atrc_exp.engine.predictions import predicted_tasks
+from atrc_exp.engine.scores import Scores
+from atrc_exp.engine.summary import by_task, headline
+from atrc_exp.errors import UserError
+from atrc_exp.logging.console import image_progress, show_messages
+from atrc_exp.logging.jsonl import plain
+from atrc_exp.report import evaluation
+from atrc_exp.stages.common import build_tasks_of, load_run, open_data
+from atrc_exp.tasks import Task
+
+
+def run(config: Config) -> None:
+    """Score the validation split, print the tables, and write `evaluation.json` with its figures.
+
+    Raises:
+        UserError: no such run or checkpoint, other data than the run's, or predictions that are missing or unfit.
+    """
+    ranks = Ranks.start(config.engine.device)
+    show_messages(ranks.is_main)
+    try:
+        score = _score_run if config.predictions is None else _score_files
+        record, scores = score(config, ranks)
+        details = scores.per_class(), scores.confusion()  # collective
+        if ranks.is_main:
+            source = config.predictions if config.predictions is not None else record["source"]["run"]
+            folder = Path(config.output or source).expanduser()
+            evaluation.write(folder, record, *details, scores.boundaries)
+    finally:
+        ranks.close()
+
+
+def _score_run(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
+    tasks = build_tasks_of(config)
+    trained = load_run(config, ranks, tasks)
+    data = open_data(config, ranks)
+    if data.info.fingerprint != trained.dataset["fingerprint"]:
+        raise UserError(f"dataset.root={config.dataset.root}: holds other files than those of the run {trained.folder}")
+    observers: list[Observer] = []
+    if config.engine.save_predictions:
+        observers.append(PredictionWriter(Path(config.output or trained.folder) / "predictions", tasks))
+    scores = Scores(tasks, ranks, config.evaluation)
+    batches = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
+    with image_progress("images", val_count(data, config), bar=config.engine.progress and ranks.is_main) as advance:
+        results = evaluate(trained.predict, batches, tasks, ranks, [*observers, advance], scores, trained.codebook)
+    source = {"run": str(trained.folder), "checkpoint": str(trained.checkpoint), "iteration": trained.iteration,
+              "precision": config.engine.precision}  # fmt: skip
+    return _record(config, source, data, tasks, results), scores
+
+
+def _score_files(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
+    data = open_data(config, ranks)
+    folder = Path(str(config.predictions)).expanduser()
+    plain_forms = replace(config, task_forms={})  # files hold metres and unit vectors, whatever made them
+    tasks = predicted_tasks(folder, build_tasks_of(plain_forms), data.val.ids[: val_count(data, config)])
+    scores = Scores(tasks, Ranks(ranks.rank, ranks.world), config.evaluation)  # files are read to the CPU
+    samples = val_samples(data, config, rank=ranks.rank, world=ranks.world)
+    with image_progress("images", val_count(data, config), bar=config.engine.progress and ranks.is_main) as advance:
+        results = evaluate_files(folder, samples, tasks, scores, [advance])
+    return _record(config, {"predictions": str(folder.absolute())}, data, tasks, results), scores
+
+
+def _record(
+    config: Config, source: dict[str, Any], data: Data, tasks: tuple[Task, ...], results: dict[str, float]
+) -> dict[str, Any]:
+    metrics, losses = by_task(results, tasks)
+    return plain({
+        "version": 1,
+        "source": source,
+        "dataset": data.info.as_dict(),
+        "images": val_count(data, config),
+        "rules": {key: value for key, value in asdict(config.evaluation).items() if key != "boundary_every"},
+        "tasks": [task.name for task in tasks],
+        "metrics": metrics,
+        "headline": headline(metrics, tasks),
+        "losses": losses,
+    })  # fmt: skip

@@ -1,0 +1,111 @@
+"""Runs that exist: where their files are, and their configuration for stages that look at them.
+
+Nothing is instantiated from a stored configuration: it passes the same schema as a command line.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from atrc_exp import genotype as genotypes
+from atrc_exp.config import Config
+from atrc_exp.errors import UserError
+from atrc_exp.messages import USER_MISTAKES, explain
+
+CONFIG = "config.yaml"
+CHECKPOINT = Path("checkpoints") / "last.pt"
+
+OWN = ("run", "checkpoint", "input", "output", "predict", "logger", "stage")
+"""Keys of the command itself, which say what is done with the run; the stage last, since it asks for others."""
+CHANGEABLE = ("dataset.root", "dataset.cache_dir", "engine.device", "engine.workers", "engine.val_batch_size",
+              "engine.precision", "engine.progress", "engine.save_predictions", "evaluation",
+              "debug.limit_val")  # fmt: skip
+"""Keys, or groups of keys, of the run's configuration that the command line may replace."""
+
+
+def run_folder(config: Config) -> Path:
+    """Folder of the run that `run` or `checkpoint` names.
+
+    Raises:
+        UserError: there is no such run, or it has no checkpoint yet.
+    """
+    if config.checkpoint is not None:
+        file = Path(config.checkpoint).expanduser().absolute()
+        if not file.is_file():
+            raise UserError(f"checkpoint={config.checkpoint}: there is no such file; give one of a run, or run=RUN_DIR")
+        for folder in file.parents[:2]:
+            if (folder / CONFIG).is_file():
+                return folder
+        raise UserError(
+            f"checkpoint={config.checkpoint}: has no {CONFIG} beside or above it; keep it in its run folder"
+        )
+    assert config.run is not None
+    folder = Path(config.run).expanduser().absolute()
+    if not (folder / CONFIG).is_file():
+        state = f"holds no {CONFIG}" if folder.is_dir() else "does not exist"
+        raise UserError(f"run={config.run}: {state}; give the folder of a run, runs/<name>/seed<k>")
+    if not (folder / CHECKPOINT).is_file():
+        raise UserError(f"run={config.run}: holds no checkpoint yet ({CHECKPOINT}); wait for the first one")
+    return folder
+
+
+def checkpoint_file(config: Config) -> Path:
+    """The checkpoint that `checkpoint` names, or the run's latest one."""
+    return Path(config.checkpoint).expanduser().absolute() if config.checkpoint else run_folder(config) / CHECKPOINT
+
+
+def with_stored(config: Config, overrides: Sequence[str]) -> Config:
+    """The configuration of the run that `config.run` or `config.checkpoint` names, changed where `overrides` say so.
+
+    Weights are random, since the checkpoint replaces them, and the genotype is the one kept in the run folder.
+
+    Args:
+        config: the composed configuration, whose values of the overridden keys are taken.
+        overrides: command line, as Hydra lists it.
+
+    Raises:
+        UserError: no such run, a stored configuration that this build does not read, or an override of a key that
+            belongs to the run.
+    """
+    folder = run_folder(config)
+    keys = [argument.lstrip("+~").split("=")[0].split("@")[0] for argument in overrides]
+    foreign = [key for key in keys if not _within(key, OWN + CHANGEABLE)]
+    if foreign:
+        raise UserError(
+            f"{', '.join(foreign)}: belongs to the run {folder}, whose own configuration holds; "
+            f"only these can be given beside it: {', '.join(OWN + CHANGEABLE)}"
+        )
+    stored = _read(folder / CONFIG)
+    for key in (*OWN, *(key for key in keys if _within(key, CHANGEABLE))):
+        stored = _with_value(stored, key.split("."), reduce(getattr, key.split("."), config))
+    kept = folder / genotypes.FILE_NAME
+    if stored.distillation.name == "atrc":
+        stored = replace(stored, genotype=str(kept), genotype_blocks={})
+    return replace(stored, backbone=replace(stored.backbone, weights="random"))
+
+
+def _read(path: Path) -> Config:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise UserError("holds no configuration")
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+    except USER_MISTAKES as error:
+        raise UserError(f"{path}: {explain(error)}") from None
+    assert isinstance(config, Config)
+    return config
+
+
+def _within(key: str, groups: Sequence[str]) -> bool:
+    return any(key == group or key.startswith(f"{group}.") for group in groups)
+
+
+def _with_value(node: Any, path: Sequence[str], value: Any) -> Any:
+    """A copy of nested dataclasses in which the field at `path` has another value."""
+    name, *rest = path
+    return replace(node, **{name: _with_value(getattr(node, name), rest, value) if rest else value})

@@ -1,0 +1,126 @@
+"""Boundary scores among the others, and the rules of the evaluation section."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from atrc_exp.config import EvaluationConfig
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.scores import Scores
+from atrc_exp.errors import UserError
+from atrc_exp.metrics import boundary
+from atrc_exp.tasks import IGNORE, build_tasks
+
+TASKS = build_tasks(
+    ("semseg", "depth", "normals", "edge"), num_classes={"semseg": 4}, edge_positive_weight=0.8, edge_max_distance=0.03
+)
+SIZE = (30, 40)
+
+
+def image(seed):
+    """Random outputs and labels of all tasks; class 3 never occurs."""
+    draw = torch.Generator().manual_seed(seed)
+    outputs = {task.name: torch.randn(task.channels, *SIZE, generator=draw) for task in TASKS}
+    outputs["semseg"][3] = -9
+    lines = torch.zeros(SIZE, dtype=torch.long)
+    lines[10 + seed], lines[:, 20] = 1, 1
+    outputs["edge"] += 2 * lines.roll(1, 0)
+    labels = {
+        "semseg": torch.randint(0, 3, SIZE, generator=draw),
+        "edge": lines,
+        "depth": torch.rand(1, *SIZE, generator=draw) + 1,
+        "normals": torch.randn(3, *SIZE, generator=draw),
+    }
+    return outputs, labels
+
+
+def scored(rules=None, images=(0, 1, 2), **options):
+    scores = Scores(TASKS, Ranks(), rules, **options)
+    for seed in images:
+        scores.add(f"i{seed}", *image(seed))
+    return scores.compute(), scores
+
+
+def alone(images, **options):
+    """The boundary scores of the same images by the stand-alone evaluator, from probabilities."""
+    pairs = [image(seed) for seed in images]
+    predictions = [outputs["edge"][0].sigmoid().numpy() for outputs, _ in pairs]
+    return boundary.evaluate(predictions, [labels["edge"].numpy() for _, labels in pairs], max_dist=0.03, **options)
+
+
+def test_boundaries_are_scored_as_by_the_stand_alone_evaluator():
+    flat, scores = scored()
+    expected = alone((0, 1, 2))
+    assert 0 < expected.odsF < 1 and scores.boundaries["edge"] == expected
+    assert (flat["edge/ods_f"], flat["edge/ois_f"], flat["edge/ap"]) == (expected.odsF, expected.oisF, expected.AP)
+
+
+def test_protocol_and_interpolation_are_chosen_by_the_rules():
+    rules = EvaluationConfig(boundary_protocol="mtl_pytorch", boundary_interpolate=True)
+    _, scores = scored(rules)
+    assert scores.boundaries["edge"] == alone((0, 1, 2), protocol="mtl_pytorch", interpolate=True)
+
+
+def test_a_list_of_ids_restricts_the_boundaries_alone(tmp_path):
+    (tmp_path / "ids.txt").write_text("i2\ni0\n")
+    flat, scores = scored(EvaluationConfig(boundary_ids=str(tmp_path / "ids.txt")))
+    assert scores.boundaries["edge"] == alone((0, 2))
+    assert flat["depth/rmse"] == scored()[0]["depth/rmse"]
+    with pytest.raises(UserError, match=r"nothing\.txt"):
+        scored(EvaluationConfig(boundary_ids=str(tmp_path / "nothing.txt")))
+
+
+def test_boundaries_can_be_left_out():
+    flat, scores = scored(boundaries=False)
+    assert not scores.boundaries and "edge/ods_f" not in flat and "semseg/miou" in flat
+
+
+def test_absent_classes_count_as_zero_or_not_at_all():
+    zero, scores = scored()
+    ious = scores.per_class()["semseg"]
+    assert ious[3] is None and all(iou > 0 for iou in ious[:3])
+    assert zero["semseg/miou"] == pytest.approx(sum(ious[:3]) / 4)
+    skip, _ = scored(EvaluationConfig(absent="skip"))
+    assert skip["semseg/miou"] == pytest.approx(sum(ious[:3]) / 3)
+
+
+def test_confusion_counts_every_pixel_once_by_label_and_prediction():
+    _, scores = scored(images=(0,))
+    outputs, labels = image(0)
+    expected = np.zeros((4, 4), dtype=np.int64)
+    np.add.at(expected, (labels["semseg"].numpy().ravel(), outputs["semseg"].argmax(0).numpy().ravel()), 1)
+    assert np.array_equal(scores.confusion()["semseg"], expected)
+
+
+def test_invalid_pixels_by_the_published_rule():
+    outputs, labels = image(0)
+    labels["depth"][0, 0, 0] = 0
+    results = []
+    for reference_invalid in (False, True):
+        scores = Scores(TASKS, Ranks(), EvaluationConfig(reference_invalid=reference_invalid), boundaries=False)
+        scores.add("i", outputs, labels)
+        results.append(scores.compute())
+    assert results[0]["depth/invalid_pixels"] == 1
+    error = float(outputs["depth"][0, 0, 0].clamp(min=0)) - 255.0
+    pixels = SIZE[0] * SIZE[1]
+    squared = results[0]["depth/rmse"] ** 2 * (pixels - 1) + error**2
+    assert results[1]["depth/rmse"] == pytest.approx((squared / pixels) ** 0.5)
+
+
+def test_labels_without_any_boundary_score_zero_and_unlabelled_pixels_are_no_boundary():
+    outputs, labels = image(0)
+    flats = []
+    for edge in (torch.zeros(SIZE, dtype=torch.long), torch.full(SIZE, IGNORE)):
+        scores = Scores(TASKS, Ranks())
+        scores.add("i", outputs, labels | {"edge": edge})
+        flats.append(scores.compute())
+    assert flats[0] == flats[1] and flats[0]["edge/ods_f"] == flats[0]["edge/ois_f"] == 0
+
+
+def test_nothing_labelled_has_no_value():
+    outputs, labels = image(0)
+    scores = Scores([replace(task) for task in TASKS if task.name == "depth"], Ranks())
+    scores.add("i", outputs, labels | {"depth": torch.zeros(1, *SIZE)})
+    assert np.isnan(scores.compute()["depth/rmse"])
