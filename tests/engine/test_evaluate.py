@@ -126,7 +126,7 @@ def test_classification_forms_are_scored_and_shown_in_metres_and_unit_vectors() 
     whole["labels"] = {"depth": whole["labels"]["depth"], "normals": torch.randn(2, 3, 6, 9)}
     whole["labels"]["normals"][:, :, 2] = 0
     seen: list[ImageResult] = []
-    results = evaluate(Coded(), [whole], CODED, Ranks(), [seen.append], codebook)  # type: ignore[arg-type]
+    results = evaluate(Coded(), [whole], CODED, Ranks(), [seen.append], codebook=codebook)  # type: ignore[arg-type]
 
     logits = Coded()(whole["image"]).final
     expected = build_losses(CODED, codebook=codebook)(logits, {}, whole["labels"])
