@@ -9,7 +9,7 @@ from typing import Any
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS
-from atrc_exp.tasks import TASKS
+from atrc_exp.tasks import FORMS, TASKS
 
 STAGES = ("search", "retrain", "evaluate", "predict", "profile", "generate")
 TRAINING_STAGES = ("search", "retrain")
@@ -119,6 +119,9 @@ class DistillationConfig:
     """Window of the local context in pixels, odd, 3 to 15."""
     border: str = "zero"
     """Local context outside the image: zero (padding takes part, as published) or mask (Eq. 4 literally)."""
+    regions: str = "predicted"
+    """Label regions of atrc, tlabel and slabel: predicted by auxiliary heads, or from the labels themselves, an upper
+    bound that exists on labelled images only (App. E)."""
     mask_padding: bool = False
     """Leave padded pixels out of label regions and global keys (the published results include them)."""
     dropout: float = 0.05
@@ -130,6 +133,10 @@ class DistillationConfig:
         require(odd, "distillation.kernel_size", self.kernel_size, "odd and between 3 and 15")
         require(self.border in ("zero", "mask"), "distillation.border", self.border, "zero or mask")
         require(0 <= self.dropout < 1, "distillation.dropout", self.dropout, "in [0, 1)")
+        require(self.regions in ("predicted", "labels"), "distillation.regions", self.regions, "predicted or labels")
+        fixed = ("atrc", "tlabel", "slabel")
+        require(self.regions == "predicted" or self.name in fixed, "distillation.regions", self.regions,
+                f"predicted for distillation={self.name}", f"only {', '.join(fixed)} take labels")  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -342,6 +349,8 @@ class Config:
     """Subset of the dataset's tasks; null is all of them."""
     loss_weights: dict[str, float] = field(default_factory=dict)
     """Loss weights by task that replace the published ones, > 0."""
+    task_forms: dict[str, str] = field(default_factory=dict)
+    """regression or classification by task; as a classification, depth is 40 bins and normals 40 codewords (App. D)."""
     genotype: str | None = None
     """A file, the folder of a run or sweep, or published/<name>."""
     genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -381,6 +390,9 @@ class Config:
         for task, weight in self.loss_weights.items():
             require(task in self.task_names, "loss_weights", task, f"one of {', '.join(self.task_names)}")
             _positive(f"loss_weights.{task}", weight)
+        for task, form in self.task_forms.items():
+            require(task in self.task_names, "task_forms", task, f"one of {', '.join(self.task_names)}")
+            require(form in FORMS, f"task_forms.{task}", form, f"one of {', '.join(FORMS)}")
 
     def _check_network(self) -> None:
         searching = self.distillation.name == "search"

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atrc_exp.coding import TriangularCode, triangular_code
 from atrc_exp.labels import region_labels, valid_pixels
 from atrc_exp.tasks import IGNORE, Task
 
@@ -24,7 +25,7 @@ class MultiTaskLoss(nn.Module):
     Args:
         tasks: the tasks of the network.
         aux_tasks: names of those whose auxiliary map the network predicts and trains.
-        codebook: (40, 3) unit normals; needed where normals have an auxiliary map.
+        codebook: (40, 3) unit normals; needed where normals have an auxiliary map or the form of a classification.
 
     Raises:
         ValueError: an auxiliary task that is not among the tasks, or no codebook where one is needed.
@@ -42,6 +43,7 @@ class MultiTaskLoss(nn.Module):
             if self.tasks[name].label == "normals" and codebook is None:
                 raise ValueError(f"the auxiliary loss of {name} needs a codebook")
         self.register_buffer("codebook", codebook)
+        self.code = triangular_code(self.tasks.values(), codebook)
 
     def counts(self, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Valid pixels of every task (int64, 0-dim), and `<task>:positive` pixels where the loss is balanced by them.
@@ -84,7 +86,7 @@ class MultiTaskLoss(nn.Module):
             for name, task in self.tasks.items():
                 weight = _positive_weight(task, counts)
                 valid = counts[name].clamp(min=1)
-                terms[name] = _final_loss(task, final[name], labels[name], weight) / valid
+                terms[name] = _final_loss(task, final[name], labels[name], weight, self.code) / valid
                 if name in aux:
                     regions = region_labels(task, labels[name], self.codebook)
                     terms[f"{name}_aux"] = cross_entropy(aux[name], regions, weight) / valid
@@ -105,7 +107,9 @@ def _positive_weight(task: Task, counts: Mapping[str, Tensor]) -> Tensor | float
     return task.positive_weight if task.loss == "weighted_binary" else None
 
 
-def _final_loss(task: Task, prediction: Tensor, label: Tensor, weight: Tensor | float | None) -> Tensor:
+def _final_loss(
+    task: Task, prediction: Tensor, label: Tensor, weight: Tensor | float | None, code: TriangularCode | None
+) -> Tensor:
     match task.loss:
         case "l1":
             return absolute_error(prediction, label)
@@ -115,6 +119,11 @@ def _final_loss(task: Task, prediction: Tensor, label: Tensor, weight: Tensor | 
             return binary_cross_entropy(prediction, label, task.positive_weight)
         case "cross_entropy" | "balanced_cross_entropy":
             return cross_entropy(prediction, label, weight)
+        case "region_cross_entropy":
+            return cross_entropy(prediction, region_labels(task, label))
+        case "triangular_cross_entropy":
+            assert code is not None
+            return triangular_cross_entropy(prediction, label, code)
     raise ValueError(f"unknown loss '{task.loss}' of task {task.name}")
 
 
@@ -152,6 +161,19 @@ def unit_absolute_error(prediction: Tensor, normals: Tensor) -> Tensor:
     # The bound keeps the gradient usable where a prediction is exactly 0 and has no direction.
     unit = F.normalize(_single(_mask(prediction, valid)), dim=1, eps=1e-6)
     return _mask(unit - normals, valid).abs().sum()
+
+
+def triangular_cross_entropy(logits: Tensor, normals: Tensor, code: TriangularCode) -> Tensor:
+    """Cross-entropy with the weights of each normal's three codewords as target (App. D), summed over valid pixels.
+
+    Args:
+        logits: (B, R, H, W), one channel a codeword.
+        normals: (B, 3, H, W), (0, 0, 0) invalid.
+    """
+    valid = valid_pixels("normals", normals)
+    words, weights = code.encode(_mask(normals, valid))
+    log_probabilities = _single(_mask(logits, valid)).log_softmax(1).gather(1, words)
+    return -_mask(weights * log_probabilities, valid).sum()
 
 
 def _class_weights(label: Tensor, positive_weight: Tensor | float, like: Tensor) -> Tensor:

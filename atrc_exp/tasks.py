@@ -12,6 +12,7 @@ IGNORE = 255  # value of unlabelled pixels in class maps; depth and normals mark
 DEPTH_BINS = 40
 DEPTH_RANGE = (0.7, 10.0)  # metres; the auxiliary classes are logarithmic bins of it
 CODEWORDS = 40  # unit vectors whose nearest one is a normal's auxiliary class
+FORMS = ("regression", "classification")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,10 @@ class Task:
     regions: int = 0
     """Classes of the auxiliary head, the label regions R of label contexts; 0 = number of classes."""
     loss: str
-    """Final loss: cross_entropy, balanced_cross_entropy, l1, unit_l1 or weighted_binary (`losses.py`)."""
+    """Final loss: cross_entropy, balanced_cross_entropy, l1, unit_l1, weighted_binary, or in a classification form
+    region_cross_entropy or triangular_cross_entropy (`losses.py`)."""
+    classification_loss: str = ""
+    """Loss over the label regions where a regression task takes its form of a classification (App. D)."""
     weight: float
     """Weight of both the final and the auxiliary loss in the sum."""
     metric: str
@@ -55,9 +59,11 @@ TASKS: dict[str, Task] = {
         Task(name="sal", title="Sal", label="classes", channels=2, regions=2, loss="balanced_cross_entropy",
              weight=5.0, metric="max_f", unit="%", higher_is_better=True),
         Task(name="depth", title="Depth", label="depth", channels=1, regions=DEPTH_BINS, loss="l1",
-             weight=1.0, metric="rmse", unit="m", higher_is_better=False),
+             classification_loss="region_cross_entropy", weight=1.0,
+             metric="rmse", unit="m", higher_is_better=False),
         Task(name="normals", title="Normal", label="normals", channels=3, regions=CODEWORDS, loss="unit_l1",
-             weight=10.0, metric="mean_error", unit="deg", higher_is_better=False),
+             classification_loss="triangular_cross_entropy", weight=10.0,
+             metric="mean_error", unit="deg", higher_is_better=False),
         Task(name="edge", title="Bound", label="classes", channels=1, regions=2, loss="weighted_binary",
              weight=50.0, metric="ods_f", unit="%", higher_is_better=True),
     )
@@ -71,15 +77,17 @@ def build_tasks(
     edge_positive_weight: float,
     edge_max_distance: float,
     weights: Mapping[str, float] | None = None,
+    forms: Mapping[str, str] | None = None,
 ) -> tuple[Task, ...]:
     """Fill the dataset's facts into the rows of the table, in the order of `names`.
 
     Args:
         num_classes: classes of those tasks whose number the dataset decides, e.g. `{"semseg": 40}`.
         weights: loss weights that replace the table's.
+        forms: form, of `FORMS`, of tasks that are not predicted as in the table.
 
     Raises:
-        UserError: a name that is not in the table, or a number of classes that nobody gave.
+        UserError: a name that is not in the table, a number of classes that nobody gave, a form that a task lacks.
     """
     tasks = []
     for name in names:
@@ -90,6 +98,15 @@ def build_tasks(
             if name not in num_classes:
                 raise UserError(f"dataset.num_classes lacks '{name}': give its number of classes")
             task = replace(task, channels=num_classes[name], regions=num_classes[name])
+        if (forms or {}).get(name) == "classification":
+            task = _as_classification(task)
         task = replace(task, positive_weight=edge_positive_weight, max_distance=edge_max_distance)
         tasks.append(replace(task, weight=(weights or {}).get(name, task.weight)))
     return tuple(tasks)
+
+
+def _as_classification(task: Task) -> Task:
+    if not task.classification_loss:
+        able = ", ".join(row.name for row in TASKS.values() if row.classification_loss)
+        raise UserError(f"task_forms.{task.name}=classification: only {able} have this form; leave it out")
+    return replace(task, channels=task.regions, loss=task.classification_loss)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
+from atrc_exp.coding import TriangularCode
 from atrc_exp.losses import build_losses
 from atrc_exp.tasks import build_tasks
 
@@ -277,3 +278,71 @@ def test_nothing_waits_for_the_device(tasks, codebook, labels, outputs):
         fake = [{name: mode.from_tensor(values) for name, values in maps.items()} for maps in (*outputs, labels)]
         loss.codebook = mode.from_tensor(loss.codebook)
         assert loss.total(loss(*fake)).shape == ()
+
+
+def as_classifications():
+    forms = {"depth": "classification", "normals": "classification"}
+    return build_tasks(
+        ("depth", "normals"), num_classes={}, edge_positive_weight=0.8, edge_max_distance=0.011, forms=forms
+    )
+
+
+def test_classification_forms_are_cross_entropies_over_bins_and_weighted_codewords(labels, codebook):
+    tasks = as_classifications()
+    generator = torch.Generator().manual_seed(4)
+    logits = {t.name: torch.randn(3, 40, 4, 5, dtype=torch.float64, generator=generator) for t in tasks}
+    terms = build_losses(tasks, codebook=codebook)(logits, {}, labels)
+
+    depth, valid = labels["depth"][:, 0], (labels["depth"][:, 0] > 0).numpy()
+    bins = [
+        min(39, max(0, math.floor(40 * math.log(d / 0.7) / math.log(10 / 0.7))))
+        for _, d in pixels(depth[:, None], depth, valid)
+    ]
+    expected = [
+        np.log(np.exp(x).sum()) - x[b] for (x, _), b in zip(pixels(logits["depth"], depth, valid), bins, strict=True)
+    ]
+    assert terms["depth"].item() == pytest.approx(np.mean(expected), rel=1e-9)
+
+    expected, words = [], codebook.numpy()
+    code = TriangularCode(codebook)
+    coded = [x.movedim(1, -1).numpy() for x in code.encode(labels["normals"])]
+    for b, y, x in np.argwhere((labels["normals"] != 0).any(1).numpy()):
+        corners, weights = coded[0][b, y, x], coded[1][b, y, x]
+        assert (weights @ words[corners]) @ labels["normals"][b, :, y, x].numpy() > 0
+        scores = logits["normals"][b, :, y, x].numpy()
+        expected.append(
+            sum(w * (np.log(np.exp(scores).sum()) - scores[c]) for c, w in zip(corners, weights, strict=True))
+        )
+    assert terms["normals"].item() == pytest.approx(np.mean(expected), rel=1e-9)
+
+
+def test_classification_gradient_is_probability_minus_target_and_0_at_ignored_pixels(labels, codebook):
+    tasks = as_classifications()
+    logits = {t.name: torch.zeros(3, 40, 4, 5, dtype=torch.float64) for t in tasks}
+    invalid = {"depth": labels["depth"][:, 0] <= 0, "normals": (labels["normals"] == 0).all(1)}
+    for name, where in invalid.items():
+        logits[name].masked_fill_(where.unsqueeze(1), math.nan).requires_grad_()
+    spoilt = {**labels, "normals": labels["normals"].masked_fill(invalid["normals"].unsqueeze(1), 0)}
+    terms = build_losses(tasks, codebook=codebook)(logits, {}, spoilt)
+    (terms["depth"] + terms["normals"]).backward()
+    for name, where in invalid.items():
+        gradient = logits[name].grad * (~where).sum()
+        assert gradient.isfinite().all() and not gradient[where.unsqueeze(1).expand_as(gradient)].any()
+        target = 1 / 40 - gradient.movedim(1, -1)[~where]  # (pixels, 40)
+        torch.testing.assert_close(target.sum(1), torch.ones(len(target), dtype=torch.float64))
+        assert target.min() > -1e-12 and ((target > 1e-9).sum(1) <= (1 if name == "depth" else 3)).all()
+
+
+def test_classification_forms_without_any_valid_pixel_are_exactly_0_with_gradient(codebook):
+    tasks = as_classifications()
+    logits = {t.name: torch.randn(2, 40, 3, 3, requires_grad=True) for t in tasks}
+    empty = {"depth": torch.zeros(2, 1, 3, 3), "normals": torch.zeros(2, 3, 3, 3)}
+    terms = build_losses(tasks, codebook=codebook.float())(logits, {}, empty)
+    sum(terms.values()).backward()
+    assert all(term.item() == 0 for term in terms.values())
+    assert all(not x.grad.any() for x in logits.values())
+
+
+def test_triangular_coding_needs_a_codebook():
+    with pytest.raises(ValueError, match="codebook"):
+        build_losses(as_classifications())

@@ -3,7 +3,9 @@
 import json
 import math
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from small_rooms import command
 
@@ -11,8 +13,12 @@ from atrc_exp.errors import UserError
 from atrc_exp.genotype import PUBLISHED_GENOTYPES, load
 from atrc_exp.stages import run_stage
 
+KINDS = ("search", "atrc", "single_task", "multi_task", "global", "local", "tlabel", "slabel", "tlabel_gt", "slabel_gt",
+         "single_task_depth_classification", "single_task_normals_classification")  # fmt: skip
+CODED = ("search", "atrc", "tlabel", "slabel", "tlabel_gt", "slabel_gt", "single_task_normals_classification")
 
-@pytest.mark.parametrize("what", ["search", "atrc", "single_task", "multi_task", "global", "local", "tlabel", "slabel"])
+
+@pytest.mark.parametrize("what", KINDS)
 def test_every_kind_of_network_trains_and_leaves_its_files(tmp_path, rooms, what):
     extra = ["genotype=published/nyud_hrnet18"] if what == "atrc" else []
     config = command(tmp_path, rooms, f"+experiment=rooms_hrnet18_{what}", *extra)
@@ -26,6 +32,10 @@ def test_every_kind_of_network_trains_and_leaves_its_files(tmp_path, rooms, what
     assert [r["kind"] for r in records if r["kind"] != "search"] == ["train", "val"]
     assert yaml.safe_load((folder / "config.yaml").read_text())["dataset"]["root"] == str(rooms)
     assert (folder / "checkpoints" / "last.pt").is_file() and (folder / "environment.json").is_file()
+    codebook = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["codebook"]
+    assert (codebook is not None) == (folder / "codebook.npy").exists() == (what in CODED)
+    if what in CODED:
+        assert np.array_equal(np.load(folder / "codebook.npy"), codebook.numpy())
     if what == "search":
         assert load(folder).tasks == tuple(config.task_names)
     if what == "atrc":

@@ -36,3 +36,15 @@ def test_unknown_names_and_missing_numbers_of_classes_are_named():
         build(["floor"])
     with pytest.raises(UserError, match="lacks 'semseg'"):
         build(["semseg"], num_classes={})
+
+
+def test_a_regression_takes_the_form_of_a_classification_over_its_regions():
+    depth, normals, edge = build(
+        ["depth", "normals", "edge"], forms={"depth": "classification", "normals": "regression"}
+    )
+    assert (depth.channels, depth.loss, depth.metric, depth.weight) == (40, "region_cross_entropy", "rmse", 1)
+    assert (normals.channels, normals.loss) == (3, "unit_l1") and edge.channels == 1
+    (normals,) = build(["normals"], forms={"normals": "classification"})
+    assert (normals.channels, normals.loss, normals.weight) == (40, "triangular_cross_entropy", 10)
+    with pytest.raises(UserError, match="only depth, normals have this form"):
+        build(["semseg"], forms={"semseg": "classification"})

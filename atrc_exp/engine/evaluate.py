@@ -1,13 +1,14 @@
 """Validation: every image once, at its own size, over all ranks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from atrc_exp.coding import Decoder
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.predictions import load_prediction, save_prediction
 from atrc_exp.engine.scores import Scores
@@ -26,7 +27,7 @@ class ImageResult:
     labels: Mapping[str, Tensor]
     """(h, w) classes, (1, h, w) depth, (3, h, w) normals."""
     predictions: Mapping[str, Tensor]
-    """(c, h, w) by task, float32 or float64: logits, metres or unnormalised vectors."""
+    """(c, h, w) by task, float32 or float64: logits, metres or unnormalised vectors, whatever the task's form."""
 
 
 class Observer(Protocol):
@@ -71,14 +72,17 @@ def evaluate(
     ranks: Ranks,
     observers: Sequence[Observer] = (),
     scores: Scores | None = None,
+    codebook: Tensor | None = None,
 ) -> dict[str, float]:
     """Scores and losses over all images of all ranks; collective, the same result on every rank.
 
     The loss of a task is the sum over its valid pixels divided by their number, as if all images were one batch
     (weights that depend on a batch are those of the single image), so it depends on neither batch nor rank sizes.
+    It is the loss of the task's form; metrics and observers get metres and unit vectors in every form.
 
     Args:
         scores: where images are scored, for rules other than the published ones; all tasks if None.
+        codebook: unit normals (40, 3), where normals have the form of a classification.
 
     Returns:
         "<task>/<metric>", "<task>/loss" and "loss", their weighted sum.
@@ -86,21 +90,24 @@ def evaluate(
     training = predict.training
     ranks.copy_from_main(predict.buffers())
     predict.eval()
-    losses = build_losses(tasks).to(ranks.device)
+    losses = build_losses(tasks, codebook=codebook).to(ranks.device)
+    decode = Decoder(tasks, codebook).to(ranks.device)
     scores = scores or Scores(tasks, ranks)
     zero = torch.zeros((), dtype=torch.float64, device=ranks.device)
     sums: dict[str, Tensor] = {key: zero.clone() for task in tasks for key in (task.name, f"{task.name} pixels")}
     for batch in batches:
-        for result in _without_padding(batch, predict(batch["image"]).final):
+        for result in _without_padding(batch, predict(batch["image"], labels=batch["labels"]).final):
             labels = {task: label[None] for task, label in result.labels.items()}
             predictions = {task: prediction[None] for task, prediction in result.predictions.items()}
             counts, terms = losses.counts(labels), losses(predictions, {}, labels)
             for task in tasks:
                 sums[task.name] += terms[task.name].double() * counts[task.name]
                 sums[f"{task.name} pixels"] += counts[task.name]
-            scores.add(result.id, result.predictions, result.labels)
+            values = decode(predictions)
+            decoded = replace(result, predictions={task: value[0] for task, value in values.items()})
+            scores.add(decoded.id, decoded.predictions, decoded.labels)
             for observe in observers:
-                observe(result)
+                observe(decoded)
     predict.train(training)
     total = ranks.sum(sums)
     results = scores.compute()

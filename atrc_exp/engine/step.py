@@ -13,6 +13,8 @@ from atrc_exp.config import Config
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.schedules import linear
 from atrc_exp.engine.state import TrainState
+from atrc_exp.errors import UserError
+from atrc_exp.labels import region_labels
 from atrc_exp.losses import MultiTaskLoss
 from atrc_exp.models.network import Network, Output
 from atrc_exp.models.search import ArchSample, gumbel_noise
@@ -32,20 +34,41 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 class Predictor(nn.Module):
-    """The network as the engine calls it: memory layout, precision and padding mask as configured."""
+    """The network as the engine calls it: memory layout, precision, padding mask and label regions as configured.
 
-    def __init__(self, network: Network, config: Config) -> None:
+    Args:
+        codebook: unit normals (40, 3), where label regions of normals come from labels.
+    """
+
+    codebook: Tensor | None
+
+    def __init__(self, network: Network, config: Config, codebook: Tensor | None = None) -> None:
         super().__init__()
         self.network = network
+        self.register_buffer("codebook", codebook, persistent=False)
         self.precision, self.mask_padding = config.engine.precision, config.distillation.mask_padding
         self.layout = torch.channels_last if config.engine.channels_last else torch.contiguous_format
 
-    def forward(self, image: Tensor, sample: ArchSample | None = None) -> Output:
-        """Predictions at the size of `image` (B, 3, H, W)."""
+    def forward(
+        self, image: Tensor, sample: ArchSample | None = None, labels: Mapping[str, Tensor] | None = None
+    ) -> Output:
+        """Predictions at the size of `image` (B, 3, H, W); `labels` are read where label regions come from them.
+
+        Raises:
+            UserError: the network needs labels, and there are none.
+        """
         # Normalised pixels are never 0 in all channels (the means are no multiples of 1/255), padding always is.
         valid = (image != 0).any(1, keepdim=True) if self.mask_padding else None
         with autocast(image.device, self.precision):
-            return self.network(image.contiguous(memory_format=self.layout), sample, valid)
+            return self.network(image.contiguous(memory_format=self.layout), sample, valid, self._regions(labels))
+
+    def _regions(self, labels: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+        """Label regions (B, H, W) of the labels, padding in none; None where the network predicts them."""
+        if not self.network.regions_from_labels:
+            return None
+        if labels is None:
+            raise UserError("a network with distillation.regions=labels predicts for labelled images only")
+        return {task.name: region_labels(task, labels[task.name], self.codebook) for task in self.network.label_tasks}
 
 
 class Objective(nn.Module):
@@ -74,7 +97,7 @@ class Objective(nn.Module):
             counts: valid pixels by term of the whole batch over micro-batches and ranks; None takes the micro-batch's.
             sample: architecture sample of the step, for the search network.
         """
-        output = self.predict(image, sample)
+        output = self.predict(image, sample, labels)
         terms = dict(self.losses(output.final, output.aux, labels, counts))
         if self.predict.network.search is not None:
             terms[ENTROPY] = self.predict.network.search.entropy()

@@ -24,6 +24,7 @@ def summarise(config: Config, run: Run, state: TrainState, tasks: Sequence[Task]
         "backbone": config.backbone.name,
         "distillation": config.distillation.name,
         "tasks": [task.name for task in tasks],
+        "classifications": [task.name for task in tasks if task.loss == task.classification_loss],
         "iteration": state.iteration,
         "metrics": metrics,
         "losses": losses,

@@ -59,7 +59,7 @@ def train(
     Args:
         run: open folder of the run.
         network: with initial weights, the same on every rank.
-        codebook: unit normals (40, 3), for networks with an auxiliary head for normals.
+        codebook: unit normals (40, 3), where the label regions or the form of normals need them.
 
     Returns:
         The content of summary.json.
@@ -104,7 +104,7 @@ class Session:
         codebook = saved["codebook"] if saved else codebook  # a refit elsewhere might differ in the last digits
         self.network = place_network(network, config, ranks)
         self.losses = build_losses(tasks, tuple(network.aux_heads), codebook).to(ranks.device)
-        self.predict = Predictor(self.network, config)
+        self.predict = Predictor(self.network, config, codebook).to(ranks.device)
         terms = [task.name for task in tasks] + [f"{name}_aux" for name in network.aux_heads]
         record = LossRecord([*terms, *([ENTROPY] if network.search is not None else [])], ranks.device)
         self.state = build_state(config, self.network, record, run.id, codebook)
@@ -180,7 +180,9 @@ class Session:
             observers.append(PredictionWriter(self.run.folder / "predictions", self.tasks))
         began = time.monotonic()
         scores = Scores(self.tasks, self.ranks, config.evaluation, boundaries=self.boundaries_due())
-        state.validation = evaluate(self.predict, self.loaders.val, self.tasks, self.ranks, observers, scores)
+        state.validation = evaluate(
+            self.predict, self.loaders.val, self.tasks, self.ranks, observers, scores, state.codebook
+        )
         self.last_record = (self.last_record[0] + time.monotonic() - began, self.last_record[1])
         logger.record({"step": state.iteration, "kind": "val", **state.validation})
         logger.predictions(state.iteration, first.kept)

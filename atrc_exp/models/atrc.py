@@ -12,11 +12,16 @@ from atrc_exp.models.layers import conv_bn_act
 
 
 class TaskMaps(NamedTuple):
-    """What context blocks read, by task: features (B, C, h, w), region densities (B, R, h, w); and unpadded pixels."""
+    """What context blocks read, by task."""
 
     features: dict[str, Tensor]
+    """(B, C, h, w)."""
     regions: dict[str, Tensor]
+    """Densities (B, R, h, w) of the label regions."""
     valid: Tensor | None
+    """Unpadded pixels (B, 1, h, w); None: all are."""
+    present: dict[str, Tensor]
+    """Regions (B, R, 1, 1) that have a pixel, of tasks where some may have none."""
 
     def pool(self, target: str, source: str, name: str, context: nn.Module) -> Tensor:
         """Run the context module `name` from `source` to `target`: (B, D, h, w)."""
@@ -25,12 +30,19 @@ class TaskMaps(NamedTuple):
             return context(*pair, self.valid)
         if name == "local":
             return context(*pair)
-        return context(*pair, self.regions[target if name == "tlabel" else source])
+        task = target if name == "tlabel" else source
+        return context(*pair, self.regions[task], self.present.get(task))
 
 
 def task_maps(features: dict[str, Tensor], logits: dict[str, Tensor], valid: Tensor | None) -> TaskMaps:
     """Normalise the label logits once, for all blocks that read them."""
-    return TaskMaps(features, {task: spatial_softmax(x, valid) for task, x in logits.items()}, valid)
+    return TaskMaps(features, {task: spatial_softmax(x, valid) for task, x in logits.items()}, valid, {})
+
+
+def labelled_maps(features: dict[str, Tensor], densities: dict[str, Tensor], valid: Tensor | None) -> TaskMaps:
+    """The maps for regions that come from labels: those without a pixel are marked."""
+    present = {task: density.amax((2, 3), keepdim=True) > 0 for task, density in densities.items()}
+    return TaskMaps(features, densities, valid, present)
 
 
 class Fusion(nn.Module):
@@ -124,7 +136,11 @@ class ATRC(nn.Module):
         )
 
     def forward(
-        self, features: dict[str, Tensor], aux_logits: dict[str, Tensor], valid: Tensor | None = None
+        self,
+        features: dict[str, Tensor],
+        aux_logits: dict[str, Tensor],
+        valid: Tensor | None = None,
+        densities: dict[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Refine features (B, C, h, w) by task.
 
@@ -132,8 +148,13 @@ class ATRC(nn.Module):
             features: F_n (B, C, h, w) of all tasks.
             aux_logits: logits (B, R, h, w) of the `label_tasks` before the spatial softmax, not detached.
             valid: bool (B, 1, h, w), False at padded pixels; read with `mask_padding` only.
+            densities: label regions (B, R, h, w) of the `label_tasks` from labels (App. E), instead of the logits.
         """
-        maps = task_maps(features, aux_logits, valid if self.mask_padding else None)
+        valid = valid if self.mask_padding else None
+        if densities is None:
+            maps = task_maps(features, aux_logits, valid)
+        else:
+            maps = labelled_maps(features, densities, valid)
         refined = {}
         for target in self.genotype.tasks:
             contexts = [

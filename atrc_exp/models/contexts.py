@@ -7,6 +7,7 @@ from the source, (B, D, h, w). Projections may run in 16 bit under autocast; sum
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrc_exp.models.layers import at_least_float32, conv_bn_act, full_precision, positions
@@ -105,14 +106,26 @@ class LabelContext(RelationalContext):
     T-label and S-label contexts are this module with the regions of the target or of the source task.
     """
 
-    def forward(self, target: Tensor, source: Tensor, regions: Tensor) -> Tensor:
-        """Map (B, C, h, w) features to (B, D, h, w); `regions` (B, R, h, w) as `spatial_softmax` gives them."""
+    def forward(self, target: Tensor, source: Tensor, regions: Tensor, present: Tensor | None = None) -> Tensor:
+        """Map (B, C, h, w) features to (B, D, h, w).
+
+        Args:
+            regions: densities (B, R, h, w) as `spatial_softmax` or `region_densities` give them.
+            present: bool (B, R, 1, 1), False for regions without a pixel, which no pixel attends to; where an image has
+                none at all, its output is 0. None: all are present.
+        """
         prototypes = region_means(source, regions)
         query, key, value = self.query(target), self.key(prototypes), self.value(prototypes)
         with full_precision(query.device):
             q, k, v = (positions(x) for x in (query, key, value))  # (B, D, n), (B, D, R) twice
             scores = k.transpose(1, 2) @ q * q.shape[1] ** -0.5  # (B, R, n)
-            out = v @ scores.softmax(1)
+            if present is None:
+                weights = scores.softmax(1)
+            else:
+                # Their zero prototypes still enter the batch statistics of keys and values, which no mask reaches.
+                absent = ~present.flatten(2)  # (B, R, 1)
+                weights = scores.masked_fill(absent, torch.finfo(scores.dtype).min).softmax(1).masked_fill(absent, 0)
+            out = v @ weights
         return out.view_as(query).to(query.dtype)
 
 
@@ -128,11 +141,26 @@ def spatial_softmax(logits: Tensor, valid: Tensor | None = None) -> Tensor:
         return logits.flatten(2).softmax(2).view_as(logits)
 
 
+def region_densities(regions: Tensor, number: int, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Densities (B, number, h, w) of labelled regions: even over the pixels of a region, 0 elsewhere (App. E).
+
+    They take the place of the spatial softmax of predicted regions. A region without pixels is 0 everywhere.
+
+    Args:
+        regions: region (B, H, W) of every pixel; values outside of 0..number - 1 are in none.
+        size: (h, w), to which the regions are brought by nearest neighbour.
+    """
+    nearest = F.interpolate(regions.unsqueeze(1).float(), size=size, mode="nearest")
+    members = (nearest == torch.arange(number, device=regions.device).view(1, -1, 1, 1)).float()
+    return members / members.sum((2, 3), keepdim=True).clamp(min=1)
+
+
 def region_means(source: Tensor, regions: Tensor) -> Tensor:
     """Prototypes (B, C, R, 1): means of `source` (B, C, h, w) under the densities `regions` (B, R, h, w)."""
     with full_precision(source.device):
-        densities = positions(regions).transpose(1, 2)  # (B, n, R)
-        return (positions(source) @ densities).unsqueeze(3)
+        features = positions(source)  # (B, C, n)
+        densities = positions(regions).to(features).transpose(1, 2)  # (B, n, R)
+        return (features @ densities).unsqueeze(3)
 
 
 def build_context(

@@ -1,5 +1,6 @@
 """The whole network: backbone, task heads, distillation, predictors (Fig. 2a)."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from atrc_exp import distillation as distillations
 from atrc_exp.config import Config
 from atrc_exp.genotype import Genotype
 from atrc_exp.models.backbone import Backbone, build_backbone
+from atrc_exp.models.contexts import region_densities
 from atrc_exp.models.heads import auxiliary_head, feature_head
 from atrc_exp.models.layers import logit_conv, resize
 from atrc_exp.models.search import ArchSample, SearchATRC
@@ -33,29 +35,48 @@ class Network(nn.Module):
         channels: C of the task features.
         distillation: maps {task: (B, C, h, w)} and the logits of its `label_tasks` to refined features; None refines
             nothing (single-task and multi-task baselines).
+        regions_from_labels: the label regions that the module reads are given to `forward`, not predicted by auxiliary
+            heads, of which there are none (App. E); for modules that take `densities`.
     """
 
     def __init__(
-        self, backbone: Backbone, tasks: tuple[Task, ...], channels: int, distillation: nn.Module | None
+        self,
+        backbone: Backbone,
+        tasks: tuple[Task, ...],
+        channels: int,
+        distillation: nn.Module | None,
+        *,
+        regions_from_labels: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict({task.name: feature_head(backbone.channels, channels) for task in tasks})
-        label_tasks: Any = distillation.label_tasks if distillation is not None else ()
-        self.aux_heads = nn.ModuleDict(
-            {task.name: auxiliary_head(backbone.channels, task.regions) for task in tasks if task.name in label_tasks}
-        )
+        names: Any = distillation.label_tasks if distillation is not None else ()
+        self.label_tasks = tuple(task for task in tasks if task.name in names)
+        self.regions_from_labels = regions_from_labels
+        predicted = () if regions_from_labels else self.label_tasks
+        self.aux_heads = nn.ModuleDict({t.name: auxiliary_head(backbone.channels, t.regions) for t in predicted})
         self.distillation = distillation
         self.predictors = nn.ModuleDict({task.name: logit_conv(channels, task.channels) for task in tasks})
 
-    def forward(self, image: Tensor, sample: ArchSample | None = None, valid: Tensor | None = None) -> Output:
+    def forward(
+        self,
+        image: Tensor,
+        sample: ArchSample | None = None,
+        valid: Tensor | None = None,
+        regions: Mapping[str, Tensor] | None = None,
+    ) -> Output:
         """Predict all tasks.
 
         Args:
             image: normalised RGB (B, 3, H, W).
             sample: draw of the architecture, for the search network in training.
             valid: bool (B, 1, H, W), False at padded pixels; read with `distillation.mask_padding` only.
+            regions: label region (B, H, W) of every pixel, 255 for none, of the `label_tasks`; where they come from
+                labels, and only there.
         """
+        if (regions is not None) != self.regions_from_labels:
+            raise ValueError("regions are given to networks that take them from labels, and to no others")
         size = image.shape[-2:]
         shared = self.backbone(image)
         features = {task: head(shared) for task, head in self.heads.items()}
@@ -63,7 +84,13 @@ class Network(nn.Module):
         logits = {task: head(shared.detach()) for task, head in self.aux_heads.items()}
         if valid is not None:
             valid = F.interpolate(valid.to(shared.dtype), size=shared.shape[-2:], mode="nearest").bool()
-        if self.search is not None:
+        if regions is not None and self.distillation is not None:
+            densities = {
+                task.name: region_densities(regions[task.name], task.regions, shared.shape[-2:])
+                for task in self.label_tasks
+            }
+            features = self.distillation(features, logits, valid, densities)
+        elif self.search is not None:
             features = self.search(features, logits, sample, valid)
         elif self.distillation is not None:
             features = self.distillation(features, logits, valid)
@@ -104,4 +131,5 @@ def build_network(config: Config, tasks: tuple[Task, ...], genotype: Genotype | 
     channels = config.distillation.channels or backbone.channels // 4
     names = tuple(task.name for task in tasks)
     distillation = distillations.build_distillation(config.distillation, names, channels, genotype)
-    return Network(backbone, tasks, channels, distillation)
+    from_labels = config.distillation.regions == "labels"
+    return Network(backbone, tasks, channels, distillation, regions_from_labels=from_labels)

@@ -80,9 +80,12 @@ def profile(network: Network, image_size: tuple[int, int]) -> Profile:
     sample = None
     if network.search is not None:
         sample = ArchSample(1.0, torch.zeros(len(network.search.pairs), len(CONTEXTS)))
+    regions = None
+    if network.regions_from_labels:
+        regions = {task.name: torch.empty(1, *image_size, device="meta") for task in network.label_tasks}
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        network(image, sample)
+        network(image, sample, regions=regions)
     counts = counter.get_flop_counts()
     local = torch.ops.atrc_exp.local_attention_fwd
     parts = {}

@@ -39,12 +39,14 @@ class Experiment:
     stage: str
     distillation: str
     tasks: tuple[str, ...]
+    classifications: tuple[str, ...]
+    """Regression tasks in the form of a classification (App. D)."""
     setting: Setting
 
     @property
     def is_baseline(self) -> bool:
-        """A single-task network, against which Δm is measured."""
-        return self.distillation == "none" and len(self.tasks) == 1
+        """A single-task network in the usual form, against which Δm is measured."""
+        return self.distillation == "none" and len(self.tasks) == 1 and not self.classifications
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +124,7 @@ def _read_run(path: Path, seed: int) -> RunResult:
             stage=summary["stage"],
             distillation=summary["distillation"],
             tasks=tuple(summary["tasks"]),
+            classifications=tuple(summary.get("classifications", ())),
             setting=Setting(dataset["name"], dataset["fingerprint"], summary["backbone"], int(summary["iteration"])),
         )
         headline = {task: float(value) for task, value in summary["headline"].items() if value is not None}
@@ -154,7 +157,8 @@ def _differences(first: Experiment, other: Experiment) -> dict[str, tuple[Any, A
     def flat(experiment: Experiment) -> dict[str, Any]:
         values = {f.name: getattr(experiment, f.name) for f in fields(experiment) if f.name != "setting"}
         values |= {f.name: getattr(experiment.setting, f.name) for f in fields(experiment.setting)}
-        return values | {"tasks": ", ".join(experiment.tasks)}
+        joined = {key: ", ".join(getattr(experiment, key)) for key in ("tasks", "classifications")}
+        return values | joined
 
     a, b = flat(first), flat(other)
     return {key: (a[key], b[key]) for key in a if a[key] != b[key]}

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from atrc_exp.config import Config
 from atrc_exp.data.loader import Data, build_datasets
 from atrc_exp.engine import checkpoint
@@ -27,6 +29,7 @@ def build_tasks_of(config: Config) -> tuple[Task, ...]:
         edge_positive_weight=config.dataset.edge_positive_weight,
         edge_max_distance=config.dataset.edge_max_distance,
         weights=config.loss_weights,
+        forms=config.task_forms,
     )
 
 
@@ -58,6 +61,8 @@ class TrainedRun:
     dataset: dict[str, Any]
     """The dataset's record (`DatasetInfo.as_dict`)."""
     predict: Predictor
+    codebook: Tensor | None
+    """Unit normals (40, 3) that the run was trained with, where it needed them."""
 
 
 def load_run(config: Config, ranks: Ranks, tasks: tuple[Task, ...]) -> TrainedRun:
@@ -73,5 +78,6 @@ def load_run(config: Config, ranks: Ranks, tasks: tuple[Task, ...]) -> TrainedRu
     saved = checkpoint.load(file)
     network = build_network(config, tasks, genotype_of(config))
     load_network(network, saved)
-    predict = Predictor(place_network(network, config, ranks), config).eval()
-    return TrainedRun(folder, file, int(saved["iteration"]), read_json(environment)["dataset"], predict)
+    codebook = saved["codebook"]
+    predict = Predictor(place_network(network, config, ranks), config, codebook).to(ranks.device).eval()
+    return TrainedRun(folder, file, int(saved["iteration"]), read_json(environment)["dataset"], predict, codebook)

@@ -1,6 +1,6 @@
 """`stage=evaluate`: every score of a run's checkpoint, or of predictions in files, as tables, figures and JSON."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def _score_run(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
     scores = Scores(tasks, ranks, config.evaluation)
     batches = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
     with image_progress("images", val_count(data, config), bar=config.engine.progress and ranks.is_main) as advance:
-        results = evaluate(trained.predict, batches, tasks, ranks, [*observers, advance], scores)
+        results = evaluate(trained.predict, batches, tasks, ranks, [*observers, advance], scores, trained.codebook)
     source = {"run": str(trained.folder), "checkpoint": str(trained.checkpoint), "iteration": trained.iteration,
               "precision": config.engine.precision}  # fmt: skip
     return _record(config, source, data, tasks, results), scores
@@ -60,7 +60,8 @@ def _score_run(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
 def _score_files(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
     data = open_data(config, ranks)
     folder = Path(str(config.predictions)).expanduser()
-    tasks = predicted_tasks(folder, build_tasks_of(config), data.val.ids[: val_count(data, config)])
+    plain_forms = replace(config, task_forms={})  # files hold metres and unit vectors, whatever made them
+    tasks = predicted_tasks(folder, build_tasks_of(plain_forms), data.val.ids[: val_count(data, config)])
     scores = Scores(tasks, Ranks(ranks.rank, ranks.world), config.evaluation)  # files are read to the CPU
     samples = val_samples(data, config, rank=ranks.rank, world=ranks.world)
     with image_progress("images", val_count(data, config), bar=config.engine.progress and ranks.is_main) as advance:

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atrc_exp.coding import Decoder
 from atrc_exp.config import Config
 from atrc_exp.data.decode import read_rgb
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.predictions import save_prediction
 from atrc_exp.engine.sizing import predict_resized, predict_tiled
-from atrc_exp.engine.step import Predictor
 from atrc_exp.errors import UserError
 from atrc_exp.logging.console import image_progress, show_messages
 from atrc_exp.report.panels import prediction_panel, save_panel
-from atrc_exp.stages.common import build_tasks_of, load_run
+from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run
 from atrc_exp.tasks import Task
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -39,7 +39,7 @@ def run(config: Config) -> None:
     with image_progress("images", len(paths), bar=config.engine.progress) as advance:
         for path in paths:
             image = read_rgb(path)
-            predictions = _predict(config, trained.predict, tasks, ranks.device, image)
+            predictions = _predict(config, trained, tasks, ranks.device, image)
             figure = prediction_panel(image, predictions, tasks, trained.dataset["class_names"])
             save_panel(figure, folder / "panels" / f"{path.stem}.png")
             for task in tasks if config.predict.arrays else ():
@@ -50,21 +50,25 @@ def run(config: Config) -> None:
 
 @torch.inference_mode()
 def _predict(
-    config: Config, predict: Predictor, tasks: Sequence[Task], device: torch.device, image: np.ndarray
+    config: Config, trained: TrainedRun, tasks: Sequence[Task], device: torch.device, image: np.ndarray
 ) -> Mapping[str, Tensor]:
     """Outputs (c, H, W) by task on the CPU for an image (H, W, 3)."""
 
     def forward(canvas: Tensor) -> dict[str, Tensor]:
-        final = predict(canvas[None].to(device)).final
+        final = trained.predict(canvas[None].to(device)).final
         outputs = {task.name: final[task.name][0].float().cpu() for task in tasks}
         for task in tasks:
-            if task.label == "normals":
+            if task.loss == "unit_l1":  # tiles are blended as unit vectors; classifications as logits
                 outputs[task.name] = torch.nn.functional.normalize(outputs[task.name], dim=0)
         return outputs
 
     if config.predict.sizing == "resize":
-        return predict_resized(forward, image, config.dataset.crop)
-    return predict_tiled(forward, image, config.dataset.crop, config.predict.overlap)
+        outputs = predict_resized(forward, image, config.dataset.crop)
+    else:
+        outputs = predict_tiled(forward, image, config.dataset.crop, config.predict.overlap)
+    codebook = None if trained.codebook is None else trained.codebook.cpu()
+    decoded = Decoder(tasks, codebook)({task: output[None] for task, output in outputs.items()})
+    return {task: values[0] for task, values in decoded.items()}
 
 
 def find_images(source: Path) -> list[Path]:

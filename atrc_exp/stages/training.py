@@ -54,7 +54,8 @@ def run(config: Config) -> None:
 
 
 def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network, tasks: tuple[Task, ...]) -> None:
-    needs_codebook = any(task.name in network.aux_heads and task.label == "normals" for task in tasks)
+    coded = (*network.label_tasks, *(task for task in tasks if task.loss == task.classification_loss))
+    needs_codebook = any(task.label == "normals" for task in coded)
     codebook = _codebook(config, run, ranks, data) if needs_codebook else None
 
     def batches(start: int) -> Iterable[Batch]:
@@ -73,7 +74,7 @@ def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network,
 
 
 def _codebook(config: Config, run: Run, ranks: Ranks, data: Data) -> Tensor:
-    """The codewords (40, 3) of the normals' auxiliary classes; rank 0 fits them and keeps a copy in the run."""
+    """The codewords (40, 3) of the normals' label regions; rank 0 fits them and keeps a copy in the run."""
     codebook = ranks.on_main(lambda: codebook_for(config, data))
     if ranks.is_main:
         assert codebook.shape == (CODEWORDS, 3)

@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from atrc_exp.coding import Decoder
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.evaluate import FirstImages, ImageResult, evaluate
 from atrc_exp.engine.predictions import save_prediction
+from atrc_exp.losses import build_losses
 from atrc_exp.models.network import Output
 from atrc_exp.tasks import build_tasks
 
@@ -20,11 +22,19 @@ TASKS = build_tasks(
     ("semseg", "depth", "sal", "edge"), num_classes={"semseg": 3}, edge_positive_weight=0.8, edge_max_distance=0.011
 )
 
+CODED = build_tasks(
+    ("depth", "normals"),
+    num_classes={},
+    edge_positive_weight=0.8,
+    edge_max_distance=0.011,
+    forms={"depth": "classification", "normals": "classification"},
+)
+
 
 class Oracle(nn.Module):
     """Predicts from the image alone: depth is its first channel, class maps compare channels."""
 
-    def forward(self, image: Tensor) -> Output:
+    def forward(self, image: Tensor, labels: Any = None) -> Output:
         first = image[:, :1]
         return Output({"depth": first, "semseg": image, "sal": image[:, :2], "edge": first}, {})
 
@@ -100,3 +110,41 @@ def test_prediction_files(tmp_path: Path) -> None:
     assert read_back(tmp_path, "sal", two).tolist() == [[127, 186]]
     upright = torch.tensor([0.0, 0.0, 7.0]).view(3, 1, 1)
     assert read_back(tmp_path, "normals", upright).tolist() == [[[128, 128, 255]]]
+
+
+class Coded(nn.Module):
+    """Logits of 40 bins and of 40 codewords, from the image alone."""
+
+    def forward(self, image: Tensor, labels: Any = None) -> Output:
+        ramp = torch.arange(40.0).view(1, 40, 1, 1)
+        return Output({"depth": (ramp * image[:, :1]).sin() * 4, "normals": (ramp * image[:, 1:2]).cos() * 4}, {})
+
+
+def test_classification_forms_are_scored_and_shown_in_metres_and_unit_vectors() -> None:
+    codebook = nn.functional.normalize(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    whole = batch(3, [(6, 9), (6, 9)])
+    whole["labels"] = {"depth": whole["labels"]["depth"], "normals": torch.randn(2, 3, 6, 9)}
+    whole["labels"]["normals"][:, :, 2] = 0
+    seen: list[ImageResult] = []
+    results = evaluate(Coded(), [whole], CODED, Ranks(), [seen.append], codebook)  # type: ignore[arg-type]
+
+    logits = Coded()(whole["image"]).final
+    expected = build_losses(CODED, codebook=codebook)(logits, {}, whole["labels"])
+    values = Decoder(CODED, codebook)(logits)
+    valid = whole["labels"]["depth"] > 0
+    error = (values["depth"] - whole["labels"]["depth"])[valid]
+    assert results["depth/rmse"] == pytest.approx(float(error.square().mean().sqrt()))
+    cosine = nn.functional.cosine_similarity(values["normals"], whole["labels"]["normals"])
+    angle = cosine.clamp(-1, 1).acos().rad2deg()[(whole["labels"]["normals"] != 0).any(1)]
+    assert results["normals/mean_error"] == pytest.approx(float(angle.mean()), rel=1e-4)
+    for task in ("depth", "normals"):
+        assert results[f"{task}/loss"] == pytest.approx(float(expected[task]), rel=1e-5)
+        for index, result in enumerate(seen):
+            torch.testing.assert_close(result.predictions[task], values[task][index])
+
+
+def test_predictions_of_classification_forms_are_stored_as_those_of_regressions(tmp_path: Path) -> None:
+    depth, normals = CODED
+    assert np.load(save_prediction(tmp_path, "a", depth, torch.tensor([[[2.5, 9.0]]]))).tolist() == [[2.5, 9.0]]
+    path = save_prediction(tmp_path, "a", normals, torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1))
+    assert np.asarray(Image.open(path)).tolist() == [[[128, 128, 255]]]

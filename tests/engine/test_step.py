@@ -1,5 +1,6 @@
 """One optimiser step against hand computation."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,17 @@ import torch
 
 from atrc_exp.config import Config
 from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.evaluate import evaluate
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.state import TrainState, build_state
 from atrc_exp.engine.step import Objective, Predictor, StepResult, train_step
+from atrc_exp.errors import UserError
+from atrc_exp.genotype import uniform
 from atrc_exp.losses import build_losses
+from atrc_exp.models.atrc import ATRC
+from atrc_exp.models.network import Network
 from atrc_exp.models.search import ArchSample, gumbel_noise
+from atrc_exp.tasks import build_tasks
 
 
 class Setting:
@@ -125,10 +132,60 @@ def test_padding_mask_marks_pixels_that_are_zero_in_all_channels(tmp_path: Path)
     config = tiny.config(tmp_path)
     config = replace(config, distillation=replace(config.distillation, mask_padding=True))
     predict, seen = Predictor(tiny.network(config), config), []
-    predict.network.forward = lambda image, sample, valid: seen.append(valid)  # type: ignore[method-assign]
+    predict.network.forward = lambda image, sample, valid, regions: seen.append(valid)  # type: ignore[method-assign]
     image = torch.randn(2, 3, 6, 8)
     image[1, :, :2] = 0
     image[0, 0] = 0  # one channel only
     predict(image)
     assert seen[0].shape == (2, 1, 6, 8) and seen[0][0].all()
     assert not seen[0][1, :, :2].any() and seen[0][1, :, 2:].all()
+
+
+def labelled(config: Config) -> Network:
+    """The fixed tiny network with label regions from labels."""
+    module = ATRC(tiny.FIXED, 4, kernel_size=3, dropout=0.0)
+    built = Network(tiny.TinyBackbone(), tiny.tasks(), 4, module, regions_from_labels=True)  # type: ignore[arg-type]
+    for fusion in module.fusions.values():
+        torch.nn.init.ones_(fusion.context[1].weight)
+    return built
+
+
+def test_label_regions_come_from_the_batch_in_training_and_validation(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, kind="atrc")
+    network, batch = labelled(config), tiny.images(5, 4)
+    labels = batch["labels"]
+    labels["depth"][0, 0, :2, :2] = 30.0
+    regions = {"semseg": labels["semseg"].clone(), "depth": torch.full((4, *tiny.SIZE), 255)}
+    for b, y, x in (labels["depth"][:, 0] > 0).nonzero().tolist():
+        position = 40 * math.log(float(labels["depth"][b, 0, y, x]) / 0.7) / math.log(10 / 0.7)
+        regions["depth"][b, y, x] = min(39, max(0, math.floor(position)))
+    predict = Predictor(network, config)
+    objective = Objective(predict, build_losses(tiny.tasks()))
+
+    network.eval()
+    expected = network(batch["image"], regions=regions).final
+    for task, prediction in predict(batch["image"], labels=labels).final.items():
+        torch.testing.assert_close(prediction, expected[task])
+    terms = build_losses(tiny.tasks())(expected, {}, labels)
+    terms = {task: term.item() for task, term in terms.items()}
+    assert {task: term.item() for task, term in objective(batch["image"], labels).items()} == pytest.approx(terms)
+    scores = evaluate(predict, [batch], tiny.tasks(), Ranks())
+    assert {task: scores[f"{task}/loss"] for task in terms} == pytest.approx(terms)
+    with pytest.raises(UserError, match="labelled images only"):
+        predict(batch["image"])
+
+
+def test_label_regions_of_normals_are_nearest_codewords_and_padding_is_in_none(tmp_path: Path) -> None:
+    (normals,) = build_tasks(["normals"], num_classes={}, edge_positive_weight=0.8, edge_max_distance=0.011)
+    module = ATRC(uniform(("normals",), "tlabel"), 4)
+    network = Network(tiny.TinyBackbone(), (normals,), 4, module, regions_from_labels=True).eval()  # type: ignore[arg-type]
+    torch.nn.init.ones_(module.fusions["normals"].context[1].weight)
+    codebook = torch.nn.functional.normalize(torch.randn(40, 3), dim=1)
+    image, label = torch.randn(1, 3, *tiny.SIZE), torch.zeros(1, 3, *tiny.SIZE)
+    words = torch.randint(0, 40, (16, 20))
+    label[0, :, 8:24, 10:30] = 0.9 * codebook[words].movedim(-1, 0)
+    regions = torch.full((1, *tiny.SIZE), 255)
+    regions[0, 8:24, 10:30] = words
+    found = Predictor(network, tiny.config(tmp_path, kind="atrc"), codebook)(image, labels={"normals": label})
+    torch.testing.assert_close(found.final["normals"], network(image, regions={"normals": regions}).final["normals"])
+    assert "codebook" not in Predictor(network, tiny.config(tmp_path, kind="atrc"), codebook).state_dict()

@@ -2,11 +2,19 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from atrc_exp.models.contexts import GlobalContext, LabelContext, LocalContext, build_context, spatial_softmax
+from atrc_exp.models.contexts import (
+    GlobalContext,
+    LabelContext,
+    LocalContext,
+    build_context,
+    region_densities,
+    spatial_softmax,
+)
 
 C, D, H, W = 6, 3, 4, 5
 PUBLISHED_SIZE = (107, 140)
@@ -224,3 +232,55 @@ def test_gradients_of_a_single_image_are_those_of_a_batch_of_its_copies(name):
 
     for one, many in zip(gradients(1), gradients(2), strict=True):
         torch.testing.assert_close(one, many, rtol=1e-9, atol=1e-12)
+
+
+def test_region_densities_are_even_over_the_pixels_nearest_to_each_position():
+    labels = torch.randint(0, 5, (2, 9, 11), generator=torch.Generator().manual_seed(0))
+    labels[labels == 4] = 255
+    labels[1] = 255
+    labels[1, 0, 0] = 2
+    densities = region_densities(labels, 6, (3, 4))
+    assert densities.shape == (2, 6, 3, 4)
+    for b, r in np.ndindex(2, 6):
+        members = [[int(labels[b, i * 9 // 3, j * 11 // 4] == r) for j in range(4)] for i in range(3)]
+        count = sum(map(sum, members))
+        expected = [[m / max(count, 1) for m in row] for row in members]
+        torch.testing.assert_close(densities[b, r], torch.tensor(expected))
+    assert densities[1, 2, 0, 0] == 1 and densities[1].sum() == 1 and not densities[0, 4:].any()
+
+
+def present_in(densities: torch.Tensor) -> torch.Tensor:
+    return (densities > 0).flatten(2).any(2)[:, :, None, None]
+
+
+def test_label_context_leaves_empty_regions_out_of_the_softmax(maps):
+    target, source = maps
+    labels = torch.randint(0, 3, (2, H, W)) * 2  # regions 0, 2 and 4 of six
+    labels[1] = 255
+    densities = region_densities(labels, 6, (H, W))
+    context = random_norms(LabelContext(C, D))
+    result = context(target, source, densities, present_in(densities))
+    means = [[float(source[0, c][labels[0] == r].mean()) for c in range(C)] for r in (0, 2, 4)]
+    k = [project(context.key, p, relu) for p in means]
+    v = [project(context.value, p, relu) for p in means]
+    rows = []
+    for pixel in pixels(target[0]):
+        q = project(context.query, pixel, relu)
+        rows.append(mix(softmax([dot(q, kr) / math.sqrt(D) for kr in k]), v))
+    torch.testing.assert_close(result[0], as_map(rows), rtol=1e-6, atol=1e-8)  # densities are in single precision
+    assert not result[1].any()
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
+def test_label_context_with_empty_regions_has_finite_gradients(dtype):
+    labels = torch.full((3, H, W), 255)
+    labels[0, :2], labels[0, 2:], labels[1, 0, 0] = 0, 3, 1
+    densities = region_densities(labels, 5, (H, W))
+    context = LabelContext(C, D)
+    features = (10 * torch.randn(3, C, H, W)).requires_grad_()
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+        result = context(features, features, densities, present_in(densities))
+    assert not result[2].any() and result[0].any()
+    result.float().square().sum().backward()
+    assert features.grad.isfinite().all() and features.grad.any()
+    assert all(p.grad.isfinite().all() for p in context.parameters())

@@ -199,3 +199,29 @@ def test_stable_imports_need_no_heavy_package():
         "from atrc_exp.models.contexts import GlobalContext, LabelContext, LocalContext\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["atrc", "tlabel", "slabel"])
+def test_regions_from_labels(make_network, name):
+    """No auxiliary maps, regions that matter, finite gradients where regions are empty or nothing is labelled."""
+    network = make_network(name, channels=8, kernel_size=3, regions="labels").train()
+    for fusion in network.distillation.fusions.values():
+        torch.nn.init.ones_(fusion.context[1].weight)
+    image = torch.randn(2, 3, 64, 96)
+    regions = {task: torch.randint(0, number, (2, 64, 96)) for task, number in REGIONS.items()}
+    regions["semseg"][:] = 255
+    regions["edge"][0] = 0
+    final, aux = network(image, regions=regions)
+    assert aux == {} and len(network.aux_heads) == 0
+    loss(final).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+    network.eval()
+    with torch.no_grad():
+        before = network(image, regions=regions).final
+        after = network(image, regions={**regions, "depth": regions["depth"].flip(2)}).final
+    assert any(not torch.equal(before[task], after[task]) for task in TASKS)
+    with pytest.raises(ValueError, match="regions"):
+        network(image)
+    with pytest.raises(ValueError, match="regions"):
+        make_network(name, channels=8)(image, regions=regions)

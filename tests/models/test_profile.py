@@ -38,6 +38,17 @@ def test_published_resources(make_network, name, tasks, parameters, plain, with_
     assert (total.multiply_adds + total.local_attention) / 1e9 == pytest.approx(with_local, abs=1e-3)
 
 
+@pytest.mark.parametrize("name", ["tlabel", "slabel"])
+def test_regions_from_labels_save_the_auxiliary_heads(make_network, name):
+    """What is left has the layers of the global context network, whose size the paper gives."""
+    with torch.device("meta"):
+        network = make_network(name, backbone="hrnet_w18_small_v2", regions="labels")
+    total = profile(network, SIZE)
+    assert total.total.parameters == 4_734_172 and total.parts["aux_heads"].parameters == 0
+    predicted = 25.1707 - 107 * 140 * (4 * 270 * 270 + 270 * (40 + 40 + 40 + 2)) / 1e9
+    assert total.total.multiply_adds / 1e9 == pytest.approx(predicted, abs=1e-3)
+
+
 def test_four_single_task_networks_have_16_10_million_parameters(make_network):
     with torch.device("meta"):
         networks = [

@@ -180,3 +180,11 @@ def test_unreadable_summary_is_named(runs_dir, make_run, content):
     (folder / "summary.json").write_text(content)
     with pytest.raises(UserError, match=r"multi/seed0/summary\.json"):
         read_runs(runs_dir / "multi")
+
+
+def test_a_single_task_classification_is_compared_with_the_baseline_and_is_none(runs_dir, make_run):
+    make_baselines(make_run, {"depth": 2.0})
+    make_run("depth_classification", 0, {"depth": 2.5}, classifications=["depth"])
+    assert [row.name for row in find_baselines(runs_dir)] == ["single_depth"]
+    delta = row_of(runs_dir, "depth_classification").delta
+    assert delta is not None and delta.value == pytest.approx(-25.0)
