@@ -106,11 +106,13 @@ def test_a_checkpoint_file_on_moved_data_into_another_folder(tmp_path, rooms, fi
     assert not (finished_run / "evaluation.json").exists()
 
 
-def test_searched_and_fixed_genotypes_are_evaluated_from_their_run_folder(tmp_path, rooms):
-    for name, genotype in (("search", ()), ("atrc", ("genotype=published/nyud_hrnet18",))):
-        run_stage(command(tmp_path, rooms, f"+experiment=rooms_hrnet18_{name}", *genotype, *QUICK))
-        folder = tmp_path / "runs" / f"rooms_hrnet18_{name}" / "seed0"
-        assert evaluate_run(folder)["metrics"] == json.loads((folder / "summary.json").read_text())["metrics"]
+@pytest.mark.parametrize("what", ["search", "atrc", "tlabel_gt", "single_task_normals_classification"])
+def test_every_kind_of_network_is_rebuilt_from_its_run_folder(tmp_path, rooms, what):
+    genotype = ["genotype=published/nyud_hrnet18"] if what == "atrc" else []
+    config = command(tmp_path, rooms, f"+experiment=rooms_hrnet18_{what}", *genotype, *QUICK)
+    run_stage(config)
+    folder = tmp_path / "runs" / config.name / "seed0"
+    assert evaluate_run(folder)["metrics"] == json.loads((folder / "summary.json").read_text())["metrics"]
 
 
 def missing(files):

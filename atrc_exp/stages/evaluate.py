@@ -32,9 +32,8 @@ def run(config: Config) -> None:
         record, scores = score(config, ranks)
         details = scores.per_class(), scores.confusion()  # collective
         if ranks.is_main:
-            source = config.predictions if config.predictions is not None else record["source"]["run"]
-            folder = Path(config.output or source).expanduser()
-            evaluation.write(folder, record, *details, scores.boundaries)
+            source = record["source"].get("predictions") or record["source"]["run"]
+            evaluation.write(_output(config, source), record, *details, scores.boundaries)
     finally:
         ranks.close()
 
@@ -47,7 +46,7 @@ def _score_run(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
         raise UserError(f"dataset.root={config.dataset.root}: holds other files than those of the run {trained.folder}")
     observers: list[Observer] = []
     if config.engine.save_predictions:
-        observers.append(PredictionWriter(Path(config.output or trained.folder) / "predictions", tasks))
+        observers.append(PredictionWriter(_output(config, trained.folder) / "predictions", tasks))
     scores = Scores(tasks, ranks, config.evaluation)
     batches = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
     with image_progress("images", val_count(data, config), bar=config.engine.progress and ranks.is_main) as advance:
@@ -67,6 +66,11 @@ def _score_files(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
     with image_progress("images", val_count(data, config), bar=config.engine.progress and ranks.is_main) as advance:
         results = evaluate_files(folder, samples, tasks, scores, [advance])
     return _record(config, {"predictions": str(folder.absolute())}, data, tasks, results), scores
+
+
+def _output(config: Config, source: str | Path) -> Path:
+    """Where results go: `output`, or beside what is scored."""
+    return Path(config.output or source).expanduser()
 
 
 def _record(

@@ -1,4 +1,5 @@
-"""One of the two processes that `test_distributed.py` starts: `collectives` alone, or `training` into a folder."""
+"""One of the two processes that `test_distributed.py` starts: `collectives` or `boundaries` alone, or
+`training` into a folder."""
 
 import sys
 from pathlib import Path
@@ -6,7 +7,9 @@ from pathlib import Path
 import torch
 
 from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.scores import Scores
 from atrc_exp.errors import UserError
+from atrc_exp.tasks import build_tasks
 
 
 def collectives(ranks: Ranks) -> None:
@@ -26,6 +29,20 @@ def collectives(ranks: Ranks) -> None:
         assert str(error) == "only rank 0 looked"
     else:
         raise AssertionError("the error of rank 0 must reach every rank")
+
+
+def boundaries(ranks: Ranks) -> None:
+    """Each rank adds one of two images; both get the scores of both."""
+    task = build_tasks(["edge"], num_classes={}, edge_positive_weight=0.8, edge_max_distance=0.03)
+    images = [torch.randn(1, 24, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    label = torch.zeros(24, 32, dtype=torch.long)
+    label[12] = 1
+    apart, together = Scores(task, ranks), Scores(task, Ranks())
+    apart.add(str(ranks.rank), {"edge": images[ranks.rank]}, {"edge": label})
+    for rank, image in enumerate(images):
+        together.add(str(rank), {"edge": image}, {"edge": label})
+    assert apart.compute() == together.compute()
+    assert apart.boundaries == together.boundaries and apart.boundaries["edge"].images == 2
 
 
 def training(ranks: Ranks, runs_dir: Path) -> None:
@@ -49,5 +66,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "training":
         training(started, Path(sys.argv[2]))
     else:
-        collectives(started)
+        {"collectives": collectives, "boundaries": boundaries}[sys.argv[1]](started)
     started.close()

@@ -51,6 +51,11 @@ def test_collectives_of_two_ranks() -> None:
 
 
 @pytest.mark.slow
+def test_boundary_scores_of_two_ranks_are_those_of_all_images() -> None:
+    wait(start_two("boundaries"))
+
+
+@pytest.mark.slow
 def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
     """Float64, batch statistics held, no dropout: 1e-9, with a block freezing on the way; then a NaN on one rank."""
     torch.set_num_threads(1)
