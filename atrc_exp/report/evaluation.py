@@ -169,7 +169,7 @@ def draw_boundary(scores: BoundaryScores, title: str) -> Figure:
     left.plot(scores.threshold, scores.odsF, "o", color="tab:red", label=f"odsF {100 * scores.odsF:.2f} % "
               f"at {scores.threshold:.3g}")  # fmt: skip
     left.set(xlim=(0, 1), ylim=(0, 1), xlabel="threshold")
-    left.legend(frameon=False, fontsize=8)
+    left.legend(fontsize=8, framealpha=0.9)
     _iso_lines(right)
     # Where nothing is predicted precision is 1 by definition; those points would close the curve by a false line.
     points = [(r, p) for r, p in zip(curve.recall, curve.precision, strict=True) if r > 0]
@@ -186,6 +186,6 @@ def draw_boundary(scores: BoundaryScores, title: str) -> Figure:
 def _iso_lines(axes: Axes) -> None:
     """Lines of equal F in the plane of recall and precision."""
     for f in _ISO_F:
-        recall = np.linspace(f / (2 - f), 1, 100)
+        recall = np.linspace(f / (2 - f), 1, 400)
         axes.plot(recall, f * recall / (2 * recall - f), color="0.8", linewidth=0.8, zorder=0)
         axes.text(1.01, f / (2 - f), f"F {f:g}", color="0.5", fontsize=7, va="center", clip_on=False)
