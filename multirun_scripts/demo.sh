@@ -5,7 +5,10 @@
 set -euo pipefail
 
 runs=runs/demo
-common=(runs_dir=$runs engine.log_every=10 engine.checkpoint_every=40 engine.workers=1 logger=none "$@")
+python -m atrc_exp stage=generate # 160 training and 40 validation rooms of 64x96, once for all
+# One seed a core: networks this small do not keep two cores busy.
+common=(hydra/launcher=joblib hydra.launcher.n_jobs=-1 runs_dir=$runs engine.log_every=20 engine.checkpoint_every=40
+  engine.workers=0 logger=none "$@")
 short=(engine.iterations=40 engine.validate_every=40 engine.batch_size=4 "${common[@]}")
 atrc_exp() { echo "+ python -m atrc_exp $*"; python -m atrc_exp "$@"; }
 
