@@ -8,17 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from atrc_exp.data.rooms import generate
 from atrc_exp.genotype import load
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def rooms(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "rooms"
-    generate(root, train=4, val=2, image_size=(32, 48), seed=0, workers=1, progress=False)
-    return root
 
 
 def run(cwd: Path, rooms: Path, *arguments: str, launch: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
