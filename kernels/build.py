@@ -81,9 +81,10 @@ def compile_plan(plan: Plan, target: str) -> tuple[bytes, str]:
     try:
         options = [option.encode() for option in _options(plan, target)]
         (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
-        log = b" " * check(nvrtc.nvrtcGetProgramLogSize(program))
+        # NVRTC writes into the buffer. CPython shares all bytes objects of length 1 (an empty log), so never pass one.
+        log = b" " * max(2, check(nvrtc.nvrtcGetProgramLogSize(program)))
         check(nvrtc.nvrtcGetProgramLog(program, log))
-        text = log.rstrip(b"\0").decode(errors="replace")
+        text = log.partition(b"\0")[0].decode(errors="replace")
         if int(status) != 0:
             raise Unsupported(f"{plan.source} does not compile for {target}: {status.name}\n{text}")
         binary = target.startswith("sm_")

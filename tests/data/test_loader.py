@@ -8,7 +8,6 @@ import pytest
 import torch
 from nyud_files import write_image, write_nyud
 
-import atrc_exp.data.rooms
 from atrc_exp.config import Config, DatasetConfig, DebugConfig, EngineConfig, RoomsConfig
 from atrc_exp.data.augment import TrainTransform
 from atrc_exp.data.loader import Data, build_datasets, train_loader, val_loader
@@ -223,17 +222,13 @@ def test_unknown_reader(root):
         build_datasets(broken)
 
 
-def test_rooms_are_generated_only_where_they_are_missing(tmp_path, monkeypatch):
-    calls = []
-
-    def generate(root, *, train, val, image_size, seed, packaging, workers, progress):
-        calls.append((train, val, tuple(image_size), seed, packaging))
-        write_nyud(root, packaging, train=train, val=val, size=image_size, seed=seed)
-
-    monkeypatch.setattr(atrc_exp.data.rooms, "generate", generate, raising=False)
+def test_procedural_rooms_are_made_once_and_other_settings_refused(tmp_path):
     wanted = config(tmp_path / "rooms")
-    wanted.dataset.rooms = RoomsConfig(train=3, val=2, image_size=[32, 48], seed=5, packaging="B")
-    for _ in range(2):
-        data = build_datasets(wanted)
-        assert (len(data.train), len(data.val), data.info.packaging) == (3, 2, "B")
-    assert calls == [(3, 2, (32, 48), 5, "B")]
+    wanted.dataset.procedural = True
+    wanted.dataset.rooms = RoomsConfig(train=2, val=1, image_size=[32, 48], seed=5, packaging="B")
+    data = build_datasets(wanted)
+    assert (len(data.train), len(data.val), data.info.packaging) == (2, 1, "B")
+    assert build_datasets(wanted).info.fingerprint == data.info.fingerprint
+    wanted.dataset.rooms.seed = 6
+    with pytest.raises(UserError, match=r"seed=5; asked for seed=6"):
+        build_datasets(wanted)

@@ -145,6 +145,6 @@ def test_classification_forms_are_scored_and_shown_in_metres_and_unit_vectors() 
 
 def test_predictions_of_classification_forms_are_stored_as_those_of_regressions(tmp_path: Path) -> None:
     depth, normals = CODED
-    assert np.load(save_prediction(tmp_path, "a", depth, torch.tensor([[[2.5, 9.0]]]))).tolist() == [[2.5, 9.0]]
-    path = save_prediction(tmp_path, "a", normals, torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1))
+    assert np.load(save_prediction(tmp_path, depth, "a", torch.tensor([[[2.5, 9.0]]]))).tolist() == [[2.5, 9.0]]
+    path = save_prediction(tmp_path, normals, "a", torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1))
     assert np.asarray(Image.open(path)).tolist() == [[[128, 128, 255]]]
