@@ -10,6 +10,10 @@ STABLE = (
     "from atrc_exp.losses import build_losses",
     "from atrc_exp.metrics import build_metrics",
     "from atrc_exp.metrics.delta import delta_m",
+    "from atrc_exp.metrics.boundary import evaluate",
+    "from atrc_exp.models import ATRC, SearchATRC, build_network",
+    "from atrc_exp.models.contexts import GlobalContext, LabelContext, LocalContext",
+    "from atrc_exp.ops import local_attention",
 )
 
 BLOCKER = f"""
