@@ -92,6 +92,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), default="seism")
     arguments = parser.parse_args()
+    for name in ("images", "compared", "distinct"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name} {getattr(arguments, name)}: must be >= 1")
     max_dist, protocol = arguments.max_dist, arguments.protocol
 
     distinct = [synthetic_pair(seed, tuple(arguments.shape)) for seed in range(arguments.distinct)]
