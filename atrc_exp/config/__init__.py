@@ -1,0 +1,36 @@
+"""The schema: every key of the configuration with its meaning, unit and range, and the rules between keys.
+
+YAML in `conf/` gives the values, Hydra composes them, `__main__` turns them into these objects; from there on
+nothing handles an untyped configuration. Ranges and rules raise `UserError` with the value, the rule and a remedy.
+"""
+
+from atrc_exp.config.data import DatasetConfig, RoomsConfig
+from atrc_exp.config.network import BackboneConfig, DistillationConfig
+from atrc_exp.config.root import Config
+from atrc_exp.config.stages import (
+    STAGES,
+    TRAINING_STAGES,
+    EvaluationConfig,
+    LoggerConfig,
+    PredictConfig,
+    StageConfig,
+)
+from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, SearchConfig
+
+__all__ = [
+    "STAGES",
+    "TRAINING_STAGES",
+    "BackboneConfig",
+    "Config",
+    "DatasetConfig",
+    "DebugConfig",
+    "DistillationConfig",
+    "EngineConfig",
+    "EvaluationConfig",
+    "LoggerConfig",
+    "OptimConfig",
+    "PredictConfig",
+    "RoomsConfig",
+    "SearchConfig",
+    "StageConfig",
+]

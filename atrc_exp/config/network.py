@@ -1,0 +1,54 @@
+"""What is trained: the backbone and the module that refines the features of a task by those of the others."""
+
+from dataclasses import dataclass, field
+
+from atrc_exp.config.checks import require
+
+
+@dataclass(kw_only=True)
+class BackboneConfig:
+    """A timm feature extractor; its maps are resized to the first one and concatenated."""
+
+    name: str = "???"
+    """Any timm model that supports `features_only`; HRNets take their dense-prediction form."""
+    weights: str = "imagenet"
+    """imagenet (from the hub or its cache), random, or a local .pth or .safetensors file."""
+    tag: str | None = None
+    """timm's tag of the pretrained weights, e.g. ms_in1k; null is timm's default."""
+    out_indices: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
+    """Which feature maps are used, finest first."""
+
+    def __post_init__(self) -> None:
+        require(len(self.out_indices) >= 1, "backbone.out_indices", self.out_indices, "at least one index")
+
+
+@dataclass(kw_only=True)
+class DistillationConfig:
+    """What refines the features of a task by those of the others."""
+
+    name: str = "search"
+    """none, atrc (needs a genotype), search, or one context for every block: global, local, tlabel, slabel."""
+    channels: int | None = None
+    """Head channels C, >= 2; null is a quarter of the concatenated backbone channels."""
+    kernel_size: int = 9
+    """Window of the local context in pixels, odd, 3 to 15."""
+    border: str = "zero"
+    """Local context outside the image: zero (padding takes part, as published) or mask (Eq. 4 literally)."""
+    regions: str = "predicted"
+    """Label regions of atrc, tlabel and slabel: predicted by auxiliary heads, or from the labels themselves, an upper
+    bound that exists on labelled images only (App. E)."""
+    mask_padding: bool = False
+    """Leave padded pixels out of label regions and global keys (the published results include them)."""
+    dropout: float = 0.05
+    """Channel dropout before the prediction of a fixed network, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        require(self.channels is None or self.channels >= 2, "distillation.channels", self.channels, ">= 2 or null")
+        odd = self.kernel_size % 2 == 1 and 3 <= self.kernel_size <= 15
+        require(odd, "distillation.kernel_size", self.kernel_size, "odd and between 3 and 15")
+        require(self.border in ("zero", "mask"), "distillation.border", self.border, "zero or mask")
+        require(0 <= self.dropout < 1, "distillation.dropout", self.dropout, "in [0, 1)")
+        require(self.regions in ("predicted", "labels"), "distillation.regions", self.regions, "predicted or labels")
+        fixed = ("atrc", "tlabel", "slabel")
+        require(self.regions == "predicted" or self.name in fixed, "distillation.regions", self.regions,
+                f"predicted for distillation={self.name}", f"only {', '.join(fixed)} take labels")  # fmt: skip

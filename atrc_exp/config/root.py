@@ -1,0 +1,104 @@
+"""The whole configuration, and the rules between its keys."""
+
+from dataclasses import dataclass, field
+
+from atrc_exp.config.checks import positive, require
+from atrc_exp.config.data import DatasetConfig
+from atrc_exp.config.network import BackboneConfig, DistillationConfig
+from atrc_exp.config.stages import TRAINING_STAGES, EvaluationConfig, LoggerConfig, PredictConfig, StageConfig
+from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, SearchConfig
+from atrc_exp.genotype import CONTEXTS
+from atrc_exp.tasks import FORMS
+
+
+@dataclass(kw_only=True)
+class Config:
+    """The whole configuration of one command."""
+
+    name: str = "???"
+    """Name of the run: `<runs_dir>/<name>/seed<seed>`; presets set it."""
+    runs_dir: str = "runs"
+    """Folder of all runs."""
+    seed: int = 0
+    """Seed of initial weights, data order, augmentation and architecture samples, >= 0."""
+    run: str | None = None
+    """Run folder for stages that look at a finished or running one; its own configuration then holds."""
+    checkpoint: str | None = None
+    """A checkpoint file of a run, instead of `run`."""
+    predictions: str | None = None
+    """stage=evaluate: score the files `<predictions>/<task>/<id>.png` or `.npy` instead of a network."""
+    input: str | None = None
+    """stage=predict: an image, or a folder of images."""
+    output: str | None = None
+    """Folder of what evaluate and predict write; null is the run folder, for predictions= that folder."""
+    tasks: list[str] | None = None
+    """Subset of the dataset's tasks; null is all of them."""
+    loss_weights: dict[str, float] = field(default_factory=dict)
+    """Loss weights by task that replace the published ones, > 0."""
+    task_forms: dict[str, str] = field(default_factory=dict)
+    """regression or classification by task; as a classification, depth is 40 bins and normals 40 codewords (App. D)."""
+    genotype: str | None = None
+    """A file, the folder of a run or sweep, or published/<name>."""
+    genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none."""
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    stage: StageConfig = field(default_factory=StageConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", self.seed, ">= 0")
+        self._check_stage()
+        self._check_tasks()
+        self._check_network()
+
+    def _check_stage(self) -> None:
+        sources = [key for key in ("run", "checkpoint", "predictions") if getattr(self, key) is not None]
+        if self.stage.name == "evaluate":
+            allowed = "given one of run=RUN_DIR, checkpoint=FILE, predictions=DIR"
+            require(len(sources) == 1, "stage", "evaluate", allowed, f"not {' and '.join(sources) or 'none of them'}")
+        if self.stage.name == "predict":
+            require(sources in (["run"], ["checkpoint"]), "stage", "predict", "given run=RUN_DIR or checkpoint=FILE")
+            require(self.input is not None, "stage", "predict", "given input=IMAGE or input=FOLDER")
+
+    def _check_tasks(self) -> None:
+        known = ", ".join(self.dataset.tasks)
+        for task in self.task_names:
+            require(task in self.dataset.tasks, "tasks", task, f"a task that {self.dataset.name} has ({known})")
+        require(len(set(self.task_names)) == len(self.task_names) > 0, "tasks", self.tasks, "distinct and not empty")
+        for task, weight in self.loss_weights.items():
+            require(task in self.task_names, "loss_weights", task, f"one of {', '.join(self.task_names)}")
+            positive(f"loss_weights.{task}", weight)
+        for task, form in self.task_forms.items():
+            require(task in self.task_names, "task_forms", task, f"one of {', '.join(self.task_names)}")
+            require(form in FORMS, f"task_forms.{task}", form, f"one of {', '.join(FORMS)}")
+
+    def _check_network(self) -> None:
+        searching = self.distillation.name == "search"
+        if self.stage.name in TRAINING_STAGES:
+            wanted = "search" if searching else "retrain"
+            require(self.stage.name == wanted, "stage", self.stage.name, f"{wanted} for this network",
+                    f"distillation={self.distillation.name} is trained by stage={wanted}")  # fmt: skip
+        given = self.genotype is not None or bool(self.genotype_blocks)
+        if self.distillation.name == "atrc":
+            require(given, "genotype", self.genotype, "given for distillation=atrc",
+                    "give a genotype.json, the folder of a search, or published/nyud_hrnet18")  # fmt: skip
+        else:
+            require(not given, "genotype", self.genotype or self.genotype_blocks, "null for this network",
+                    f"only distillation=atrc uses a genotype, not {self.distillation.name}")  # fmt: skip
+        for target, row in self.genotype_blocks.items():
+            for source, context in row.items():
+                key = f"genotype_blocks.{target}.{source}"
+                require(context in CONTEXTS, key, context, f"one of {', '.join(CONTEXTS)}")
+
+    @property
+    def task_names(self) -> list[str]:
+        """Tasks of this run, in the dataset's order unless `tasks` gives another."""
+        return list(self.tasks if self.tasks is not None else self.dataset.tasks)

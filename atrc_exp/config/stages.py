@@ -1,0 +1,77 @@
+"""What a command does beyond training: its stage, scores, predictions and records."""
+
+from dataclasses import dataclass, field
+
+from atrc_exp.config.checks import require
+
+STAGES = ("search", "retrain", "evaluate", "predict", "profile", "generate")
+TRAINING_STAGES = ("search", "retrain")
+
+
+@dataclass(kw_only=True)
+class StageConfig:
+    """What the command does."""
+
+    name: str = "search"
+
+    def __post_init__(self) -> None:
+        require(self.name in STAGES, "stage", self.name, f"one of {', '.join(STAGES)}")
+
+
+@dataclass(kw_only=True)
+class EvaluationConfig:
+    """How predictions are scored, in training and by `stage=evaluate`. The defaults are the published rules."""
+
+    absent: str = "zero"
+    """A class in neither labels nor predictions counts as IoU 0 (zero) or not at all (skip)."""
+    reference_invalid: bool = False
+    """Count unlabelled depth and normals as the published code does."""
+    boundary_protocol: str = "seism"
+    """seism (non-maximum suppression, 101 thresholds) or mtl_pytorch (none, 99 thresholds)."""
+    boundary_interpolate: bool = False
+    """Look for odsF between the thresholds too."""
+    boundary_ids: str | None = None
+    """File with one image id a line; boundaries are scored on these validation images only. null is all of them."""
+    boundary_every: int = 5
+    """Training scores boundaries in every n-th validation, >= 0, 0 for none, and always in the last one (free)."""
+
+    def __post_init__(self) -> None:
+        require(self.absent in ("zero", "skip"), "evaluation.absent", self.absent, "zero or skip")
+        protocols = ("seism", "mtl_pytorch")
+        key = "evaluation.boundary_protocol"
+        require(self.boundary_protocol in protocols, key, self.boundary_protocol, " or ".join(protocols))
+        require(self.boundary_every >= 0, "evaluation.boundary_every", self.boundary_every, ">= 0")
+
+
+@dataclass(kw_only=True)
+class PredictConfig:
+    """How `stage=predict` runs the network on images of any size."""
+
+    sizing: str = "tiled"
+    """tiled (overlapping tiles of the crop size, blended) or resize (the whole image to the crop size and back)."""
+    overlap: float = 0.5
+    """Share of a tile that its neighbour covers too, in [0, 0.9]."""
+    arrays: bool = False
+    """Write the predictions themselves too, `<output>/<task>/<id>.png` or `.npy`."""
+
+    def __post_init__(self) -> None:
+        require(self.sizing in ("tiled", "resize"), "predict.sizing", self.sizing, "tiled or resize")
+        require(0 <= self.overlap <= 0.9, "predict.overlap", self.overlap, "in [0, 0.9]")
+
+
+@dataclass(kw_only=True)
+class LoggerConfig:
+    """Weights & Biases; `metrics.jsonl` is written in any case."""
+
+    mode: str = "offline"
+    """online, offline or disabled; online falls back to offline where no key or server is found."""
+    project: str = "atrc_exp"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
+    images: int = 4
+    """Validation images shown as prediction panels, >= 0."""
+
+    def __post_init__(self) -> None:
+        modes = ("online", "offline", "disabled")
+        require(self.mode in modes, "logger.mode", self.mode, f"one of {', '.join(modes)}")
+        require(self.images >= 0, "logger.images", self.images, ">= 0")

@@ -1,0 +1,122 @@
+"""How it is trained: search, optimisers, engine, and switches for finding faults."""
+
+from dataclasses import dataclass, field
+
+from atrc_exp.config.checks import positive, require
+
+
+@dataclass(kw_only=True)
+class SearchConfig:
+    """Differentiable search of the context types (Sec. 3.3, App. A)."""
+
+    arch_lr: float = 5e-4
+    """Adam's rate for the architecture logits; belongs to 40 000 iterations, shorter searches need more."""
+    temperature: list[float] = field(default_factory=lambda: [1.0, 0.05])
+    """Gumbel-softmax temperature at the first and last iteration, linear in between, > 0."""
+    entropy: list[float] = field(default_factory=lambda: [-0.02, 0.06])
+    """Weight of the mean block entropy at the first and last iteration, linear in between."""
+    freeze_gap: float = 0.3
+    """A block is fixed once its two largest probabilities differ by this much, in (0, 1]."""
+    clip_norm: float = 10.0
+    """Bound of the joint gradient norm of network and architecture, > 0."""
+
+    def __post_init__(self) -> None:
+        positive("search.arch_lr", self.arch_lr)
+        positive("search.clip_norm", self.clip_norm)
+        pair = self.temperature
+        require(len(pair) == 2 and min(pair) > 0, "search.temperature", pair, "[first, last], both > 0")
+        require(len(self.entropy) == 2, "search.entropy", self.entropy, "[first, last]")
+        require(0 < self.freeze_gap <= 1, "search.freeze_gap", self.freeze_gap, "in (0, 1]")
+
+
+@dataclass(kw_only=True)
+class OptimConfig:
+    """SGD with a polynomial schedule per iteration (App. A)."""
+
+    lr: float = 0.01
+    """Initial learning rate, > 0."""
+    head_lr_factor: float = 1.0
+    """Multiplies the rate of everything but the backbone, > 0."""
+    momentum: float = 0.9
+    """In [0, 1)."""
+    weight_decay: float = 5e-4
+    """On all network parameters, >= 0."""
+    power: float = 0.9
+    """Rate at iteration i is lr * (1 - i / iterations) ** power, >= 0."""
+
+    def __post_init__(self) -> None:
+        positive("optim.lr", self.lr)
+        positive("optim.head_lr_factor", self.head_lr_factor)
+        require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "in [0, 1)")
+        require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, ">= 0")
+        require(self.power >= 0, "optim.power", self.power, ">= 0")
+
+
+@dataclass(kw_only=True)
+class EngineConfig:
+    """How training runs. Keys marked (free) may differ between the starts of one run."""
+
+    iterations: int = 40_000
+    """Optimiser steps, >= 1."""
+    batch_size: int = 8
+    """Images of one optimiser step over all ranks and accumulation steps."""
+    accumulate: int = 1
+    """Micro-batches of one optimiser step, >= 1; may change on resume (not bit-exact)."""
+    val_batch_size: int = 8
+    """Images of one validation batch and rank, >= 1 (free)."""
+    precision: str = "fp32"
+    """fp32, bf16 or fp16 autocast; losses and sums over positions stay in fp32."""
+    channels_last: bool = False
+    """Memory layout of images and network."""
+    compile: bool = False
+    """torch.compile of the network (free)."""
+    sync_bn: bool = True
+    """Batch statistics over all ranks, where more than one CUDA rank runs."""
+    deterministic: bool = False
+    """Deterministic kernels where torch has them."""
+    device: str = "auto"
+    """auto, cpu or cuda (free)."""
+    workers: int = 4
+    """Loader processes a rank, >= 0 (free)."""
+    validate_every: int = 2_000
+    """Iterations between validations, >= 1; the last iteration always validates."""
+    checkpoint_every: int = 500
+    """Iterations between checkpoints, >= 1 (free)."""
+    log_every: int = 20
+    """Iterations between records, >= 1 (free)."""
+    progress: bool = True
+    """Progress bar on a terminal (free)."""
+    memory_check: bool = True
+    """Refuse a CPU run whose estimated memory exceeds what is free (free)."""
+    save_predictions: bool = False
+    """Write predictions of the last validation, boundaries as 8-bit PNG (free)."""
+
+    def __post_init__(self) -> None:
+        for key in ("iterations", "batch_size", "accumulate", "val_batch_size", "validate_every", "checkpoint_every",
+                    "log_every"):  # fmt: skip
+            require(getattr(self, key) >= 1, f"engine.{key}", getattr(self, key), ">= 1")
+        require(self.workers >= 0, "engine.workers", self.workers, ">= 0")
+        precisions = ("fp32", "bf16", "fp16")
+        require(self.precision in precisions, "engine.precision", self.precision, f"one of {', '.join(precisions)}")
+        require(self.device in ("auto", "cpu", "cuda"), "engine.device", self.device, "auto, cpu or cuda")
+        require(
+            self.batch_size % self.accumulate == 0,
+            "engine.accumulate",
+            self.accumulate,
+            f"a divisor of engine.batch_size={self.batch_size}",
+        )
+
+
+@dataclass(kw_only=True)
+class DebugConfig:
+    """Switches for finding faults; all off by default."""
+
+    overfit: bool = False
+    """Train on the first batch only, without augmentation."""
+    limit_val: int | None = None
+    """Validate on the first n images only."""
+    anomaly: bool = False
+    """Autograd's anomaly detection: slow, names the operation that made a NaN."""
+
+    def __post_init__(self) -> None:
+        require(self.limit_val is None or self.limit_val >= 1, "debug.limit_val", self.limit_val, ">= 1 or null")
