@@ -42,7 +42,7 @@ def start_two(*arguments: str) -> list[subprocess.Popen]:
 def wait(processes: list[subprocess.Popen]) -> None:
     try:
         for process in processes:
-            output, _ = process.communicate(timeout=300)
+            output, _ = process.communicate(timeout=900)
             assert process.returncode == 0, output
     finally:
         for process in processes:
@@ -94,7 +94,7 @@ def compare_records(one: list[dict], two: list[dict], tolerance: float) -> None:
 @pytest.mark.slow
 def test_rank_that_dies_takes_the_other_down_with_a_message(tmp_path: Path) -> None:
     survivor, killed = start_two("dying", str(tmp_path))
-    killed.communicate(timeout=300)
+    killed.communicate(timeout=900)
     assert killed.returncode == -signal.SIGKILL
     began = time.monotonic()
     output, _ = survivor.communicate(timeout=60)
