@@ -149,9 +149,7 @@ class Entry(NamedTuple):
 _ATRC = "Bruggemann et al., ICCV 2021"
 
 DISTILLATIONS: dict[str, Entry] = {
-    "none": Entry(
-        _none, "every task from its own features: single-task and multi-task baselines", f"{_ATRC}, Sec. 3.1"
-    ),
+    "none": Entry(_none, "every task from its own features: the baselines", f"{_ATRC}, Sec. 3.1"),
     "cross_stitch": Entry(
         _cross_stitch,
         "learned linear combinations of the tasks' features",
@@ -166,14 +164,14 @@ DISTILLATIONS: dict[str, Entry] = {
     ),
     "psd": Entry(
         _psd,
-        "features diffused by local structures, also those of other tasks where they match",
+        "features diffused by local structures, also by matching ones of other tasks",
         "Zhou et al., CVPR 2020",
         "a reconstruction, not the only one with these resources",
     ),
     "nddr": Entry(
         _nddr,
         "1x1 convolution over the features of all tasks",
-        "Gao et al., CVPR 2019 = PAD-Net A, Xu et al., CVPR 2018",
+        "Gao et al., CVPR 2019; = PAD-Net A, Xu et al., CVPR 2018",
     ),
     "padnet_b": Entry(
         _padnet_b,
