@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import positive, require
 from atrc_exp.config.data import DatasetConfig
-from atrc_exp.config.network import BackboneConfig, DistillationConfig
+from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.stages import TRAINING_STAGES, EvaluationConfig, LoggerConfig, PredictConfig, StageConfig
 from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, SearchConfig
 from atrc_exp.genotype import CONTEXTS
@@ -43,6 +43,7 @@ class Config:
     """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    neck: NeckConfig = field(default_factory=NeckConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
