@@ -42,8 +42,8 @@ _CONTEXT = {
     "wall": 440, "floor": 158, "cabinet": 46, "bed": 18, "chair": 72, "sofa": 368, "table": 397, "door": 115,
     "window": 454, "bookshelf": 349, "picture": 287, "counter": 96, "blinds": 105, "desk": 397, "shelves": 349,
     "curtain": 105, "dresser": 46, "pillow": 290, "mirror": 252, "floor_mat": 330, "clothes": 80, "ceiling": 68,
-    "books": 33, "television": 427, "paper": 273, "towel": 412, "shower_curtain": 105, "box": 37,
-    "whiteboard": 30, "person": 284, "night_stand": 46, "toilet": 408, "sink": 357, "lamp": 232, "bathtub": 17, "bag": 9,
+    "books": 33, "television": 427, "paper": 273, "towel": 412, "shower_curtain": 105, "box": 37, "whiteboard": 30,
+    "person": 284, "night_stand": 46, "toilet": 408, "sink": 357, "lamp": 232, "bathtub": 17, "bag": 9,
 }
 # fmt: on
 _VOC = {"chair": "chair", "sofa": "sofa", "television": "tvmonitor", "person": "person"}
