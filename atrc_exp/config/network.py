@@ -1,4 +1,4 @@
-"""What is trained: the backbone and the module that refines the features of a task by those of the others."""
+"""What is trained: backbone, neck, and the module that refines the features of a task by those of the others."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from atrc_exp.config.checks import require
 
 @dataclass(kw_only=True)
 class BackboneConfig:
-    """A timm feature extractor; its maps are resized to the first one and concatenated."""
+    """A timm feature extractor; its maps go through the neck, are resized to the first one and concatenated."""
 
     name: str = "???"
     """Any timm model that supports `features_only`; HRNets take their dense-prediction form."""
@@ -21,6 +21,21 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         require(len(self.out_indices) >= 1, "backbone.out_indices", self.out_indices, "at least one index")
+
+
+@dataclass(kw_only=True)
+class NeckConfig:
+    """What makes the maps that each task's head reads from the backbone's."""
+
+    name: str = "shared"
+    """shared (the backbone's maps as they are) or fpm (maps of each task's own, with initial predictions)."""
+    softmax: str = "authors"
+    """Mask of the FPM: authors (over neighbouring channels of one task, as in the published results) or paper (over
+    the tasks)."""
+
+    def __post_init__(self) -> None:
+        require(self.name in ("shared", "fpm"), "neck", self.name, "shared or fpm")
+        require(self.softmax in ("authors", "paper"), "neck.softmax", self.softmax, "authors or paper")
 
 
 @dataclass(kw_only=True)

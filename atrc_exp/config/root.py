@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import positive, require
 from atrc_exp.config.data import DatasetConfig
-from atrc_exp.config.network import BackboneConfig, DistillationConfig
+from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.stages import TRAINING_STAGES, EvaluationConfig, LoggerConfig, PredictConfig, StageConfig
 from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, SearchConfig
 from atrc_exp.genotype import CONTEXTS
@@ -45,6 +45,7 @@ class Config:
     """Python modules or packages from which a `_target_` may come; for a stored run, give them again."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    neck: NeckConfig = field(default_factory=NeckConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     search: SearchConfig = field(default_factory=SearchConfig)

@@ -15,7 +15,7 @@ from atrc_exp.genotype import CONTEXTS
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import ArchSample
 
-PARTS = ("backbone", "heads", "aux_heads", "distillation", "predictors")
+PARTS = ("backbone", "neck", "heads", "aux_heads", "distillation", "predictors")
 _LOCAL_ATTENTION = torch.ops.atrc_exp.local_attention_fwd
 
 
