@@ -29,7 +29,7 @@ def message(*overrides: str) -> str:
 
 
 def preset(name: str, *overrides: str) -> Config:
-    genotype = ["genotype=published/nyud_hrnet18"] if name.endswith("_atrc") else []
+    genotype = ["genotype=published/nyud_hrnet18"] if "_atrc" in name else []
     return composed(f"+experiment={name}", *genotype, *overrides)
 
 
