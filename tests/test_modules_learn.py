@@ -25,9 +25,8 @@ def test_the_loss_ends_below_its_start(tmp_path, rooms, what):
 
 
 def test_without_self_attention_the_genotype_that_is_built_and_kept_has_none_there():
-    config = small_rooms.as_typed("+experiment=nyud_hrnet18_atrc_no_self", *PUBLISHED,
-                                  "+genotype_blocks.depth.semseg=local", "+genotype_blocks.edge.edge=global")  # fmt: skip
-    genotype = genotype_of(config)
+    by_hand = ("+genotype_blocks.depth.semseg=local", "+genotype_blocks.edge.edge=global")
+    genotype = genotype_of(small_rooms.as_typed("+experiment=nyud_hrnet18_atrc_no_self", *PUBLISHED, *by_hand))
     assert genotype is not None
     assert [genotype.blocks[task][task] for task in genotype.tasks] == ["none"] * 4
     assert genotype.blocks["depth"]["semseg"] == "local" and genotype.blocks["semseg"]["normals"] == "slabel"
