@@ -48,7 +48,7 @@ def same(left: Any, right: Any) -> bool:
     return left == right
 
 
-@pytest.mark.parametrize("kind", ["search", "atrc"])
+@pytest.mark.parametrize("kind", ["search", "atrc", "fpm"])
 def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: str) -> None:
     whole, cut = tiny.config(tmp_path / "whole", kind=kind), tiny.config(tmp_path / "cut", kind=kind)
     whole_summary = tiny.run_training(whole)
