@@ -69,6 +69,18 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: 
         assert genotypes.load(tiny.folder(cut)).blocks == genotypes.load(tiny.folder(whole)).blocks
 
 
+def test_initial_predictions_have_terms_in_training_records_only(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, kind="fpm", iterations=2, log_every=1)
+    summary = tiny.run_training(config)
+    names = {name for task in tiny.NAMES for name in (task, f"{task}_aux", f"{task}_initial0", f"{task}_initial1")}
+    assert set(summary["losses"]) == set(tiny.NAMES)
+    for record in records(config, "train"):
+        assert {key for key in record if key.startswith(tiny.NAMES)} == names
+        # Both tasks have weight 1.
+        assert record["loss"] == pytest.approx(sum(record[name] for name in names))
+    assert not any("initial" in key for record in records(config, "val") for key in record)
+
+
 @pytest.mark.slow
 def test_killed_process_leaves_a_run_that_resumes(tmp_path: Path) -> None:
     """SIGKILL in the middle of a step: the lock is free, and the rest of the run is that of an uninterrupted one."""
