@@ -93,7 +93,7 @@ class Network(nn.Module):
         size = image.shape[-2:]
         maps = self.backbone(image)
         pyramids, initial = self.neck(maps) if self.neck is not None else (maps, {})
-        if self.multi_scale:
+        if self.multi_scale and self.distillation is not None:
             pyramids = self.distillation(pyramids)
         inputs = join(pyramids, tuple(self.heads))
         features = {task: head(inputs[task]) for task, head in self.heads.items()}

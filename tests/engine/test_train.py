@@ -72,7 +72,7 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: 
 def test_initial_predictions_have_terms_in_training_records_only(tmp_path: Path) -> None:
     config = tiny.config(tmp_path, kind="fpm", iterations=2, log_every=1)
     summary = tiny.run_training(config)
-    names = {name for task in tiny.NAMES for name in (task, f"{task}_aux", f"{task}_initial0", f"{task}_initial1")}
+    names = {"semseg_aux", *(f"{task}{kind}" for task in tiny.NAMES for kind in ("", "_initial0", "_initial1"))}
     assert set(summary["losses"]) == set(tiny.NAMES)
     for record in records(config, "train"):
         assert {key for key in record if key.startswith(tiny.NAMES)} == names
