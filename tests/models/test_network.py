@@ -12,8 +12,8 @@ from atrc_exp.models.search import ArchSample, gumbel_noise
 TASKS = ("semseg", "depth", "normals", "edge")
 FINAL = {"semseg": 40, "depth": 1, "normals": 3, "edge": 1}
 REGIONS = {"semseg": 40, "depth": 40, "normals": 40, "edge": 2}
-LABELLED = ("atrc", "search", "tlabel", "slabel")  # read the label regions of all tasks
-NETWORKS = [(name, None) for name in DISTILLATIONS if name != "custom"]
+LABEL_READERS = ("atrc", "search", "tlabel", "slabel")
+NETWORKS = [(name, None) for name in DISTILLATIONS if name != "custom"]  # that one is whatever the user names
 NETWORKS += [(name, "fpm") for name in ("none", "atrc", "search", "global", "padnet_c")]
 
 
@@ -36,7 +36,7 @@ def test_contract(make_network, name, neck, size):
     image = torch.randn(2, 3, *size)
     final, aux, initial = network(image, draw(network))
     assert {t: x.shape for t, x in final.items()} == {t: (2, c, *size) for t, c in FINAL.items()}
-    assert {t: x.shape for t, x in aux.items()} == {t: (2, REGIONS[t], *size) for t in TASKS if name in LABELLED}
+    assert {t: x.shape for t, x in aux.items()} == {t: (2, REGIONS[t], *size) for t in TASKS if name in LABEL_READERS}
     strides = network.backbone.reductions if network.neck is not None else []
     sizes = [tuple(-(-pixels // stride) for pixels in size) for stride in strides]
     assert {t: [x.shape for x in maps] for t, maps in initial.items()} == {
@@ -62,7 +62,7 @@ def test_single_task(make_network, name, neck):
     final, aux, initial = network(torch.randn(2, 3, 64, 64), draw(network))
     (loss(final) + loss(aux) + initial_loss(initial)).backward()
     assert list(final) == ["depth"]
-    assert list(aux) == (["depth"] if name in LABELLED else [])
+    assert list(aux) == (["depth"] if name in LABEL_READERS else [])
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
@@ -233,7 +233,7 @@ def test_genotype_of_the_same_tasks_in_another_order_gives_the_same_network(make
 def test_mistakes_are_named(make_network):
     with pytest.raises(UserError, match=r"semseg, depth, normals, edge.*run has depth, edge"):
         make_network("atrc", tasks=("depth", "edge"))
-    with pytest.raises(UserError, match=r"did you mean global.*none, atrc, search"):
+    with pytest.raises(UserError, match=r"did you mean global.*none, cross_stitch"):
         make_network("globl")
 
 
