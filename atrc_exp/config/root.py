@@ -84,6 +84,9 @@ class Config:
             require(form in FORMS, f"task_forms.{task}", form, f"one of {', '.join(FORMS)}")
 
     def _check_network(self) -> None:
+        pyramids = self.distillation.name != "mti_net" or self.neck.name == "fpm"
+        require(pyramids, "neck", self.neck.name, "fpm for distillation=mti_net",
+                "it refines the maps that neck=fpm makes of every task")  # fmt: skip
         searching = self.distillation.name == "search"
         if self.stage.name in TRAINING_STAGES:
             wanted = "search" if searching else "retrain"

@@ -113,10 +113,10 @@ class Session:
         saved = checkpoint.load(last) if last else None
         codebook = saved["codebook"] if saved else codebook  # a refit elsewhere might differ in the last digits
         self.network = place_network(network, config, ranks)
-        self.losses = build_losses(tasks, tuple(network.aux_heads), codebook).to(ranks.device)
+        self.losses = build_losses(tasks, tuple(network.aux_heads), codebook, network.initial_scales).to(ranks.device)
         self.predict = Predictor(self.network, config, codebook).to(ranks.device)
-        terms = [task.name for task in tasks] + [f"{name}_aux" for name in network.aux_heads]
-        record = LossRecord([*terms, *([ENTROPY] if network.search is not None else [])], ranks.device)
+        terms = [*self.losses.weights, *([ENTROPY] if network.search is not None else [])]
+        record = LossRecord(terms, ranks.device)
         self.state = build_state(config, self.network, record, run.id, codebook)
         checkpoint.seed_all(config.seed + ranks.rank)  # dropout differs between ranks
         if saved:
@@ -169,7 +169,7 @@ class Session:
         self.last_record = (now, state.iteration)
         logger.record({
             "step": state.iteration, "kind": "train",
-            "loss": sum(task.weight * (terms[task.name] + terms.get(f"{task.name}_aux", 0.0)) for task in self.tasks),
+            "loss": sum(self.losses.weights[name] * term for name, term in terms.items()),
             **terms, "lr": result.schedule["lr"], "seconds_per_step": (now - then) / (state.iteration - since),
             "memory_mib": memory.peak_mib(self.ranks.device),
             **({"skipped_steps": state.skipped} if state.scaler.is_enabled() else {}),
