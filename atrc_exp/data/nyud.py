@@ -1,8 +1,9 @@
 """Reader of the NYUD-v2 layout for multi-task learning, in its two packagings.
 
 Under the root lie `gt_sets/{train,val}.txt` with one id a line, and a folder for each modality with one file an id.
-Packaging A stores 8-bit PNGs and depth as .npy; B stores JPEG images and float arrays of normals and edges. Both exist
-under several archive names with the same folders, so the files themselves tell which one it is.
+Packaging A stores 8-bit PNGs and depth as .npy, of 425 x 560 pixels; B stores JPEG images and float arrays of normals
+and edges, of 480 x 640. Both exist under several archive names with the same folders, so the files themselves tell
+which one it is.
 """
 
 import os
@@ -17,10 +18,12 @@ from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE
 
 FOLDER_NAMES = ("NYUDv2", "NYUD_MT")  # of the published archives
+CROPPED = "cropped.json"  # lies in copies of packaging B that `crop.cropped_copy` made
 FOLDERS = {IMAGE: "images", "semseg": "segmentation", "depth": "depth", "normals": "normals", "edge": "edge"}
 SUFFIXES = {
     "A": {IMAGE: ".png", "semseg": ".png", "depth": ".npy", "normals": ".png", "edge": ".png"},
     "B": {IMAGE: ".jpg", "semseg": ".png", "depth": ".npy", "normals": ".npy", "edge": ".npy"},
+    "B cropped": {IMAGE: ".png", "semseg": ".png", "depth": ".npy", "normals": ".npy", "edge": ".npy"},
 }
 # fmt: off
 CLASS_NAMES = [
@@ -123,9 +126,10 @@ def _packaging(root: Path) -> str:
             f"{root}: holds the ASTMT packaging (.jpg normals, .mat labels), which is not supported; use the packaging "
             "with .png or .npy normals and .png segmentation"
         )
-    for packaging, suffixes in SUFFIXES.items():
+    for packaging in ("A", "B"):
+        suffixes = SUFFIXES[packaging]
         if kinds["normals"] == (suffixes["normals"],) and kinds["segmentation"] == (suffixes["semseg"],):
-            return packaging
+            return f"{packaging} cropped" if packaging == "B" and (root / CROPPED).is_file() else packaging
     shown = "; ".join(f"{folder}/ has {', '.join(found) or 'none'}" for folder, found in kinds.items())
     raise UserError(
         f"{root}: cannot tell the packaging from the kinds of files: {shown}. Allowed are .png normals (A) or .npy "

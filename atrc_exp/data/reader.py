@@ -75,11 +75,16 @@ class Split:
         image = self.reader.image(id)
         labels = {task: self.reader.label(task, id) for task in tasks}
         for task, label in labels.items():
-            if label.shape[:2] != image.shape[:2]:
-                label_path, image_path = (self.reader.root / self.reader.files(kind, id)[0] for kind in (task, IMAGE))
-                sizes = f"{_size(label)} pixels, its image {image_path.name} has {_size(image)}"
-                raise UserError(f"{label_path}: has {sizes}; both must be of one size")
+            require_size(self.reader, task, id, label, image)
         return Sample(id, image, labels)
+
+
+def require_size(reader: Reader, task: str, id: str, label: np.ndarray, image: np.ndarray) -> None:
+    """Refuse a label of another height or width than its image."""
+    if label.shape[:2] != image.shape[:2]:
+        label_path, image_path = (reader.root / reader.files(kind, id)[0] for kind in (task, IMAGE))
+        sizes = f"{_size(label)} pixels, its image {image_path.name} has {_size(image)}"
+        raise UserError(f"{label_path}: has {sizes}; both must be of one size")
 
 
 def find_root(config: DatasetConfig, marker: str, names: Sequence[str]) -> Path:
@@ -96,28 +101,28 @@ def describe(reader: Reader, config: DatasetConfig) -> DatasetInfo:
         UserError: files that are missing (one message for all), or, with `dataset.strict`, other numbers of images
             than the published ones.
     """
-    paths = required_files(reader, config.tasks)
-    sizes = file_sizes(reader.root, paths)
-    missing = [path for path in paths if path not in sizes]
+    sizes, missing = list_files(reader, config.tasks)
     if missing:
         shown = ", ".join(missing[:_MISSING_SHOWN]) + (", ..." if len(missing) > _MISSING_SHOWN else "")
-        raise UserError(f"{reader.root}: {len(missing)} of {len(paths)} files are missing: {shown}; complete the copy")
+        total = len(sizes) + len(missing)
+        raise UserError(f"{reader.root}: {len(missing)} of {total} files are missing: {shown}; complete the copy")
     counts = {split: len(reader.ids[split]) for split in SPLITS}
     return DatasetInfo(
         name=config.name,
         packaging=reader.packaging,
         counts=counts,
         fingerprint=fingerprint(sizes),
-        notes=[*reader.notes, *_count_notes(config, counts)],
+        notes=[*reader.notes, *count_notes(config, counts)],
         class_names=reader.class_names,
     )
 
 
-def required_files(reader: Reader, tasks: Iterable[str]) -> list[str]:
-    """Paths under the root of the images and the labels of `tasks` of both splits, each once."""
+def list_files(reader: Reader, tasks: Iterable[str]) -> tuple[dict[str, int], list[str]]:
+    """Sizes in bytes by path under the root of the images and the labels of `tasks` of both splits; those missing."""
     ids = sorted({id for split in SPLITS for id in reader.ids[split]})
-    paths = (path for modality in (IMAGE, *tasks) for id in ids for path in reader.files(modality, id))
-    return list(dict.fromkeys(paths))
+    paths = [path for modality in (IMAGE, *tasks) for id in ids for path in reader.files(modality, id)]
+    sizes = file_sizes(reader.root, paths)
+    return sizes, [path for path in dict.fromkeys(paths) if path not in sizes]
 
 
 def file_sizes(root: Path, paths: Iterable[str]) -> dict[str, int]:
@@ -152,7 +157,8 @@ def _size(array: np.ndarray) -> str:
     return f"{array.shape[0]} x {array.shape[1]}"
 
 
-def _count_notes(config: DatasetConfig, counts: Mapping[str, int]) -> list[str]:
+def count_notes(config: DatasetConfig, counts: Mapping[str, int]) -> list[str]:
+    """A note where the numbers of images by split are not the published ones; a UserError with `dataset.strict`."""
     if not config.counts or list(counts.values()) == list(config.counts):
         return []
     found, published = (
