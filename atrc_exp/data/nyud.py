@@ -20,6 +20,10 @@ from atrc_exp.tasks import IGNORE
 FOLDER_NAMES = ("NYUDv2", "NYUD_MT")  # of the published archives
 CROPPED = "cropped.json"  # lies in copies of packaging B that `crop.cropped_copy` made
 FOLDERS = {IMAGE: "images", "semseg": "segmentation", "depth": "depth", "normals": "normals", "edge": "edge"}
+_EXPECTED = (
+    f"it must hold gt_sets/ with train.txt and val.txt, and the folders {', '.join(FOLDERS.values())}. "
+    "Procedural rooms are made by: python -m atrc_exp stage=generate dataset=rooms dataset.root={root}"
+)
 SUFFIXES = {
     "A": {IMAGE: ".png", "semseg": ".png", "depth": ".npy", "normals": ".png", "edge": ".png"},
     "B": {IMAGE: ".jpg", "semseg": ".png", "depth": ".npy", "normals": ".npy", "edge": ".npy"},
@@ -43,8 +47,7 @@ class NYUD:
     """
 
     def __init__(self, config: DatasetConfig) -> None:
-        self.root = find_root(config, "gt_sets", FOLDER_NAMES)
-        _check_root(self.root)
+        self.root = find_root(config, "nyud", FOLDER_NAMES, _EXPECTED.format(root=config.root))
         require_tasks(config, list(FOLDERS)[1:], "NYUD")
         self.packaging = _packaging(self.root)
         self.ids = {split: read_ids(self.root / "gt_sets" / f"{split}.txt") for split in SPLITS}
@@ -101,16 +104,6 @@ def _edge(path: Path) -> np.ndarray:
     if wrong.any():
         raise UserError(f"{path}: holds the value {edge[wrong][0]}; allowed are 0 and 1")
     return edge.astype(np.uint8)
-
-
-def _check_root(root: Path) -> None:
-    if not (root / "gt_sets").is_dir():
-        missing = "does not exist" if not root.is_dir() else "has no folder gt_sets"
-        raise UserError(
-            f"dataset.root={root}: {missing}; it must hold gt_sets/ with train.txt and val.txt, and the folders "
-            f"{', '.join(FOLDERS.values())}. Procedural rooms are made by: "
-            f"python -m atrc_exp stage=generate dataset=rooms dataset.root={root}"
-        )
 
 
 def _packaging(root: Path) -> str:

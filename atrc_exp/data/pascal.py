@@ -32,6 +32,10 @@ TASKS = ("semseg", "human_parts", "sal", "normals", "edge")
 SEMSEG = {"voc": "semseg/VOC12", "context": "semseg/pascal-context"}  # in order of preference
 LABEL_MAPS = "pascal-context/trainval"
 PARTS = "human_parts"
+_EXPECTED = (
+    "give the folder PASCAL_MT or PASCALContext itself, with JPEGImages/, ImageSets/Context/, semseg/, "
+    f"{PARTS}/, {LABEL_MAPS}/, normals_distill/ and sal_distill/"
+)
 _DERIVED = "1"  # raise it when the same files give other maps
 _HAS_NORMALS = np.isin(np.arange(CONTEXT_CLASSES + 1), CLASSES_WITH_NORMALS)
 
@@ -47,8 +51,7 @@ class PASCAL:
     """
 
     def __init__(self, config: DatasetConfig) -> None:
-        self.root = find_root(config, "ImageSets/Context", FOLDER_NAMES)
-        _check_root(self.root)
+        self.root = find_root(config, "pascal", FOLDER_NAMES, _EXPECTED)
         require_tasks(config, TASKS, "PASCAL")
         self.ids = {split: read_ids(self.root / "ImageSets" / "Context" / f"{split}.txt") for split in SPLITS}
         ids = sorted({id for split in SPLITS for id in self.ids[split]})
@@ -197,15 +200,6 @@ def _elements(structures: Any) -> list[Any]:
 def _notes(semseg: dict[str, str]) -> list[str]:
     others = sum(folder != SEMSEG["voc"] for folder in semseg.values())
     return [f"{others} of {len(semseg)} images take their semantics from {SEMSEG['context']}"] if others else []
-
-
-def _check_root(root: Path) -> None:
-    if not (root / "ImageSets" / "Context").is_dir():
-        missing = "does not exist" if not root.is_dir() else "has no folder ImageSets/Context"
-        raise UserError(
-            f"dataset.root={root}: {missing}; give the folder PASCAL_MT or PASCALContext itself, with JPEGImages/, "
-            f"ImageSets/Context/, semseg/, {PARTS}/, {LABEL_MAPS}/, normals_distill/ and sal_distill/"
-        )
 
 
 def _semseg_folders(root: Path, ids: list[str]) -> dict[str, str]:

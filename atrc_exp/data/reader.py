@@ -17,6 +17,7 @@ from atrc_exp.data.sample import DatasetInfo, Sample
 from atrc_exp.errors import UserError
 
 SPLITS = ("train", "val")
+MARKERS = {"nyud": "gt_sets", "pascal": "ImageSets/Context"}  # a folder by which a layout is known
 IMAGE = "image"  # stands for the image where the others are tasks
 _MISSING_SHOWN = 10
 
@@ -87,11 +88,29 @@ def require_size(reader: Reader, task: str, id: str, label: np.ndarray, image: n
         raise UserError(f"{label_path}: has {sizes}; both must be of one size")
 
 
-def find_root(config: DatasetConfig, marker: str, names: Sequence[str]) -> Path:
-    """`dataset.root`, or the one folder of these names in it, as archives unpack to, that holds the folder `marker`."""
-    root = Path(config.root).expanduser()
+def find_root(config: DatasetConfig, layout: str, names: Sequence[str], expected: str) -> Path:
+    """`dataset.root`, or the one folder of these names in it, as archives unpack to, that has the layout.
+
+    Args:
+        layout: key of `MARKERS`.
+        expected: what the folder must be, for the message.
+
+    Raises:
+        UserError: there is none.
+    """
+    root, marker = Path(config.root).expanduser(), MARKERS[layout]
     below = [root / name for name in names if (root / name / marker).is_dir()]
-    return below[0] if len(below) == 1 and not (root / marker).is_dir() else root
+    if (root / marker).is_dir():
+        return root
+    if len(below) == 1:
+        return below[0]
+    reason = f"has no folder {marker}" if root.is_dir() else "does not exist"
+    if len(below) > 1:
+        reason = f"holds {' and '.join(folder.name for folder in below)}; give one of them"
+    other = [name for name, folder in MARKERS.items() if (root / folder).is_dir()]
+    if other:
+        reason += f" but the layout of dataset={other[0]}"
+    raise UserError(f"dataset.root={config.root}: {reason}; {expected}")
 
 
 def describe(reader: Reader, config: DatasetConfig) -> DatasetInfo:
