@@ -60,6 +60,7 @@ class PASCAL:
         self.class_names = {"semseg": CLASS_NAMES, "human_parts": PART_NAMES, "sal": SALIENCY_NAMES}
         self.notes = _notes(self.semseg)
         label_maps, parts = ([f"{folder}/{id}.mat" for id in ids] for folder in (LABEL_MAPS, PARTS))
+        self.region_borders = self._derived(config, "borders", label_maps)
         self.edges = self._derived(config, "edge", label_maps)
         self.validity = self._derived(config, "normals", label_maps)
         self.parts = self._derived(config, "human_parts", parts)
@@ -89,6 +90,13 @@ class PASCAL:
             "edge": self._edge,
         }
         return decode[task](id)
+
+    def borders(self, id: str) -> np.ndarray:
+        """What boundaries are scored against: the borders of the regions of LabelMap, all 459 classes and 0."""
+        from atrc_exp.metrics.boundary_maps import partition_to_boundary
+
+        (path,) = self._paths("edge", id)
+        return self.region_borders.get(id, lambda: partition_to_boundary(read_label_map(path)).astype(np.uint8))
 
     def _semseg(self, id: str) -> np.ndarray:
         """VOC classes, 255 void."""
@@ -155,7 +163,7 @@ def label_boundaries(label_map: np.ndarray) -> np.ndarray:
     """Boundaries to train on (H, W) uint8 from a label map: where its Laplacian is not zero, thinned to one pixel.
 
     As published, with its weakness: a label midway between its neighbours' values can cancel to zero. The maps that
-    boundaries are scored on are made in another way (`metrics.boundary_maps.partition_to_boundary`).
+    boundaries are scored on are made in another way (`PASCAL.borders`).
     """
     import cv2
     from skimage.morphology import thin

@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -56,6 +56,15 @@ class Reader(Protocol):
 
     def label(self, task: str, id: str) -> np.ndarray:
         """The label of one task in the conventions of `Sample.labels`; raises as `image`."""
+        ...
+
+
+@runtime_checkable
+class RegionReader(Reader, Protocol):
+    """A reader of data whose boundaries are scored against the borders of annotated regions; see `Data.borders`."""
+
+    def borders(self, id: str) -> np.ndarray:
+        """Borders (H, W) uint8 of an image, not thinned; raises as `Reader.image`."""
         ...
 
 
