@@ -4,7 +4,7 @@ YAML in `conf/` gives the values, Hydra composes them, `__main__` turns them int
 nothing handles an untyped configuration. Ranges and rules raise `UserError` with the value, the rule and a remedy.
 """
 
-from atrc_exp.config.data import DatasetConfig, RoomsConfig
+from atrc_exp.config.data import DatasetConfig, PrepareConfig, RoomsConfig
 from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.root import Config
 from atrc_exp.config.stages import (
@@ -31,6 +31,7 @@ __all__ = [
     "NeckConfig",
     "OptimConfig",
     "PredictConfig",
+    "PrepareConfig",
     "RoomsConfig",
     "SearchConfig",
     "StageConfig",

@@ -31,6 +31,27 @@ class RoomsConfig:
 
 
 @dataclass(kw_only=True)
+class PrepareConfig:
+    """`stage=prepare`: where a dataset comes from, and how far it is checked."""
+
+    source: str | None = None
+    """A folder, checked where it is, or an archive (.tar, .tar.gz, .tgz, .zip) or the http(s) address of one, which is
+    unpacked to `dataset.root`; null checks what is at `dataset.root`."""
+    sha256: str | None = None
+    """Checksum that the archive must have, 64 hexadecimal digits; null takes it as it is."""
+    values: bool = False
+    """Check the ranges of values too: metres, lengths of normals, images and labels that are all one."""
+    crop: bool = False
+    """Make a copy of a dataset in the NYUD layout with 480 x 640 images, `<root>-425x560`, without the white border."""
+
+    def __post_init__(self) -> None:
+        if self.sha256 is not None:
+            digits = set(self.sha256.lower()) <= set("0123456789abcdef")
+            require(digits and len(self.sha256) == 64, "prepare.sha256", self.sha256, "64 hexadecimal digits")
+            require(self.source is not None, "prepare.sha256", self.sha256, "given with prepare.source=ARCHIVE")
+
+
+@dataclass(kw_only=True)
 class DatasetConfig:
     """Where the data is and what it means."""
 

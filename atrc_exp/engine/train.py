@@ -23,7 +23,7 @@ from atrc_exp.engine.interrupt import Interrupted, Interruption
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.schedules import due
-from atrc_exp.engine.scores import Scores
+from atrc_exp.engine.scores import Borders, Scores
 from atrc_exp.engine.setup import facts, place_network, use_determinism
 from atrc_exp.engine.state import build_state
 from atrc_exp.engine.step import ENTROPY, Batch, Objective, Predictor, StepResult, train_step
@@ -46,6 +46,8 @@ class Loaders:
     """Micro-batches of this rank from a given iteration on, `engine.accumulate` for each iteration."""
     val: Iterable[Batch]
     """Validation images of this rank; iterated anew at every validation."""
+    borders: Borders | None = None
+    """`Data.borders`: what boundaries are scored against."""
 
 
 def train(
@@ -192,7 +194,13 @@ class Session:
         if config.engine.save_predictions and state.iteration == config.engine.iterations:
             observers.append(PredictionWriter(self.run.folder / "predictions", self.tasks))
         began = time.monotonic()
-        scores = Scores(self.tasks, self.ranks, config.evaluation, boundaries=self.boundaries_due())
+        scores = Scores(
+            self.tasks,
+            self.ranks,
+            config.evaluation,
+            boundaries=self.boundaries_due(),
+            borders=self.loaders.borders,
+        )
         state.validation = evaluate(
             self.predict, self.loaders.val, self.tasks, self.ranks, observers, scores, state.codebook
         )
