@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from atrc_exp.data.rooms.annotations import PeopleSample, VocObject, render_people
-from atrc_exp.data.rooms.classes import CONTEXT_TO_VOC, VOC
+from atrc_exp.data.rooms.classes import CONTEXT_TO_VOC, VOC_NAMES
 from atrc_exp.data.rooms.render import RoomSample, render_room
 
 
@@ -102,8 +102,12 @@ def _annotation(one: VocObject) -> dict[str, object]:
     parts: list[dict[str, object]] = [
         {"part_name": name, "mask": mask.astype(np.uint8)} for name, mask in one.parts.items()
     ]
-    name = next(name for name, number in VOC.items() if number == one.voc)
-    return {"class": name, "class_ind": float(one.voc), "mask": one.mask.astype(np.uint8), "parts": _struct(parts)}
+    return {
+        "class": VOC_NAMES[one.voc],
+        "class_ind": float(one.voc),
+        "mask": one.mask.astype(np.uint8),
+        "parts": _struct(parts),
+    }
 
 
 def write_pascal(root: Path, name: str, sample: PeopleSample) -> None:

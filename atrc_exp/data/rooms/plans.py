@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from atrc_exp.data.rooms import cases, fittings, furniture, lamps, props, wet
-from atrc_exp.data.rooms.population import populate
+from atrc_exp.data.rooms.population import populate, stock
 from atrc_exp.data.rooms.room import Room
 from atrc_exp.data.rooms.scene import Site
 
@@ -275,6 +275,8 @@ def furnish(rng: np.random.Generator, populated: bool = False) -> Room:
             fittings.door(site)
     for _ in range(rng.integers(windows[0], windows[1] + 1)):
         fittings.window(room, private=build is bathroom)
+    if populated:
+        stock(room)
     build(room)
     if populated:
         populate(room)
