@@ -104,8 +104,8 @@ def sheet_of(root: Path, reader: str, path: Path, rows: int) -> None:
         contact_sheet([source.load(index, config.tasks) for source, index in keys], data.info.class_names, path)
 
 
-def main() -> None:
-    """Draw the sheet of a folder, or of rooms rendered for it."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Draw the sheet of a folder, or of rooms rendered for it, as the words of a command line say."""
     parser = argparse.ArgumentParser(description="Contact sheet of procedural rooms, or of a folder in their layout.")
     parser.add_argument("path", type=Path, help="PNG to write")
     parser.add_argument("--root", type=Path, help="folder to show; without it rooms are rendered")
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=6)
     parser.add_argument("--size", type=int, nargs=2, default=(425, 560), help="height and width of rendered rooms")
     parser.add_argument("--seed", type=int, default=0, help="seed of rendered rooms")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     reader, rows = _READERS[arguments.packaging], arguments.rows
     with TemporaryDirectory() as folder:
         root = arguments.root or Path(folder) / "rooms"
