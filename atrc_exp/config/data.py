@@ -15,7 +15,7 @@ class RoomsConfig:
     val: int = 40
     """Validation rooms, >= 1; no room is in both splits."""
     image_size: list[int] = field(default_factory=lambda: [64, 96])
-    """Height and width in pixels, >= 32; with packaging pascal of the largest landscape image, W x H in portrait."""
+    """Height and width in pixels, >= 32; with packaging pascal those of the largest landscape image."""
     seed: int = 0
     """Seed of all rooms, >= 0; not the seed of the run."""
     packaging: str = "A"
@@ -28,6 +28,8 @@ class RoomsConfig:
         size = self.image_size
         require(len(size) == 2 and min(size) >= 32, "dataset.rooms.image_size", size, "[height, width], each >= 32")
         require(self.packaging in ("A", "B", "pascal"), "dataset.rooms.packaging", self.packaging, "A, B or pascal")
+        landscape = self.packaging != "pascal" or size[0] <= size[1]
+        require(landscape, "dataset.rooms.image_size", size, "height <= width with packaging pascal")
 
 
 @dataclass(kw_only=True)
