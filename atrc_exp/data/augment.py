@@ -61,10 +61,9 @@ class ScaledCrop(A.DualTransform):
         left, top, right, bottom = params["crop_coords"]
         # In float32, as published: OpenCV would round 8-bit values, and the published code truncates.
         image = cv2.resize(data.pop("image").astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        nearest = np.empty((bottom - top, right - left, 2), dtype=np.int16)
-        nearest[..., 0] = _nearest(params["shape"][1], width)[left:right]
-        nearest[..., 1] = _nearest(params["shape"][0], height)[top:bottom, None]
-        result = {key: cv2.remap(label, nearest, None, cv2.INTER_NEAREST) for key, label in data.items()}
+        rows = _nearest(params["shape"][0], height)[top:bottom]
+        columns = _nearest(params["shape"][1], width)[left:right]
+        result = {key: _gather(label, rows, columns) for key, label in data.items()}
         for key in self.depths:
             result[key] /= np.float32(params["scale"])
         return {"image": image[top:bottom, left:right].astype(np.uint8), **result}
@@ -230,4 +229,13 @@ def _in_hsv(image: np.ndarray, hue: np.ndarray | None = None, saturation: np.nda
 
 def _nearest(old: int, new: int) -> np.ndarray:
     """Old position (new,) of every new one when `old` pixels are scaled to `new`, as cv2.resize takes the nearest."""
-    return cv2.resize(np.arange(old, dtype=np.float32)[None], (new, 1), interpolation=cv2.INTER_NEAREST)[0]
+    return cv2.resize(np.arange(old, dtype=np.float32)[None], (new, 1), interpolation=cv2.INTER_NEAREST)[0].astype(int)
+
+
+def _gather(label: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Pixels `rows` x `columns` of a map (H, W, ...); NumPy is the faster one for single values, OpenCV for vectors."""
+    if label.ndim == 2:
+        return label[rows][:, columns]
+    where = np.empty((len(rows), len(columns), 2), dtype=np.int16)
+    where[..., 0], where[..., 1] = columns, rows[:, None]
+    return cv2.remap(label, where, None, cv2.INTER_NEAREST)

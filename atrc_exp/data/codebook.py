@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from atrc_exp.config import Config
-from atrc_exp.data.loader import Data
+from atrc_exp.data.sample import Data
 from atrc_exp.errors import UserError
 from atrc_exp.files import replacing
 from atrc_exp.tasks import CODEWORDS

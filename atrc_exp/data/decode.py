@@ -3,6 +3,7 @@
 Pillow decodes the images: it gives the indices of palette images, and it never takes a truncated file for a whole one.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +45,19 @@ def read_array(path: Path, channels: int = 0) -> np.ndarray:
 
 
 def read_ids(path: Path) -> list[str]:
-    """Read a text file with one image id a line; it must list at least one."""
+    """Read a text file with one image id a line, of any editor; it must list at least one, and none twice."""
+    path = path.expanduser()
     try:
-        ids = path.expanduser().read_text(encoding="utf-8-sig").split()
+        ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise UserError(f"{path}: this file is missing; it must list one image id a line") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); it must list one image id a line") from None
     if not ids:
         raise UserError(f"{path}: lists no image; it must list one image id a line")
+    twice = next((id for id, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: lists {twice} more than once; remove the other lines")
     return ids
 
 
