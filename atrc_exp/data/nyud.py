@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.data.decode import read_array, read_ids, read_indices, read_rgb
-from atrc_exp.data.reader import IMAGE, SPLITS, require_tasks
+from atrc_exp.data.decode import read_array, read_ids, read_indices, read_normals, read_rgb
+from atrc_exp.data.reader import IMAGE, SPLITS, find_root, require_tasks
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE
 
+FOLDER_NAMES = ("NYUDv2", "NYUD_MT")  # of the published archives
 FOLDERS = {IMAGE: "images", "semseg": "segmentation", "depth": "depth", "normals": "normals", "edge": "edge"}
 SUFFIXES = {
     "A": {IMAGE: ".png", "semseg": ".png", "depth": ".npy", "normals": ".png", "edge": ".png"},
@@ -29,7 +30,6 @@ CLASS_NAMES = [
     "toilet", "sink", "lamp", "bathtub", "bag", "otherstructure", "otherfurniture", "otherprop",
 ]
 # fmt: on
-_U8_TO_UNIT = (2.0 * np.arange(256) / 255.0 - 1.0).astype(np.float32)
 
 
 class NYUD:
@@ -40,11 +40,12 @@ class NYUD:
     """
 
     def __init__(self, config: DatasetConfig) -> None:
-        self.root = Path(config.root).expanduser()
+        self.root = find_root(config, "gt_sets", FOLDER_NAMES)
         _check_root(self.root)
         require_tasks(config, list(FOLDERS)[1:], "NYUD")
         self.packaging = _packaging(self.root)
         self.ids = {split: read_ids(self.root / "gt_sets" / f"{split}.txt") for split in SPLITS}
+        self.notes = _notes(config, self.packaging)
         self.num_classes = config.num_classes.get("semseg", len(CLASS_NAMES))
         self.class_names = {"semseg": CLASS_NAMES} if self.num_classes == len(CLASS_NAMES) else {}
 
@@ -58,7 +59,7 @@ class NYUD:
 
     def label(self, task: str, id: str) -> np.ndarray:
         """See `Reader.label`."""
-        decode = {"semseg": self._semseg, "depth": _depth, "normals": _normals, "edge": _edge}
+        decode = {"semseg": self._semseg, "depth": _depth, "normals": read_normals, "edge": _edge}
         return decode[task](self._path(task, id))
 
     def _path(self, modality: str, id: str) -> Path:
@@ -76,32 +77,16 @@ class NYUD:
         return np.where(stored == IGNORE, np.uint8(IGNORE), stored - np.uint8(1))  # 0 - 1 wraps to 255
 
 
+def _notes(config: DatasetConfig, packaging: str) -> list[str]:
+    if not config.counts or packaging == "A":  # other data in this layout has no published results
+        return []
+    return [f"packaging {packaging}; the paper's numbers belong to packaging A, whose images are 425 x 560"]
+
+
 def _depth(path: Path) -> np.ndarray:
     metres: np.ndarray = read_array(path).astype(np.float32, copy=False)
     metres[~((metres > 0) & (metres < np.inf))] = 0  # false for NaN, too
     return metres
-
-
-def _normals(path: Path) -> np.ndarray:
-    """Unit vectors as stored, neither rounded nor normalised again.
-
-    Eight bits have no zero: the nearest value, 127, decodes to -0.004. So a vector shorter than a half is invalid, as
-    are raw zeros, which decode to length 1.73.
-    """
-    if path.suffix == ".npy":
-        vectors: np.ndarray = read_array(path, channels=3).astype(np.float32, copy=False)
-        if not np.isfinite(vectors.sum()):  # much faster than to look at each vector
-            vectors[~np.isfinite(vectors).all(axis=2)] = 0
-        return vectors
-    import cv2
-
-    raw = read_rgb(path, convert=False)
-    vectors = cv2.LUT(raw, _U8_TO_UNIT)
-    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
-    invalid = (x * x + y * y + z * z < 0.25) | ((raw[..., 0] | raw[..., 1] | raw[..., 2]) == 0)
-    if invalid.any():
-        vectors[invalid] = 0
-    return vectors
 
 
 def _edge(path: Path) -> np.ndarray:

@@ -35,6 +35,8 @@ class Reader(Protocol):
     """Image ids by split, in the order of its list."""
     class_names: dict[str, list[str]]
     """Names by task, for tasks whose classes have names."""
+    notes: list[str]
+    """Deviations from the published dataset that the reader has found, a sentence each."""
 
     def files(self, modality: str, id: str) -> tuple[str, ...]:
         """Paths under the root, with "/", of all files that `IMAGE` or a task's label of this image is read from.
@@ -80,6 +82,13 @@ class Split:
         return Sample(id, image, labels)
 
 
+def find_root(config: DatasetConfig, marker: str, names: Sequence[str]) -> Path:
+    """`dataset.root`, or the one folder of these names in it, as archives unpack to, that holds the folder `marker`."""
+    root = Path(config.root).expanduser()
+    below = [root / name for name in names if (root / name / marker).is_dir()]
+    return below[0] if len(below) == 1 and not (root / marker).is_dir() else root
+
+
 def describe(reader: Reader, config: DatasetConfig) -> DatasetInfo:
     """The facts of both splits of a dataset all of whose files exist.
 
@@ -99,7 +108,7 @@ def describe(reader: Reader, config: DatasetConfig) -> DatasetInfo:
         packaging=reader.packaging,
         counts=counts,
         fingerprint=fingerprint(sizes),
-        notes=_count_notes(config, counts),
+        notes=[*reader.notes, *_count_notes(config, counts)],
         class_names=reader.class_names,
     )
 

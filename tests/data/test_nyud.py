@@ -109,6 +109,10 @@ def test_info_of_counts(tmp_path):
     assert reader(tmp_path, counts=[3, 2], strict=True).info.notes == []
     (note,) = reader(tmp_path, counts=[795, 654]).info.notes
     assert "3 training and 2 validation" in note and "795 training and 654 validation" in note
+    write_nyud(tmp_path / "B", "B", train=3, val=2)
+    (note,) = reader(tmp_path / "B", counts=[3, 2]).info.notes
+    assert "packaging B" in note and "packaging A" in note
+    assert reader(tmp_path / "B").info.notes == []
     assert "dataset.strict=false" in error_of(tmp_path, counts=[795, 654], strict=True)
 
 
