@@ -24,7 +24,7 @@ OWN = ("run", "checkpoint", "input", "output", "predict", "logger", "stage")
 """Keys of the command itself, which say what is done with the run; the stage last, since it asks for others."""
 CHANGEABLE = ("dataset.root", "dataset.cache_dir", "engine.device", "engine.workers", "engine.val_batch_size",
               "engine.precision", "engine.progress", "engine.save_predictions", "evaluation",
-              "debug.limit_val")  # fmt: skip
+              "debug.limit_val", "dataset.packed")  # fmt: skip
 """Keys, or groups of keys, of the run's configuration that the command line may replace."""
 
 

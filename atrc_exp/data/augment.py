@@ -22,7 +22,6 @@ from atrc_exp.data.finish import Item
 from atrc_exp.data.sample import Sample
 from atrc_exp.tasks import IGNORE, Task
 
-CROP_LABELS = "semseg"  # the class map whose classes a training crop should mix, also where it is no task of the run
 _SCALES = (0.5, 2.0)
 _FILL = {"classes": IGNORE, "depth": 0, "normals": 0}  # by kind of label, what padding holds
 _CROP_SHARE = 0.75
@@ -142,7 +141,7 @@ class TrainTransform:
     """
 
     def __init__(
-        self, crop: Sequence[int], tasks: Sequence[Task], crop_labels: str | None = CROP_LABELS, *, augment: bool = True
+        self, crop: Sequence[int], tasks: Sequence[Task], crop_labels: str | None, *, augment: bool = True
     ) -> None:
         self.size, self.tasks = (crop[0], crop[1]), tuple(tasks)
         kinds = {task.name: task.label for task in tasks}
@@ -182,9 +181,10 @@ def _item(
 ) -> Item:
     """Image and labels centred on the canvas."""
     image = arrays["image"]
+    labels = {task.name: _padded(arrays[task.name], canvas, _FILL[task.label]) for task in tasks}
     return {
         "image": torch.from_numpy(_padded(image, canvas, 0)),
-        "labels": {task.name: torch.from_numpy(_padded(arrays[task.name], canvas, _FILL[task.label])) for task in tasks},
+        "labels": {name: torch.from_numpy(label) for name, label in labels.items()},
         "id": id,
         "size": torch.tensor(size),
         "content": torch.tensor(image.shape[:2]),
@@ -238,4 +238,4 @@ def _gather(label: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndar
         return label[rows][:, columns]
     where = np.empty((len(rows), len(columns), 2), dtype=np.int16)
     where[..., 0], where[..., 1] = columns, rows[:, None]
-    return cv2.remap(label, where, None, cv2.INTER_NEAREST)
+    return cv2.remap(label, where, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]

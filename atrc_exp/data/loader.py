@@ -4,6 +4,7 @@ Iteration i of a run takes the same images with the same augmentation whatever i
 many workers load them, and into however many micro-batches and ranks the batch is split.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,20 @@ from atrc_exp.config import Config
 from atrc_exp.data.datasets import open_dataset
 from atrc_exp.data.decode import read_ids
 from atrc_exp.data.finish import Batch, Item, finish
+from atrc_exp.data.packed import pack
 from atrc_exp.data.sample import Data, Sample, Source
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import Task, build_tasks
 
+log = logging.getLogger(__name__)
+
+CROP_LABELS = "semseg"  # the classes that training crops mix where the configuration names no others
 _ORDER, _AUGMENTATION = 0, 1  # first element of a seed: keeps the streams of random numbers apart
 Key = tuple[int, int]  # epoch and index of an image
 
 
 def build_datasets(config: Config) -> Data:
-    """Open both splits; procedural rooms are made first where the root does not hold them.
+    """Open both splits; procedural rooms and packed files are made first where they are missing.
 
     In a distributed run rank 0 calls this before the others do.
 
@@ -38,7 +43,16 @@ def build_datasets(config: Config) -> Data:
     data = open_dataset(config.dataset)
     if config.evaluation.boundary_ids is not None:
         _check_boundary_ids(config.evaluation.boundary_ids, data.val.ids)
+    if config.dataset.packed:
+        guide = crop_labels(config)
+        data = pack(data, config, [*config.task_names, *([guide] if guide else [])])
     return data
+
+
+def crop_labels(config: Config) -> str | None:
+    """The class map that guides training crops; it need not be a task of the run."""
+    default = CROP_LABELS if CROP_LABELS in config.dataset.tasks else None
+    return config.dataset.crop_labels or default
 
 
 def _check_boundary_ids(path: str, ids: list[str]) -> None:
@@ -107,11 +121,13 @@ def train_loader(
         UserError: a batch larger than the training split, or not divisible by ranks and micro-batches; while iterating,
             a damaged file.
     """
-    from atrc_exp.data.augment import CROP_LABELS, TrainTransform
+    from atrc_exp.data.augment import TrainTransform
 
-    crop_labels = CROP_LABELS if CROP_LABELS in config.dataset.tasks else None
-    augment = not config.debug.overfit
-    transform = TrainTransform(config.dataset.crop, _tasks(config), crop_labels, augment=augment)
+    augment, guide = not config.debug.overfit, crop_labels(config)
+    if guide is None and augment:
+        log.info("training crops are drawn uniformly: %s has no semseg, and dataset.crop_labels names no other classes",
+                 config.dataset.name)  # fmt: skip
+    transform = TrainTransform(config.dataset.crop, _tasks(config), guide, augment=augment)
     batches = _TrainBatches(len(data.train), config, start_iteration, iterations, rank, world)
     loader = _data_loader(_Loaded(data.train, transform, config.seed), batches, config, device)
     return _OnDevice(loader, transform.tasks, device)

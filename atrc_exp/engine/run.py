@@ -32,7 +32,7 @@ FREE = (
     "runs_dir", "run", "checkpoint", "predictions", "input", "output", "predict", "logger", "dataset.root",
     "dataset.cache_dir", "engine.accumulate", "engine.val_batch_size", "engine.device", "engine.workers",
     "engine.compile", "engine.checkpoint_every", "engine.log_every", "engine.progress", "engine.memory_check",
-    "engine.save_predictions", "evaluation.boundary_every",
+    "engine.save_predictions", "evaluation.boundary_every", "dataset.packed",
 )  # fmt: skip
 """Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 

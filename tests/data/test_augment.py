@@ -102,7 +102,7 @@ def expected(sample: Sample, crop, tasks, params: dict) -> dict[str, np.ndarray]
 
 @pytest.mark.parametrize("size", [(60, 80), (41, 97), (90, 33)])
 def test_training_steps_equal_the_published_ones(size):
-    crop, sample, transform = (48, 64), random_sample(size), TrainTransform((48, 64), KINDS)
+    crop, sample, transform = (48, 64), random_sample(size), TrainTransform((48, 64), KINDS, "semseg")
     flips = set()
     for seed in range(25):
         result = apply(transform, sample, (3, seed))
@@ -117,7 +117,7 @@ def test_training_steps_equal_the_published_ones(size):
 
 
 def test_shapes_and_types():
-    result = apply(TrainTransform((48, 64), KINDS), random_sample(), 5)
+    result = apply(TrainTransform((48, 64), KINDS, "semseg"), random_sample(), 5)
     assert result["image"].shape == (3, 48, 64) and result["image"].dtype == torch.float32
     shapes = {"semseg": (48, 64), "depth": (1, 48, 64), "normals": (3, 48, 64), "edge": (48, 64)}
     types = {"semseg": torch.int64, "depth": torch.float32, "normals": torch.float32, "edge": torch.int64}
@@ -131,7 +131,7 @@ def test_the_kind_of_label_decides_not_the_name():
     sample = random_sample()
     renamed = Sample("0001", sample.image, {names[name]: label for name, label in sample.labels.items()})
     tasks = tuple(replace(task, name=names[task.name]) for task in KINDS)
-    one = TrainTransform((48, 64), KINDS)
+    one = TrainTransform((48, 64), KINDS, "semseg")
     other = TrainTransform((48, 64), tasks, crop_labels="a")
     for seed in range(8):
         first, second = apply(one, sample, seed)["labels"], apply(other, renamed, seed)["labels"]
@@ -142,9 +142,10 @@ def test_the_kind_of_label_decides_not_the_name():
 def test_only_the_seed_decides():
     sample = random_sample()
     before = {name: label.copy() for name, label in sample.labels.items()}
-    transform = TrainTransform((48, 64), KINDS)
+    transform = TrainTransform((48, 64), KINDS, "semseg")
     first = [apply(transform, sample, (1, 2, index)) for index in range(6)]
-    again = [apply(TrainTransform((48, 64), KINDS), sample, (1, 2, index)) for index in reversed(range(6))][::-1]
+    other = TrainTransform((48, 64), KINDS, "semseg")
+    again = [apply(other, sample, (1, 2, index)) for index in reversed(range(6))][::-1]
     for one, two in zip(first, again, strict=True):
         assert torch.equal(one["image"], two["image"])
         assert all(torch.equal(label, two["labels"][name]) for name, label in one["labels"].items())
@@ -155,10 +156,12 @@ def test_only_the_seed_decides():
 
 def test_crop_labels_need_not_be_a_task():
     sample, depth = random_sample(), KINDS[1:2]
-    with_guide = TrainTransform((30, 40), depth)
+    with_guide = TrainTransform((30, 40), depth, "semseg")
     result = apply(with_guide, sample, 4)
     assert list(result["labels"]) == ["depth"] and set(with_guide.names) == {"semseg", "depth"}
-    assert torch.equal(result["labels"]["depth"], apply(TrainTransform((30, 40), KINDS), sample, 4)["labels"]["depth"])
+    assert torch.equal(
+        result["labels"]["depth"], apply(TrainTransform((30, 40), KINDS, "semseg"), sample, 4)["labels"]["depth"]
+    )
     without = TrainTransform((30, 40), depth, crop_labels=None)
     assert without.names == ("depth",)
     assert apply(without, sample, 4)["labels"]["depth"].shape == (1, 30, 40)
@@ -166,7 +169,7 @@ def test_crop_labels_need_not_be_a_task():
 
 def test_draws_have_the_published_distributions():
     """Also that the steps share one stream: with the same seed in each, flips would follow from the scale."""
-    transform, sample = TrainTransform((16, 16), KINDS[:1]), random_sample((24, 32))
+    transform, sample = TrainTransform((16, 16), KINDS[:1], "semseg"), random_sample((24, 32))
     scales, flips, colours = [], [], []
     for seed in range(600):
         transform(sample, seed)
@@ -212,13 +215,13 @@ def test_crops_mix_classes_where_they_can():
 @pytest.mark.parametrize("fill", [3, IGNORE])
 def test_a_crop_that_cannot_mix_is_taken_anyway(fill):
     sample = Sample("0001", np.zeros((40, 40, 3), np.uint8), {"semseg": np.full((40, 40), fill, np.uint8)})
-    result = TrainTransform((16, 16), KINDS[:1])(sample, 0)
+    result = TrainTransform((16, 16), KINDS[:1], "semseg")(sample, 0)
     assert set(result["labels"]["semseg"].flatten().tolist()) == {fill}
 
 
 def test_without_augmentation_only_the_centre_is_cut_out():
     sample = random_sample((60, 50))
-    result = apply(TrainTransform((40, 64), KINDS, augment=False), sample, 9)
+    result = apply(TrainTransform((40, 64), KINDS, "semseg", augment=False), sample, 9)
     np.testing.assert_array_equal(result["labels"]["depth"][0], padded(sample.labels["depth"], (60, 64), 0)[10:50])
     np.testing.assert_array_equal(result["labels"]["edge"], padded(sample.labels["edge"], (60, 64), IGNORE)[10:50])
     image = padded((sample.image / 255 - MEAN) / STD, (60, 64), 0)[10:50].transpose(2, 0, 1)
