@@ -86,7 +86,7 @@ class PackedFile:
     """
 
     def __init__(self, path: Path, stamp: str) -> None:
-        self.path = path
+        self.path, self.stamp = path, stamp
         with path.open("rb") as file:
             end = file.seek(-_END.size, os.SEEK_END)
             length, magic = _END.unpack(file.read())
