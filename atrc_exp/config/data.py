@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import require
+from atrc_exp.config.folders import FoldersConfig
 from atrc_exp.tasks import TASKS
 
 
@@ -81,9 +82,14 @@ class DatasetConfig:
     """File (.npy, 40 x 3) of unit normals; null fits one on the training labels."""
     cache_dir: str | None = None
     """Folder for derived files; null uses the user's cache folder."""
+    packed: bool = False
+    """Keep decoded images and labels in `cache_dir`, which costs some gigabytes and makes loading much faster."""
+    crop_labels: str | None = None
+    """Task whose classes training crops should mix; null is semseg, or none where the dataset has no semseg."""
     procedural: bool = False
     """The data is made under `root` as `rooms` says, where it is missing."""
     rooms: RoomsConfig = field(default_factory=RoomsConfig)
+    folders: FoldersConfig = field(default_factory=FoldersConfig)
 
     def __post_init__(self) -> None:
         require(len(self.crop) == 2 and min(self.crop) >= 32, "dataset.crop", self.crop, "[height, width], each >= 32")
@@ -92,3 +98,6 @@ class DatasetConfig:
         require(0 < self.edge_max_distance <= 0.1, "dataset.edge_max_distance", self.edge_max_distance, "in (0, 0.1]")
         for task in self.tasks:
             require(task in TASKS, "dataset.tasks", task, f"one of {', '.join(TASKS)}")
+        guides = [task for task in self.tasks if TASKS[task].label == "classes"]
+        allowed = f"null or a task with classes that the dataset has ({', '.join(guides) or 'none'})"
+        require(self.crop_labels in (None, *guides), "dataset.crop_labels", self.crop_labels, allowed)
