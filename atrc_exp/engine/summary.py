@@ -28,6 +28,7 @@ def summarise(
         "stage": config.stage.name,
         "dataset": run.dataset,
         "backbone": config.backbone.name,
+        "neck": config.neck.name,
         "distillation": config.distillation.name,
         "tasks": [task.name for task in tasks],
         "classifications": [task.name for task in tasks if task.loss == task.classification_loss],

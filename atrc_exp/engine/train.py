@@ -23,7 +23,7 @@ from atrc_exp.engine.interrupt import Interrupted, Interruption
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.schedules import due
-from atrc_exp.engine.scores import Scores
+from atrc_exp.engine.scores import Borders, Scores
 from atrc_exp.engine.setup import facts, place_network, use_determinism
 from atrc_exp.engine.state import build_state
 from atrc_exp.engine.step import ENTROPY, Batch, Objective, Predictor, StepResult, train_step
@@ -46,6 +46,8 @@ class Loaders:
     """Micro-batches of this rank from a given iteration on, `engine.accumulate` for each iteration."""
     val: Iterable[Batch]
     """Validation images of this rank; iterated anew at every validation."""
+    borders: Borders | None = None
+    """`Data.borders`: what boundaries are scored against."""
 
 
 def train(
@@ -114,10 +116,10 @@ class Session:
         saved = checkpoint.load(last) if last else None
         codebook = saved["codebook"] if saved else codebook  # a refit elsewhere might differ in the last digits
         self.network = place_network(network, config, ranks)
-        self.losses = build_losses(tasks, tuple(network.aux_heads), codebook).to(ranks.device)
+        self.losses = build_losses(tasks, tuple(network.aux_heads), codebook, network.initial_scales).to(ranks.device)
         self.predict = Predictor(self.network, config, codebook).to(ranks.device)
-        terms = [task.name for task in tasks] + [f"{name}_aux" for name in network.aux_heads]
-        record = LossRecord([*terms, *([ENTROPY] if network.search is not None else [])], ranks.device)
+        terms = [*self.losses.weights, *([ENTROPY] if network.search is not None else [])]
+        record = LossRecord(terms, ranks.device)
         self.state = build_state(config, self.network, record, run.id, codebook)
         checkpoint.seed_all(config.seed + ranks.rank)  # dropout differs between ranks
         if saved:
@@ -170,7 +172,7 @@ class Session:
         self.last_record = (now, state.iteration)
         logger.record({
             "step": state.iteration, "kind": "train",
-            "loss": sum(task.weight * (terms[task.name] + terms.get(f"{task.name}_aux", 0.0)) for task in self.tasks),
+            "loss": sum(self.losses.weights[name] * term for name, term in terms.items()),
             **terms, "lr": result.schedule["lr"], "seconds_per_step": (now - then) / (state.iteration - since),
             "memory_mib": memory.peak_mib(self.ranks.device),
             **({"skipped_steps": state.skipped} if state.scaler.is_enabled() else {}),
@@ -193,7 +195,13 @@ class Session:
         if config.engine.save_predictions and state.iteration == config.engine.iterations:
             observers.append(PredictionWriter(self.run.folder / "predictions", self.tasks))
         began = time.monotonic()
-        scores = Scores(self.tasks, self.ranks, config.evaluation, boundaries=self.boundaries_due())
+        scores = Scores(
+            self.tasks,
+            self.ranks,
+            config.evaluation,
+            boundaries=self.boundaries_due(),
+            borders=self.loaders.borders,
+        )
         state.validation = evaluate(
             self.predict, self.ranks.alone(self.loaders.val), self.tasks, self.ranks, observers, scores, state.codebook
         )

@@ -14,6 +14,7 @@ MODULES = {
     "predict": "predict",
     "profile": "profile",
     "generate": "generate",
+    "prepare": "prepare",
 }
 
 
