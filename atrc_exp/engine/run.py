@@ -157,7 +157,7 @@ class Run:
         if cause is not None and self.ranks.is_main and not self.done:
             try:
                 text = str(cause) or type(cause).__name__
-                status = "interrupted" if isinstance(cause, Interrupted) else "failed"
+                status = "interrupted" if _by_signal(error) else "failed"
                 write_json(self.folder / "status.json", {"status": status, "error": text})
             except OSError as second:
                 log.warning("status.json was not written: %s", second)
@@ -165,6 +165,11 @@ class Run:
             self.lock.close()  # the kernel releases the lock with the file, also after kill -9
         if cause is not error and cause is not None:
             raise cause from error
+
+
+def _by_signal(error: BaseException | None) -> bool:
+    """Whether a signal ended the run; a scheduler's handler may have put an exit of its own in the place."""
+    return isinstance(error, Interrupted) or (error is not None and isinstance(error.__context__, Interrupted))
 
 
 def _clear(folder: Path) -> None:
