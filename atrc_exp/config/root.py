@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import positive, require
+from atrc_exp.config.branching import BranchingConfig
 from atrc_exp.config.data import DatasetConfig
 from atrc_exp.config.network import BackboneConfig, DistillationConfig
 from atrc_exp.config.stages import TRAINING_STAGES, EvaluationConfig, LoggerConfig, PredictConfig, StageConfig
@@ -43,6 +44,7 @@ class Config:
     """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    branching: BranchingConfig = field(default_factory=BranchingConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -58,6 +60,7 @@ class Config:
         self._check_stage()
         self._check_tasks()
         self._check_network()
+        self._check_branching()
 
     def _check_stage(self) -> None:
         sources = [key for key in ("run", "checkpoint", "predictions") if getattr(self, key) is not None]
@@ -97,6 +100,17 @@ class Config:
             for source, context in row.items():
                 key = f"genotype_blocks.{target}.{source}"
                 require(context in CONTEXTS, key, context, f"one of {', '.join(CONTEXTS)}")
+
+    def _check_branching(self) -> None:
+        if self.stage.name != "branch":
+            return
+        require(self.distillation.name == "none", "distillation", self.distillation.name, "none for stage=branch",
+                "the contexts are searched on the branched network afterwards")  # fmt: skip
+        require(self.neck.name != "fpm", "neck", self.neck.name, "shared, skip or aspp for stage=branch",
+                "every task passes the encoder alone")  # fmt: skip
+        require(self.branching.file is None, "branching.file", self.branching.file, "null for stage=branch")
+        require(self.engine.precision != "fp16", "engine.precision", self.engine.precision, "fp32 or bf16 for stage=branch")
+        require(len(self.task_names) > 1, "tasks", self.task_names, "more than one for stage=branch")
 
     @property
     def task_names(self) -> list[str]:

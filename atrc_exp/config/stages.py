@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import require
 
-STAGES = ("search", "retrain", "evaluate", "predict", "profile", "generate")
+STAGES = ("search", "retrain", "branch", "evaluate", "predict", "profile", "generate")
 TRAINING_STAGES = ("search", "retrain")
 
 

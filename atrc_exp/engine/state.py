@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrc_exp.config import Config
 from atrc_exp.engine import checkpoint
@@ -85,7 +85,7 @@ class TrainState:
         self.seconds, self.validation = state["seconds"], state["validation"]
 
 
-def load_network(network: Network, state: dict[str, Any]) -> None:
+def load_network(network: nn.Module, state: dict[str, Any]) -> None:
     """Put the weights of a checkpoint into the network.
 
     Raises:

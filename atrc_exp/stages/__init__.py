@@ -7,6 +7,7 @@ from atrc_exp.config import Config
 MODULES = {
     "search": "training",
     "retrain": "training",
+    "branch": "branch",
     "evaluate": "evaluate",
     "predict": "predict",
     "profile": "profile",
