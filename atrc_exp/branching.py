@@ -61,7 +61,7 @@ def refine(tasks: Iterable[str], choices: Mapping[str, Sequence[int]]) -> dict[s
     """
     tasks = tuple(tasks)
     layers: dict[str, Groups] = {}
-    path: dict[str, tuple[int, ...]] = {task: () for task in tasks}
+    path: dict[str, tuple[int, ...]] = dict.fromkeys(tasks, ())
     for layer, chosen in choices.items():
         path = {task: (*path[task], copy) for task, copy in zip(tasks, chosen, strict=True)}
         layers[layer] = _groups(path)

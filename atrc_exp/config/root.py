@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from atrc_exp.config.checks import positive, require
 from atrc_exp.config.branching import BranchingConfig
+from atrc_exp.config.checks import positive, require
 from atrc_exp.config.data import DatasetConfig
-from atrc_exp.config.network import BackboneConfig, DistillationConfig
+from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.stages import TRAINING_STAGES, EvaluationConfig, LoggerConfig, PredictConfig, StageConfig
 from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, SearchConfig
 from atrc_exp.genotype import CONTEXTS
@@ -44,6 +44,7 @@ class Config:
     """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    neck: NeckConfig = field(default_factory=NeckConfig)
     branching: BranchingConfig = field(default_factory=BranchingConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     stage: StageConfig = field(default_factory=StageConfig)
@@ -89,6 +90,10 @@ class Config:
             wanted = "search" if searching else "retrain"
             require(self.stage.name == wanted, "stage", self.stage.name, f"{wanted} for this network",
                     f"distillation={self.distillation.name} is trained by stage={wanted}")  # fmt: skip
+        if self.neck.name == "aspp" and self.stage.name in ("branch", *TRAINING_STAGES):
+            images = self.engine.batch_size // self.engine.accumulate
+            require(images > 1, "neck", "aspp", "trained on more than one image at a time",
+                    "its image pooling has a batch norm: raise engine.batch_size or lower engine.accumulate")  # fmt: skip
         given = self.genotype is not None or bool(self.genotype_blocks)
         if self.distillation.name == "atrc":
             require(given, "genotype", self.genotype, "given for distillation=atrc",
@@ -109,7 +114,9 @@ class Config:
         require(self.neck.name != "fpm", "neck", self.neck.name, "shared, skip or aspp for stage=branch",
                 "every task passes the encoder alone")  # fmt: skip
         require(self.branching.file is None, "branching.file", self.branching.file, "null for stage=branch")
-        require(self.engine.precision != "fp16", "engine.precision", self.engine.precision, "fp32 or bf16 for stage=branch")
+        require(
+            self.engine.precision != "fp16", "engine.precision", self.engine.precision, "fp32 or bf16 for stage=branch"
+        )
         require(len(self.task_names) > 1, "tasks", self.task_names, "more than one for stage=branch")
 
     @property

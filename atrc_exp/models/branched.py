@@ -1,6 +1,7 @@
 """Branched encoders: a ResNet cut into layers, of which every group of tasks has its own copy (BMTAS, Sec. 4.4)."""
 
 import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -43,9 +44,7 @@ def cut(backbone: Backbone, granularity: str) -> Layers:
     stem = nn.Sequential(*(child for name, child in children.items() if name not in stages))
     if granularity == "stage":
         return Layers(stem, stages, maps)
-    blocks = {
-        f"{stage}.{name}": block for stage, module in stages.items() for name, block in module.named_children()
-    }
+    blocks = {f"{stage}.{name}": block for stage, module in stages.items() for name, block in module.named_children()}
     last = {name.partition(".")[0]: name for name in blocks}
     return Layers(stem, blocks, [last[name] for name in maps])
 
@@ -59,11 +58,16 @@ class BranchedBackbone(nn.Module):
         channels, reductions, provenance: as those of `Backbone`.
 
     Raises:
-        UserError: the layers of the branching are not those of the backbone.
+        UserError: the branching is for other tasks, or for layers that the backbone does not have.
     """
 
-    def __init__(self, backbone: Backbone, branching: Branching) -> None:
+    def __init__(self, backbone: Backbone, branching: Branching, tasks: Sequence[str]) -> None:
         super().__init__()
+        if set(branching.tasks) != set(tasks):
+            raise UserError(
+                f"the branching is for the tasks {', '.join(branching.tasks)}, the run has {', '.join(tasks)}; "
+                "give a branching of the same tasks, or set tasks"
+            )
         self.channels, self.reductions, self.provenance = backbone.channels, backbone.reductions, backbone.provenance
         granularity = "block" if any("." in layer for layer in branching.layers) else "stage"
         stem, layers, outputs = cut(backbone, granularity)

@@ -11,7 +11,7 @@ from atrc_exp.genotype import CONTEXTS
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import ArchSample
 
-PARTS = ("backbone", "heads", "aux_heads", "distillation", "predictors")
+PARTS = ("backbone", "neck", "heads", "aux_heads", "distillation", "predictors")
 
 
 @dataclass(frozen=True)
