@@ -83,8 +83,10 @@ def with_stored(config: Config, overrides: Sequence[str]) -> Config:
         )
     stored = _read(folder / CONFIG)
     if stored.stage.name == "branch":
-        raise UserError(f"{folder} is a branch search, which leaves no network to use; train the network of its branching "
-                        f"(a preset *_bmtas_* with branching.file={folder})")  # fmt: skip
+        raise UserError(
+            f"{folder} is a branch search, which leaves no network to use; train the network of its branching "
+            f"(a preset *_bmtas_* with branching.file={folder})"
+        )
     for key in (*OWN, *(key for key in keys if _within(key, CHANGEABLE))):
         stored = _with_value(stored, key.split("."), reduce(getattr, key.split("."), config))
     kept = folder / genotypes.FILE_NAME

@@ -93,7 +93,7 @@ class Config:
         if self.neck.name == "aspp" and self.stage.name in ("branch", *TRAINING_STAGES):
             images = self.engine.batch_size // self.engine.accumulate
             require(images > 1, "neck", "aspp", "trained on more than one image at a time",
-                    "its image pooling has a batch norm: raise engine.batch_size or lower engine.accumulate")  # fmt: skip
+                    "its pooling has a batch norm: raise engine.batch_size or lower engine.accumulate")  # fmt: skip
         given = self.genotype is not None or bool(self.genotype_blocks)
         if self.distillation.name == "atrc":
             require(given, "genotype", self.genotype, "given for distillation=atrc",
@@ -114,9 +114,8 @@ class Config:
         require(self.neck.name != "fpm", "neck", self.neck.name, "shared, skip or aspp for stage=branch",
                 "every task passes the encoder alone")  # fmt: skip
         require(self.branching.file is None, "branching.file", self.branching.file, "null for stage=branch")
-        require(
-            self.engine.precision != "fp16", "engine.precision", self.engine.precision, "fp32 or bf16 for stage=branch"
-        )
+        precision = self.engine.precision
+        require(precision != "fp16", "engine.precision", precision, "fp32 or bf16 for stage=branch")
         require(len(self.task_names) > 1, "tasks", self.task_names, "more than one for stage=branch")
 
     @property

@@ -21,6 +21,7 @@ from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.evaluate import FirstImages, evaluate
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.run import Run
+from atrc_exp.engine.schedules import due
 from atrc_exp.engine.scores import Scores
 from atrc_exp.engine.setup import facts, place_network, use_determinism
 from atrc_exp.engine.step import Batch
@@ -129,8 +130,7 @@ class BranchSession:
         log.info("run folder: %s", self.run.folder)
         for name, fact in facts(self.config, self.ranks, self.network).items():
             log.info("%s: %s", name, fact)
-        log.info("epochs: %d of %d batches for the weights, %d of them warm-up, then %d batches for the architecture",
-                 self.schedule.epochs, self.schedule.weight_batches, self.schedule.warmup, self.schedule.arch_batches)  # fmt: skip
+        log.info("epochs: %s", self.schedule.describe())
         if self.state.iteration:
             log.info("resumed after %d iterations", self.state.iteration)
 
@@ -148,7 +148,7 @@ class BranchSession:
             terms = weight_step(self.state, self.wrapped, self.losses, micro, self.ranks, self.path_in(epoch))
             self.state.record.add(self.state.iteration, terms)
             logger.step(self.state.iteration)
-            if self.state.iteration % self.config.engine.log_every == 0:
+            if due(self.state.iteration, self.config.engine.log_every, self.config.engine.iterations):
                 self.log_losses(logger)
 
     def path_in(self, epoch: int) -> Callable[[str], Path]:
@@ -189,7 +189,7 @@ class BranchSession:
         branching = self.network.branching()
         logger.record({
             "step": self.state.iteration, "kind": "branch", "epoch": epoch + 1,
-            "temperature": self.schedule.temperature(epoch) if self.schedule.searching(epoch) else None,
+            **({"temperature": self.schedule.temperature(epoch)} if self.schedule.searching(epoch) else {}),
             "gflops": branching.details["gflops"],
             "branches": {layer: len(groups) for layer, groups in branching.layers.items()},
         })  # fmt: skip

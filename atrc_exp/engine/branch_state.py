@@ -39,6 +39,13 @@ class BranchSchedule:
         """Epochs in which every task keeps to its own copies."""
         return round(self.config.branching.warmup * self.epochs)
 
+    def describe(self) -> str:
+        """One line for the log."""
+        return (
+            f"{self.epochs}, {self.warmup} of them warm-up; {self.weight_batches} batches for the weights and "
+            f"{self.arch_batches} for the architecture in each"
+        )
+
     def searching(self, epoch: int) -> bool:
         """Whether the tasks draw their copies in this epoch."""
         return epoch >= self.warmup

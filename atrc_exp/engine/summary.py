@@ -36,6 +36,7 @@ def summarise(config: Config, run: Run, state: Progress, tasks: Sequence[Task]) 
         "stage": config.stage.name,
         "dataset": run.dataset,
         "backbone": config.backbone.name,
+        "neck": config.neck.name,
         "distillation": config.distillation.name,
         "tasks": [task.name for task in tasks],
         "classifications": [task.name for task in tasks if task.loss == task.classification_loss],

@@ -1,7 +1,7 @@
-"""Expected cost of a branched encoder while it is searched: the resource loss of BMTAS (Bruggemann et al., BMVC 2020).
+"""Expected cost of a branched encoder while it is searched: the resource loss of BMTAS (BMVC 2020).
 
-Every task draws one of N copies in every layer, independently. Tasks that have drawn the same copies up to a layer share
-it, so that a layer costs as many times as the set partition of the tasks has groups.
+Every task draws one of N copies in every layer, independently. Tasks that have drawn the same copies up to a layer
+share it, so that a layer costs as many times as the set partition of the tasks has groups.
 """
 
 import itertools
@@ -54,10 +54,10 @@ def _meet(first: Partition, second: Partition) -> Partition:
 def expected_branches(probabilities: Tensor, form: str = "published") -> Tensor:
     """Expected number of groups in every layer (L,), differentiable.
 
-    With q_l(k) the probability that the copies drawn in layer l alone induce the partition k, the published recursion is
-    P_1 = q_1 and, for all but the fully split partition, P_l(k) = q_l(k) * sum of P_{l-1}(j) over the j that are coarser
-    than or equal to k; the fully split one gets the rest. It leaves out that a draw can meet an earlier split to form a
-    finer partition than its own, and so never gives less than the exact form, in which P_l(k) is the sum of
+    With q_l(k) the probability that the copies drawn in layer l alone induce the partition k, the published recursion
+    is P_1 = q_1 and, for all but the fully split partition, P_l(k) = q_l(k) * sum of P_{l-1}(j) over the j that are
+    coarser than or equal to k; the fully split one gets the rest. It leaves out that a draw can meet an earlier split
+    to form a finer partition than its own, and so never gives less than the exact form, in which P_l(k) is the sum of
     P_{l-1}(j) q_l(m) over all j and m whose coarsest common refinement is k.
 
     Args:

@@ -38,8 +38,8 @@ def cut(backbone: Backbone, granularity: str) -> Layers:
     maps = backbone.model.feature_info.module_name()  # type: ignore[operator, union-attr]
     if not stages or not set(maps) <= set(stages):
         raise UserError(
-            f"backbone.name={backbone.provenance['name']}: only ResNets can be branched, with backbone.out_indices from 1 "
-            "on; take backbone=resnet50"
+            f"backbone.name={backbone.provenance['name']}: only ResNets can be branched, with backbone.out_indices "
+            "from 1 on; take backbone=resnet50"
         )
     stem = nn.Sequential(*(child for name, child in children.items() if name not in stages))
     if granularity == "stage":
@@ -90,7 +90,8 @@ class BranchedBackbone(nn.Module):
         for (name, groups), copies, parents in zip(
             self.branching.layers.items(), self.layers, self.parents, strict=True
         ):
-            branches = [block(branches[parent]) for block, parent in zip(copies, parents, strict=True)]  # type: ignore[arg-type]
+            assert isinstance(copies, nn.ModuleList)
+            branches = [block(branches[parent]) for block, parent in zip(copies, parents, strict=True)]
             if name in self.outputs:
                 for group, branch in zip(groups, branches, strict=True):
                     for task in group:

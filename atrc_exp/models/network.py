@@ -154,11 +154,16 @@ def build_network(config: Config, tasks: tuple[Task, ...], genotype: Genotype | 
             or for other tasks.
     """
     names = tuple(task.name for task in tasks)
-    backbone: Backbone | BranchedBackbone = build_backbone(config.backbone)
-    if config.branching.file is not None:
-        backbone = BranchedBackbone(backbone, branchings.load(config.branching.file), names)
+    backbone = _build_encoder(config, names)
     neck = build_neck(config.neck, backbone.channels, tasks)
     channels = config.distillation.channels or sum((neck or backbone).channels) // 4
     distillation = distillations.build_distillation(config.distillation, names, channels, genotype)
     from_labels = config.distillation.regions == "labels"
     return Network(backbone, tasks, channels, distillation, neck=neck, regions_from_labels=from_labels)
+
+
+def _build_encoder(config: Config, tasks: tuple[str, ...]) -> Backbone | BranchedBackbone:
+    backbone = build_backbone(config.backbone)
+    if config.branching.file is None:
+        return backbone
+    return BranchedBackbone(backbone, branchings.load(config.branching.file), tasks)
