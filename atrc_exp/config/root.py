@@ -42,6 +42,8 @@ class Config:
     """A file, the folder of a run or sweep, or published/<name>."""
     genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
     """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none."""
+    allow: list[str] = field(default_factory=list)
+    """Python modules or packages from which a `_target_` may come; for a stored run, give them again."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     neck: NeckConfig = field(default_factory=NeckConfig)
@@ -94,6 +96,10 @@ class Config:
             images = self.engine.batch_size // self.engine.accumulate
             require(images > 1, "neck", "aspp", "trained on more than one image at a time",
                     "its pooling has a batch norm: raise engine.batch_size or lower engine.accumulate")  # fmt: skip
+        target = self.distillation._target_
+        allowed = target is None or any(target.startswith(f"{module}.") for module in self.allow)
+        require(allowed, "distillation._target_", target, f"below a module of allow={self.allow}",
+                f"to run that code, give allow=[{(target or '').partition('.')[0]}]")  # fmt: skip
         given = self.genotype is not None or bool(self.genotype_blocks)
         if self.distillation.name == "atrc":
             require(given, "genotype", self.genotype, "given for distillation=atrc",

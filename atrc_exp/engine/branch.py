@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,7 +19,8 @@ from atrc_exp.engine import checkpoint, memory
 from atrc_exp.engine.branch_state import BranchSchedule, build_branch_state
 from atrc_exp.engine.branch_step import BranchObjective, BranchPredictor, architecture_step, weight_step
 from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.evaluate import FirstImages, evaluate
+from atrc_exp.engine.evaluate import FirstImages, Observer, evaluate
+from atrc_exp.engine.interrupt import Interruption
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.schedules import due
@@ -62,22 +64,25 @@ def search_branching(
 
     Raises:
         UserError: a loss that is not finite, a checkpoint that does not fit.
+        Interrupted: a signal; the run goes on from the end of the last epoch that was saved.
     """
     session = BranchSession(config, run, ranks, network, tasks, schedule, loaders, codebook)
     state, engine = session.state, config.engine
     logger = Logger(config, run.folder, run.id, tasks, iteration=state.iteration, is_main=ranks.is_main)
-    with logger, torch.autograd.set_detect_anomaly(config.debug.anomaly):
+    with session.interruption, logger, torch.autograd.set_detect_anomaly(config.debug.anomaly):
         session.announce()
+        if state.iteration and session.due(session.first_epoch() - 1, engine.validate_every):
+            session.validate(logger)  # the checkpoint is from before it
         for epoch in session.epochs():
             if schedule.searching(epoch):
                 session.train_architecture(epoch)
                 state.start_weight_phase()
             session.train_weights(epoch, logger)
             session.log_branching(epoch, logger)
+            if session.due(epoch, engine.checkpoint_every) or session.due(epoch, engine.validate_every):
+                session.save()
             if session.due(epoch, engine.validate_every):
                 session.validate(logger)
-            if session.due(epoch, engine.checkpoint_every):
-                session.save()
         return session.finish(logger)
 
 
@@ -98,7 +103,8 @@ class BranchSession:
         self.config, self.run, self.ranks, self.tasks = config, run, ranks, tasks
         self.schedule, self.loaders = schedule, loaders
         use_determinism(config.engine.deterministic)
-        saved = checkpoint.load(run.checkpoint) if run.checkpoint.exists() else None
+        last = ranks.on_main(partial(checkpoint.restore, run.checkpoint.parent))
+        saved = checkpoint.load(last) if last else None
         codebook = saved["codebook"] if saved else codebook
         self.network = place_network(network, config, ranks)
         self.losses = build_losses(tasks, codebook=codebook).to(ranks.device)
@@ -114,6 +120,7 @@ class BranchSession:
         first = self.first_epoch()
         self.weight_batches = iter(loaders.weights(schedule.start(first)))
         self.arch_batches = iter(loaders.arch(schedule.arch_start(first)))
+        self.interruption = Interruption(ranks)
         self.started = time.monotonic() - self.state.seconds
         self.last_record = (time.monotonic(), self.state.iteration)
 
@@ -159,7 +166,8 @@ class BranchSession:
         return lambda task: self.network.drawn_path(task, temperature).detach()
 
     def take(self, batches: Iterator[Batch]) -> list[Batch]:
-        """Micro-batches of one iteration."""
+        """Micro-batches of one iteration; ends the run where there was a signal."""
+        self.interruption.leave_if_asked()
         micro = list(islice(batches, self.config.engine.accumulate))
         if len(micro) < self.config.engine.accumulate:
             raise RuntimeError("the loader ended before the search")
@@ -198,10 +206,11 @@ class BranchSession:
         """Score the validation split along the most probable copies, and write the branching."""
         self.state.record.check(self.ranks)
         first = FirstImages(self.config.logger.images if self.ranks.is_main else 0)
+        observers: list[Observer] = [first, self.interruption.leave_if_asked]
         last = self.state.iteration == self.config.engine.iterations
         scores = Scores(self.tasks, self.ranks, self.config.evaluation, boundaries=last)
         self.state.validation = evaluate(
-            self.predictor, self.loaders.val, self.tasks, self.ranks, [first], scores, self.state.codebook
+            self.predictor, self.loaders.val, self.tasks, self.ranks, observers, scores, self.state.codebook
         )
         logger.record({"step": self.state.iteration, "kind": "val", **self.state.validation})
         logger.predictions(self.state.iteration, first.kept)

@@ -85,6 +85,7 @@ class BranchState:
     """Always 0: there is no fp16 scaler."""
     seconds: float = 0.0
     validation: dict[str, float] = field(default_factory=dict)
+    """Result of the latest validation of this start; not saved, since it comes after the checkpoint."""
 
     def start_weight_phase(self) -> None:
         """Forget what the optimiser and the encoder's batch norms know of the mixtures before the architecture moved.
@@ -107,7 +108,6 @@ class BranchState:
             "random": ranks.gather(checkpoint.random_states(ranks.device)),
             "codebook": self.codebook,
             "seconds": self.seconds,
-            "validation": self.validation,
         }
 
     def load_state_dict(self, state: dict[str, Any], ranks: Ranks) -> None:
@@ -122,7 +122,7 @@ class BranchState:
         self.record.load_state_dict(state["record"])
         if ranks.rank < len(state["random"]):
             checkpoint.set_random_states(state["random"][ranks.rank], ranks.device)
-        self.iteration, self.seconds, self.validation = state["iteration"], state["seconds"], state["validation"]
+        self.iteration, self.seconds = state["iteration"], state["seconds"]
 
 
 def build_branch_state(
