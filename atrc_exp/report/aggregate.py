@@ -37,6 +37,7 @@ class Experiment:
     """What the repetitions of one experiment have in common."""
 
     stage: str
+    neck: str = "shared"
     distillation: str
     tasks: tuple[str, ...]
     classifications: tuple[str, ...]
@@ -46,8 +47,8 @@ class Experiment:
 
     @property
     def is_baseline(self) -> bool:
-        """A single-task network in the usual form, against which Δm is measured."""
-        plain = self.distillation == "none" and self.neck == "shared"
+        """A single-task network in the usual form, against which Δm is measured (in Table 5 also that of ASPP)."""
+        plain = self.distillation == "none" and self.neck in ("shared", "skip")
         return plain and len(self.tasks) == 1 and not self.classifications
 
 
@@ -124,6 +125,7 @@ def _read_run(path: Path, seed: int) -> RunResult:
         dataset = summary["dataset"]
         experiment = Experiment(
             stage=summary["stage"],
+            neck=summary.get("neck", "shared"),
             distillation=summary["distillation"],
             tasks=tuple(summary["tasks"]),
             classifications=tuple(summary.get("classifications", ())),
