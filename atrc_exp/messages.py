@@ -15,6 +15,7 @@ from atrc_exp.errors import UserError
 
 USER_MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError)
 
+_LISTED = 30  # names; a longer list is cut to those most like the one given
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
@@ -89,7 +90,11 @@ def _near(given: str, known: Iterable[str], label: str = "known") -> str:
     known = sorted(set(known))
     close = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
     hint = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{hint}{label[0].upper()}{label[1:]}: {', '.join(known)}"
+    label = label[0].upper() + label[1:]
+    if len(known) <= _LISTED:
+        return f"{hint}{label}: {', '.join(known)}"
+    nearest = difflib.get_close_matches(given, known, n=_LISTED, cutoff=0.0)
+    return f"{hint}{label} {len(known)}, among them: {', '.join(sorted(nearest))}"
 
 
 def sections() -> list[str]:

@@ -5,7 +5,7 @@ nothing handles an untyped configuration. Ranges and rules raise `UserError` wit
 """
 
 from atrc_exp.config.data import DatasetConfig, RoomsConfig
-from atrc_exp.config.network import BackboneConfig, DistillationConfig
+from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.root import Config
 from atrc_exp.config.stages import (
     STAGES,
@@ -28,6 +28,7 @@ __all__ = [
     "EngineConfig",
     "EvaluationConfig",
     "LoggerConfig",
+    "NeckConfig",
     "OptimConfig",
     "PredictConfig",
     "RoomsConfig",

@@ -15,11 +15,11 @@ class RoomsConfig:
     val: int = 40
     """Validation rooms, >= 1; no room is in both splits."""
     image_size: list[int] = field(default_factory=lambda: [64, 96])
-    """Height and width in pixels, >= 32."""
+    """Height and width in pixels, >= 32; with packaging pascal of the largest landscape image, W x H in portrait."""
     seed: int = 0
     """Seed of all rooms, >= 0; not the seed of the run."""
     packaging: str = "A"
-    """File formats: A (png) or B (jpg, npy), as the two published NYUD archives."""
+    """File formats: A (png) or B (jpg, npy), as the two published NYUD archives; pascal, rooms with people."""
 
     def __post_init__(self) -> None:
         require(self.train >= 1, "dataset.rooms.train", self.train, ">= 1")
@@ -27,7 +27,7 @@ class RoomsConfig:
         require(self.seed >= 0, "dataset.rooms.seed", self.seed, ">= 0")
         size = self.image_size
         require(len(size) == 2 and min(size) >= 32, "dataset.rooms.image_size", size, "[height, width], each >= 32")
-        require(self.packaging in ("A", "B"), "dataset.rooms.packaging", self.packaging, "A or B")
+        require(self.packaging in ("A", "B", "pascal"), "dataset.rooms.packaging", self.packaging, "A, B or pascal")
 
 
 @dataclass(kw_only=True)

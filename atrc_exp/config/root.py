@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import positive, require
 from atrc_exp.config.data import DatasetConfig
-from atrc_exp.config.network import BackboneConfig, DistillationConfig
+from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.stages import TRAINING_STAGES, EvaluationConfig, LoggerConfig, PredictConfig, StageConfig
 from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, SearchConfig
 from atrc_exp.genotype import CONTEXTS
@@ -41,8 +41,11 @@ class Config:
     """A file, the folder of a run or sweep, or published/<name>."""
     genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
     """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none."""
+    allow: list[str] = field(default_factory=list)
+    """Python modules or packages from which a `_target_` may come; for a stored run, give them again."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    neck: NeckConfig = field(default_factory=NeckConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -86,6 +89,10 @@ class Config:
             wanted = "search" if searching else "retrain"
             require(self.stage.name == wanted, "stage", self.stage.name, f"{wanted} for this network",
                     f"distillation={self.distillation.name} is trained by stage={wanted}")  # fmt: skip
+        target = self.distillation._target_
+        allowed = target is None or any(target.startswith(f"{module}.") for module in self.allow)
+        require(allowed, "distillation._target_", target, f"below a module of allow={self.allow}",
+                f"to run that code, give allow=[{(target or '').partition('.')[0]}]")  # fmt: skip
         given = self.genotype is not None or bool(self.genotype_blocks)
         if self.distillation.name == "atrc":
             require(given, "genotype", self.genotype, "given for distillation=atrc",

@@ -82,6 +82,8 @@ class EngineConfig:
     """Iterations between validations, >= 1; the last iteration always validates."""
     checkpoint_every: int = 500
     """Iterations between checkpoints, >= 1 (free)."""
+    keep_best: int = 1
+    """Checkpoints kept beside the last: those of the best validations, marked as selected on val, >= 0 (free)."""
     log_every: int = 20
     """Iterations between records, >= 1 (free)."""
     progress: bool = True
@@ -96,6 +98,7 @@ class EngineConfig:
                     "log_every"):  # fmt: skip
             require(getattr(self, key) >= 1, f"engine.{key}", getattr(self, key), ">= 1")
         require(self.workers >= 0, "engine.workers", self.workers, ">= 0")
+        require(self.keep_best >= 0, "engine.keep_best", self.keep_best, ">= 0")
         precisions = ("fp32", "bf16", "fp16")
         require(self.precision in precisions, "engine.precision", self.precision, f"one of {', '.join(precisions)}")
         require(self.device in ("auto", "cpu", "cuda"), "engine.device", self.device, "auto, cpu or cuda")

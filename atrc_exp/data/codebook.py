@@ -4,7 +4,6 @@ How the published codebooks were made is only known as "k-means"; here it is sph
 """
 
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor
 
 from atrc_exp.config import Config
-from atrc_exp.data.loader import Data
+from atrc_exp.data.cache import cache_dir
+from atrc_exp.data.sample import Data
 from atrc_exp.errors import UserError
 from atrc_exp.files import replacing
 from atrc_exp.tasks import CODEWORDS
@@ -74,7 +74,7 @@ def codebook_for(config: Config, data: Data) -> Tensor:
     """
     if config.dataset.codebook is not None:
         return torch.from_numpy(_given(Path(config.dataset.codebook).expanduser())).float()
-    path = _cache_dir(config) / f"normals-{CODEWORDS}-{data.info.fingerprint}.npy"
+    path = cache_dir(config.dataset) / f"normals-{CODEWORDS}-{data.info.fingerprint}.npy"
     try:
         codebook = _given(path)
     except UserError:  # not there, or not whole
@@ -114,12 +114,6 @@ def _given(path: Path) -> np.ndarray:
     if not np.all(np.abs(np.linalg.norm(codebook, axis=1) - 1) <= 1e-3):  # false for NaN, too
         raise UserError(f"dataset.codebook={path}: holds vectors that are not of length 1 within 0.001; {rule}")
     return codebook.astype(np.float64)
-
-
-def _cache_dir(config: Config) -> Path:
-    if config.dataset.cache_dir is not None:
-        return Path(config.dataset.cache_dir).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "atrc_exp"
 
 
 def _keep(codebook: np.ndarray, path: Path) -> None:

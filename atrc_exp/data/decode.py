@@ -3,12 +3,16 @@
 Pillow decodes the images: it gives the indices of palette images, and it never takes a truncated file for a whole one.
 """
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from atrc_exp.errors import UserError
+
+_U8_TO_UNIT = (2.0 * np.arange(256) / 255.0 - 1.0).astype(np.float32)
 
 
 def read_rgb(path: Path, *, convert: bool = True) -> np.ndarray:
@@ -20,13 +24,13 @@ def read_rgb(path: Path, *, convert: bool = True) -> np.ndarray:
 def read_indices(path: Path) -> np.ndarray:
     """Read an 8-bit grey or palette image as (H, W) uint8 indices; a palette's colours are never looked at."""
     with _open(path, ("L", "P")) as image:
-        return np.asarray(image)
+        return np.array(image)  # writable, as tensors want their memory
 
 
 def read_grey(path: Path) -> np.ndarray:
     """Read an 8-bit grey image as (H, W) uint8."""
     with _open(path, ("L",)) as image:
-        return np.asarray(image)
+        return np.array(image)
 
 
 def read_array(path: Path, channels: int = 0) -> np.ndarray:
@@ -43,15 +47,72 @@ def read_array(path: Path, channels: int = 0) -> np.ndarray:
     return array
 
 
-def read_ids(path: Path) -> list[str]:
-    """Read a text file with one image id a line; it must list at least one."""
+def read_normals(path: Path) -> np.ndarray:
+    """Read vectors (H, W, 3) float32 from an array or an 8-bit RGB image, v = 2 u / 255 - 1; (0, 0, 0) is invalid.
+
+    Vectors are neither rounded nor normalised again. Eight bits have no zero: the nearest value, 127, decodes to
+    -0.004. So a vector shorter than a half is invalid there, as are raw zeros, which decode to length 1.73.
+    """
+    if path.suffix == ".npy":
+        vectors: np.ndarray = read_array(path, channels=3).astype(np.float32, copy=False)
+        if not np.isfinite(vectors.sum()):  # much faster than to look at each vector
+            vectors[~np.isfinite(vectors).all(axis=2)] = 0
+        return vectors
+    import cv2
+
+    raw = read_rgb(path, convert=False)
+    vectors = cv2.LUT(raw, _U8_TO_UNIT)
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    invalid = (x * x + y * y + z * z < 0.25) | ((raw[..., 0] | raw[..., 1] | raw[..., 2]) == 0)
+    if invalid.any():
+        vectors[invalid] = 0
+    return vectors
+
+
+def read_mat(path: Path, name: str) -> Any:
+    """Read the variable `name` of a MATLAB file (up to version 7), with structures as objects with attributes.
+
+    Nothing else in the file is decoded. Dimensions of length 1 are dropped, so that a structure array of one element
+    is that element.
+    """
+    from scipy.io import loadmat
+
     try:
-        ids = path.expanduser().read_text(encoding="utf-8-sig").split()
+        variables = loadmat(path, variable_names=[name], squeeze_me=True, struct_as_record=False)
+    except Exception as error:  # SciPy's parser fails on damaged bytes in whatever way they lead it to
+        raise unreadable(path, error) from error
+    if name not in variables:
+        raise UserError(f"{path}: holds no variable {name}")
+    return variables[name]
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read a text file with one image id a line, of any editor; it must list at least one, and none twice."""
+    path = path.expanduser()
+    try:
+        ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise UserError(f"{path}: this file is missing; it must list one image id a line") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); it must list one image id a line") from None
     if not ids:
         raise UserError(f"{path}: lists no image; it must list one image id a line")
+    twice = next((id for id, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: lists {twice} more than once; remove the other lines")
+    outside = next((id for id in ids if id.startswith("/") or ".." in id.split("/")), None)
+    if outside is not None:  # ids become the names of files that are written, too
+        raise UserError(f"{path}: lists {outside}; an id is a file name without suffix, inside the dataset")
     return ids
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image, from its first bytes."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise unreadable(path, error) from error
 
 
 def unreadable(path: Path, error: Exception) -> UserError:

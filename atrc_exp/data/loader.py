@@ -4,8 +4,7 @@ Iteration i of a run takes the same images with the same augmentation whatever i
 many workers load them, and into however many micro-batches and ranks the batch is split.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from atrc_exp.config import Config
+from atrc_exp.data.datasets import open_dataset
 from atrc_exp.data.decode import read_ids
-from atrc_exp.data.nyud import NYUD
-from atrc_exp.data.sample import DatasetInfo, Sample, Source
+from atrc_exp.data.sample import Data, Sample, Source
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import Task, build_tasks
 
@@ -25,18 +24,8 @@ Batch = dict[str, Any]
 labels are (B, H, W) int64 for class maps, (B, 1, H, W) depth and (B, 3, H, W) normals in float32. "size" is the
 original height and width, centred on the canvas at offset floor((canvas - size) / 2)."""
 
-READERS: dict[str, Callable[..., Source]] = {"nyud": NYUD}
 _ORDER, _AUGMENTATION = 0, 1  # first element of a seed: keeps the streams of random numbers apart
 Key = tuple[int, int]  # epoch and index of an image
-
-
-@dataclass(frozen=True)
-class Data:
-    """Both splits of a dataset."""
-
-    train: Source
-    val: Source
-    info: DatasetInfo
 
 
 def build_datasets(config: Config) -> Data:
@@ -48,16 +37,12 @@ def build_datasets(config: Config) -> Data:
         UserError: an unknown reader, what the reader finds missing, or `evaluation.boundary_ids` that are not in the
             validation split.
     """
-    dataset = config.dataset
-    if dataset.reader not in READERS:
-        raise UserError(f"dataset.reader={dataset.reader}: unknown; known readers: {', '.join(READERS)}")
-    if dataset.procedural:
+    if config.dataset.procedural:
         make_rooms(config)
-    reader = READERS[dataset.reader]
-    train, val = reader(dataset, "train"), reader(dataset, "val")
+    data = open_dataset(config.dataset)
     if config.evaluation.boundary_ids is not None:
-        _check_boundary_ids(config.evaluation.boundary_ids, val.ids)
-    return Data(train, val, train.info)
+        _check_boundary_ids(config.evaluation.boundary_ids, data.val.ids)
+    return data
 
 
 def _check_boundary_ids(path: str, ids: list[str]) -> None:

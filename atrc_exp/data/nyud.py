@@ -5,24 +5,22 @@ Packaging A stores 8-bit PNGs and depth as .npy; B stores JPEG images and float 
 under several archive names with the same folders, so the files themselves tell which one it is.
 """
 
-import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.data.decode import read_array, read_indices, read_rgb
-from atrc_exp.data.sample import DatasetInfo, Sample
+from atrc_exp.data.decode import read_array, read_ids, read_indices, read_normals, read_rgb
+from atrc_exp.data.reader import IMAGE, SPLITS, find_root, require_tasks
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE
 
-SPLITS = ("train", "val")
-FOLDERS = {"image": "images", "semseg": "segmentation", "depth": "depth", "normals": "normals", "edge": "edge"}
+FOLDER_NAMES = ("NYUDv2", "NYUD_MT")  # of the published archives
+FOLDERS = {IMAGE: "images", "semseg": "segmentation", "depth": "depth", "normals": "normals", "edge": "edge"}
 SUFFIXES = {
-    "A": {"image": ".png", "semseg": ".png", "depth": ".npy", "normals": ".png", "edge": ".png"},
-    "B": {"image": ".jpg", "semseg": ".png", "depth": ".npy", "normals": ".npy", "edge": ".npy"},
+    "A": {IMAGE: ".png", "semseg": ".png", "depth": ".npy", "normals": ".png", "edge": ".png"},
+    "B": {IMAGE: ".jpg", "semseg": ".png", "depth": ".npy", "normals": ".npy", "edge": ".npy"},
 }
 # fmt: off
 CLASS_NAMES = [
@@ -32,66 +30,40 @@ CLASS_NAMES = [
     "toilet", "sink", "lamp", "bathtub", "bag", "otherstructure", "otherfurniture", "otherprop",
 ]
 # fmt: on
-_MISSING_SHOWN = 10
-_U8_TO_UNIT = (2.0 * np.arange(256) / 255.0 - 1.0).astype(np.float32)
 
 
 class NYUD:
-    """One split of a dataset in the NYUD layout.
-
-    Attributes:
-        ids: the split's image ids in the order of its file.
-        info: facts of both splits.
+    """The reader of the NYUD layout; see `reader.Reader`.
 
     Raises:
-        UserError: a root, split file or any file of either split that is missing (one message for all), an unknown or
-            mixed packaging, or, with `strict`, other numbers of images than the published ones.
+        UserError: a root or split file that is missing, an unknown or mixed packaging, tasks without labels.
     """
 
-    def __init__(self, config: DatasetConfig, split: str) -> None:
-        self.root = Path(config.root).expanduser()
+    def __init__(self, config: DatasetConfig) -> None:
+        self.root = find_root(config, "gt_sets", FOLDER_NAMES)
         _check_root(self.root)
+        require_tasks(config, list(FOLDERS)[1:], "NYUD")
         self.packaging = _packaging(self.root)
+        self.ids = {split: read_ids(self.root / "gt_sets" / f"{split}.txt") for split in SPLITS}
+        self.notes = _notes(config, self.packaging)
         self.num_classes = config.num_classes.get("semseg", len(CLASS_NAMES))
-        unknown = [task for task in config.tasks if task not in FOLDERS]
-        if unknown:
-            raise UserError(f"dataset.tasks={unknown}: the NYUD layout has only {', '.join(list(FOLDERS)[1:])}")
-        ids = {name: _read_split(self.root, name) for name in SPLITS}
-        paths = [
-            self._relative(modality, id)
-            for modality in ("image", *config.tasks)
-            for id in sorted({*ids["train"], *ids["val"]})
-        ]
-        self.ids = ids[split]
-        self.info = DatasetInfo(
-            name=config.name,
-            packaging=self.packaging,
-            counts={name: len(ids[name]) for name in SPLITS},
-            fingerprint=_fingerprint(self.root, paths),
-            notes=_count_notes(config, [len(ids[name]) for name in SPLITS]),
-            class_names={"semseg": CLASS_NAMES} if self.num_classes == len(CLASS_NAMES) else {},
-        )
+        self.class_names = {"semseg": CLASS_NAMES} if self.num_classes == len(CLASS_NAMES) else {}
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def files(self, modality: str, id: str) -> tuple[str, ...]:
+        """See `Reader.files`."""
+        return (f"{FOLDERS[modality]}/{id}{SUFFIXES[self.packaging][modality]}",)
 
-    def load(self, index: int, tasks: Sequence[str]) -> Sample:
-        """Decode image `index` and the labels of `tasks`; see `Source.load`."""
-        id = self.ids[index]
-        decode = {"semseg": self._semseg, "depth": _depth, "normals": _normals, "edge": _edge}
-        image_path = self.root / self._relative("image", id)
-        image = read_rgb(image_path)
-        labels = {}
-        for task in tasks:
-            path = self.root / self._relative(task, id)
-            labels[task] = decode[task](path)
-            if labels[task].shape[:2] != image.shape[:2]:
-                sizes = f"{_size(labels[task])} pixels, its image {image_path.name} has {_size(image)}"
-                raise UserError(f"{path}: has {sizes}; both must be of one size")
-        return Sample(id, image, labels)
+    def image(self, id: str) -> np.ndarray:
+        """See `Reader.image`."""
+        return read_rgb(self._path(IMAGE, id))
 
-    def _relative(self, modality: str, id: str) -> str:
-        return f"{FOLDERS[modality]}/{id}{SUFFIXES[self.packaging][modality]}"
+    def label(self, task: str, id: str) -> np.ndarray:
+        """See `Reader.label`."""
+        decode = {"semseg": self._semseg, "depth": _depth, "normals": read_normals, "edge": _edge}
+        return decode[task](self._path(task, id))
+
+    def _path(self, modality: str, id: str) -> Path:
+        return self.root / self.files(modality, id)[0]
 
     def _semseg(self, path: Path) -> np.ndarray:
         """Stored 1..C become 0..C-1; 0 and 255 are unlabelled."""
@@ -105,32 +77,16 @@ class NYUD:
         return np.where(stored == IGNORE, np.uint8(IGNORE), stored - np.uint8(1))  # 0 - 1 wraps to 255
 
 
+def _notes(config: DatasetConfig, packaging: str) -> list[str]:
+    if not config.counts or packaging == "A":  # other data in this layout has no published results
+        return []
+    return [f"packaging {packaging}; the paper's numbers belong to packaging A, whose images are 425 x 560"]
+
+
 def _depth(path: Path) -> np.ndarray:
     metres: np.ndarray = read_array(path).astype(np.float32, copy=False)
     metres[~((metres > 0) & (metres < np.inf))] = 0  # false for NaN, too
     return metres
-
-
-def _normals(path: Path) -> np.ndarray:
-    """Unit vectors as stored, neither rounded nor normalised again.
-
-    Eight bits have no zero: the nearest value, 127, decodes to -0.004. So a vector shorter than a half is invalid, as
-    are raw zeros, which decode to length 1.73.
-    """
-    if path.suffix == ".npy":
-        vectors: np.ndarray = read_array(path, channels=3).astype(np.float32, copy=False)
-        if not np.isfinite(vectors.sum()):  # much faster than to look at each vector
-            vectors[~np.isfinite(vectors).all(axis=2)] = 0
-        return vectors
-    import cv2
-
-    raw = read_rgb(path, convert=False)
-    vectors = cv2.LUT(raw, _U8_TO_UNIT)
-    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
-    invalid = (x * x + y * y + z * z < 0.25) | ((raw[..., 0] | raw[..., 1] | raw[..., 2]) == 0)
-    if invalid.any():
-        vectors[invalid] = 0
-    return vectors
 
 
 def _edge(path: Path) -> np.ndarray:
@@ -142,10 +98,6 @@ def _edge(path: Path) -> np.ndarray:
     if wrong.any():
         raise UserError(f"{path}: holds the value {edge[wrong][0]}; allowed are 0 and 1")
     return edge.astype(np.uint8)
-
-
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[0]} x {array.shape[1]}"
 
 
 def _check_root(root: Path) -> None:
@@ -179,45 +131,3 @@ def _packaging(root: Path) -> str:
         f"{root}: cannot tell the packaging from the kinds of files: {shown}. Allowed are .png normals (A) or .npy "
         "normals (B), not both, with .png segmentation; unpack one archive into an empty folder"
     )
-
-
-def _read_split(root: Path, split: str) -> list[str]:
-    path = root / "gt_sets" / f"{split}.txt"
-    try:
-        ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise UserError(f"{path}: this split file is missing; it must list one image id a line") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    if not ids:
-        raise UserError(f"{path}: lists no image; it must list one image id a line")
-    return ids
-
-
-def _fingerprint(root: Path, paths: list[str]) -> str:
-    """Hash the sorted paths with their sizes.
-
-    Raises:
-        UserError: one message for all files that are missing.
-    """
-    sizes: dict[str, int] = {}
-    for folder in {path.split("/")[0] for path in paths}:
-        if (root / folder).is_dir():
-            with os.scandir(root / folder) as entries:
-                sizes |= {f"{folder}/{entry.name}": entry.stat().st_size for entry in entries if entry.is_file()}
-    missing = [path for path in paths if path not in sizes]
-    if missing:
-        shown = ", ".join(missing[:_MISSING_SHOWN]) + (", ..." if len(missing) > _MISSING_SHOWN else "")
-        raise UserError(f"{root}: {len(missing)} of {len(paths)} files are missing: {shown}; complete the copy")
-    lines = "".join(f"{path} {sizes[path]}\n" for path in sorted(paths))
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _count_notes(config: DatasetConfig, counts: list[int]) -> list[str]:
-    if not config.counts or counts == list(config.counts):
-        return []
-    found, published = (f"{train} training and {val} validation images" for train, val in (counts, config.counts))
-    note = f"{config.name} has {found}; the published dataset has {published}"
-    if config.strict:
-        raise UserError(f"{note}. Complete the copy, or set dataset.strict=false to record this as a note")
-    return [note]

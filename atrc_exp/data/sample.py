@@ -55,3 +55,12 @@ class Source(Protocol):
             UserError: a file that is damaged or breaks the conventions; the message names it.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """Both splits of a dataset."""
+
+    train: Source
+    val: Source
+    info: DatasetInfo

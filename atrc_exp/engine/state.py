@@ -36,7 +36,8 @@ class TrainState:
     seconds: float = 0.0
     """Time spent in all starts of the run."""
     validation: dict[str, float] = field(default_factory=dict)
-    """Result of the latest validation."""
+    """Result of the latest validation of this start; not saved, since it comes after the checkpoint of its iteration
+    and is repeated by a start from there."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """SGD of the network and, in a search, Adam of the architecture."""
@@ -64,7 +65,6 @@ class TrainState:
             "codebook": self.codebook,
             "skipped": self.skipped,
             "seconds": self.seconds,
-            "validation": self.validation,
         }
 
     def load_state_dict(self, state: dict[str, Any], ranks: Ranks) -> None:
@@ -81,8 +81,7 @@ class TrainState:
         self.record.load_state_dict(state["record"])
         if ranks.rank < len(state["random"]):
             checkpoint.set_random_states(state["random"][ranks.rank], ranks.device)
-        self.iteration, self.skipped = state["iteration"], state["skipped"]
-        self.seconds, self.validation = state["seconds"], state["validation"]
+        self.iteration, self.skipped, self.seconds = state["iteration"], state["skipped"], state["seconds"]
 
 
 def load_network(network: Network, state: dict[str, Any]) -> None:

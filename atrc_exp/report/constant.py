@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.data.nyud import NYUD
+from atrc_exp.data.datasets import open_dataset
+from atrc_exp.data.sample import Source
 from atrc_exp.metrics import build_metrics
 from atrc_exp.tasks import IGNORE, build_tasks
 
@@ -18,7 +19,7 @@ NAMES = ("semseg", "depth", "normals")
 CLASSES = 40
 
 
-def training_constants(train: NYUD) -> dict[str, torch.Tensor]:
+def training_constants(train: Source) -> dict[str, torch.Tensor]:
     """One value a task, as network outputs (c,): logits of the most frequent class, metres, a unit vector."""
     classes, depth, pixels, direction = np.zeros(CLASSES, np.int64), 0.0, 0, np.zeros(3)
     for index in range(len(train)):
@@ -43,9 +44,10 @@ def constant_scores(root: str) -> dict[str, float]:
     """
     config = DatasetConfig(name="constant", root=root)
     tasks = build_tasks(NAMES, num_classes={"semseg": CLASSES}, edge_positive_weight=0.5, edge_max_distance=0.01)
-    constants, val, metrics = training_constants(NYUD(config, "train")), NYUD(config, "val"), build_metrics(tasks)
-    for index in range(len(val)):
-        labels = val.load(index, NAMES).labels
+    data = open_dataset(config)
+    constants, metrics = training_constants(data.train), build_metrics(tasks)
+    for index in range(len(data.val)):
+        labels = data.val.load(index, NAMES).labels
         size = labels["semseg"].shape
         tensors = {
             "semseg": torch.from_numpy(labels["semseg"]).long()[None],

@@ -36,8 +36,8 @@ def write_image(
 ) -> dict[str, np.ndarray]:
     """Write the five files of one image; see `write_nyud`."""
     height, width = size
-    image = _blocks(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8), size)
-    stored = _blocks(rng.integers(0, 41, (6, 7), dtype=np.uint8), size)
+    image = blocks(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8), size)
+    stored = blocks(rng.integers(0, 41, (6, 7), dtype=np.uint8), size)
     stored[0, :3] = (0, 1, 40)
     depth = rng.uniform(0.7, 10, size).astype(np.float32)
     depth[1, :4] = (0, -1, np.inf, np.nan)
@@ -66,7 +66,7 @@ def write_image(
     return {"image": image, "semseg": semseg, "depth": depth, "normals": normals.astype(np.float32), "edge": edge}
 
 
-def _blocks(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def blocks(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Enlarge a few cells to `size`, as JPEG keeps them and crops find more than one class."""
     rows = np.arange(size[0]) * cells.shape[0] // size[0]
     columns = np.arange(size[1]) * cells.shape[1] // size[1]

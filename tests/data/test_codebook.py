@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from atrc_exp.config import Config, DatasetConfig, EngineConfig
 from atrc_exp.data.codebook import _means, codebook_for, fit_codebook
 from atrc_exp.data.loader import build_datasets
-from atrc_exp.data.nyud import NYUD
+from atrc_exp.data.reader import Split
 from atrc_exp.errors import UserError
 
 
@@ -88,11 +88,11 @@ def test_is_fitted_once_for_the_same_files(root, monkeypatch):
     first = codebook_for(wanted, build_datasets(wanted))
     assert first.shape == (40, 3) and first.dtype == torch.float32
     assert torch.allclose(first.norm(dim=1), torch.ones(40), atol=1e-6)
-    load = NYUD.load
-    monkeypatch.setattr(NYUD, "load", lambda *_: pytest.fail("reads images though the codebook is cached"))
+    load = Split.load
+    monkeypatch.setattr(Split, "load", lambda *_: pytest.fail("reads images though the codebook is cached"))
     wanted.seed = 3
     assert torch.equal(codebook_for(wanted, build_datasets(wanted)), first)
-    monkeypatch.setattr(NYUD, "load", load)
+    monkeypatch.setattr(Split, "load", load)
     (file,) = (root / "cache").iterdir()
     file.write_bytes(file.read_bytes()[:200])
     assert torch.equal(codebook_for(wanted, build_datasets(wanted)), first)

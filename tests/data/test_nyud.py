@@ -11,14 +11,15 @@ from nyud_files import FOLDERS, write_image, write_nyud
 from PIL import Image
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.data.nyud import NYUD
+from atrc_exp.data.datasets import open_dataset
+from atrc_exp.data.sample import Source
 from atrc_exp.errors import UserError
 
 TASKS = ("semseg", "depth", "normals", "edge")
 
 
-def reader(root: Path, split: str = "train", **config) -> NYUD:
-    return NYUD(DatasetConfig(root=str(root), **config), split)
+def reader(root: Path, split: str = "train", **config) -> Source:
+    return getattr(open_dataset(DatasetConfig(root=str(root), **config)), split)
 
 
 def error_of(root: Path, **config) -> str:
@@ -108,6 +109,10 @@ def test_info_of_counts(tmp_path):
     assert reader(tmp_path, counts=[3, 2], strict=True).info.notes == []
     (note,) = reader(tmp_path, counts=[795, 654]).info.notes
     assert "3 training and 2 validation" in note and "795 training and 654 validation" in note
+    write_nyud(tmp_path / "B", "B", train=3, val=2)
+    (note,) = reader(tmp_path / "B", counts=[3, 2]).info.notes
+    assert "packaging B" in note and "packaging A" in note
+    assert reader(tmp_path / "B").info.notes == []
     assert "dataset.strict=false" in error_of(tmp_path, counts=[795, 654], strict=True)
 
 
@@ -153,7 +158,7 @@ def test_missing_or_empty_split_file(tmp_path):
     (tmp_path / "gt_sets" / "val.txt").write_text("\n \n")
     assert "val.txt: lists no image" in error_of(tmp_path)
     (tmp_path / "gt_sets" / "val.txt").unlink()
-    assert "val.txt: this split file is missing" in error_of(tmp_path)
+    assert "val.txt: this file is missing" in error_of(tmp_path)
 
 
 def test_unknown_and_mixed_packagings(tmp_path):

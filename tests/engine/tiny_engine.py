@@ -38,14 +38,13 @@ FIXED = Genotype(NAMES, {"semseg": {"semseg": "tlabel", "depth": "global"},
 class TinyBackbone(nn.Module):
     """One stride-4 convolution to 8 channels."""
 
-    channels = 8
-
     def __init__(self) -> None:
         super().__init__()
+        self.channels = [8]
         self.layers = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2, bias=False), nn.BatchNorm2d(8), nn.ReLU())
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.layers(image)
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [self.layers(image)]
 
 
 class HeldBatchNorm(nn.BatchNorm2d):

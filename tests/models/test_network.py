@@ -26,7 +26,7 @@ def loss(maps: dict[str, torch.Tensor]) -> torch.Tensor:
 def test_contract(make_network, name, size):
     network = make_network(name, channels=8, kernel_size=3).train()
     image = torch.randn(2, 3, *size)
-    final, aux = network(image, draw(network))
+    final, aux, _ = network(image, draw(network))
     assert {t: x.shape for t, x in final.items()} == {t: (2, c, *size) for t, c in FINAL.items()}
     assert {t: x.shape for t, x in aux.items()} == {t: (2, REGIONS[t], *size) for t in LABEL_TASKS.get(name, TASKS)}
     (loss(final) + loss(aux)).backward()
@@ -35,8 +35,8 @@ def test_contract(make_network, name, size):
 
     network.eval()
     with torch.no_grad():
-        final, aux = network(image[:1])
-        pair, _ = network(image)
+        final, aux, _ = network(image[:1])
+        pair = network(image).final
     assert {t: x.shape for t, x in final.items()} == {t: (1, c, *size) for t, c in FINAL.items()}
     assert aux == {}
     for task in TASKS:  # images of a batch do not see each other
@@ -46,7 +46,7 @@ def test_contract(make_network, name, size):
 @pytest.mark.parametrize("name", [n for n in DISTILLATIONS if n != "atrc"])
 def test_single_task(make_network, name):
     network = make_network(name, tasks=("depth",), channels=8, kernel_size=3).train()
-    final, aux = network(torch.randn(2, 3, 64, 64), draw(network))
+    final, aux, _ = network(torch.randn(2, 3, 64, 64), draw(network))
     (loss(final) + loss(aux)).backward()
     assert list(final) == ["depth"]
     assert list(aux) == ([] if name in LABEL_TASKS else ["depth"])
@@ -74,7 +74,7 @@ def test_autocast_is_finite(make_network, name, dtype):
     for fusion in network.distillation.fusions.values():
         torch.nn.init.ones_(fusion.context[1].weight)
     with torch.autocast("cpu", dtype=dtype):
-        final, aux = network(torch.randn(2, 3, 64, 96), draw(network))
+        final, aux, _ = network(torch.randn(2, 3, 64, 96), draw(network))
     (loss({t: x.float() for t, x in final.items()}) + loss({t: x.float() for t, x in aux.items()})).backward()
     assert all(x.isfinite().all() for x in (*final.values(), *aux.values()))
     assert all(p.grad.isfinite().all() for p in network.parameters())
@@ -83,7 +83,7 @@ def test_autocast_is_finite(make_network, name, dtype):
 def test_hrnet_at_an_odd_size(make_network):
     network = make_network("atrc", backbone="hrnet_w18_small_v2").eval()
     with torch.no_grad():
-        final, _ = network(torch.randn(1, 3, 53, 70))  # 425 x 560 over 8: halves that do not fit
+        final = network(torch.randn(1, 3, 53, 70)).final  # 425 x 560 over 8: halves that do not fit
     assert final["semseg"].shape == (1, 40, 53, 70)
 
 
@@ -143,8 +143,9 @@ def test_initial_logit_layers(make_network):
 
 def test_default_channels_are_a_quarter_of_the_backbone(make_network):
     network = make_network("local")
-    assert network.predictors["depth"].in_channels == network.backbone.channels // 4
-    assert network.distillation.blocks["depth"]["edge"]["local"].query[0].out_channels == network.backbone.channels // 8
+    joined = sum(network.backbone.channels)
+    assert network.predictors["depth"].in_channels == joined // 4
+    assert network.distillation.blocks["depth"]["edge"]["local"].query[0].out_channels == joined // 8
 
 
 def test_valid_mask_reaches_the_contexts_at_their_stride(make_network):
@@ -196,7 +197,7 @@ def test_regions_from_labels(make_network, name):
     regions = {task: torch.randint(0, number, (2, 64, 96)) for task, number in REGIONS.items()}
     regions["semseg"][:] = 255
     regions["edge"][0] = 0
-    final, aux = network(image, regions=regions)
+    final, aux, _ = network(image, regions=regions)
     assert aux == {} and len(network.aux_heads) == 0
     loss(final).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from atrc_exp.data.rooms import cases, fittings, furniture, lamps, props, wet
+from atrc_exp.data.rooms.population import populate
 from atrc_exp.data.rooms.room import Room
 from atrc_exp.data.rooms.scene import Site
 
@@ -20,6 +21,7 @@ def _stand(
     site = room.against_wall(width, depth, height, **where)
     if site is not None:
         builder(site)
+        room.fronts.append(site)
     return site
 
 
@@ -244,26 +246,26 @@ def store(room: Room) -> None:
     _open(room, furniture.table, 1.2, 0.6, 1.0, 0.25, overhang=0.5)
 
 
-# builder, share of all rooms, shorter and longer side in metres, least and most windows, whether it is tiled
+# builder, shares of plain and of populated rooms, shorter and longer side in metres, least and most windows, tiled
 _PLANS = (
-    (bedroom, 0.2, (3.0, 3.8), (3.6, 4.6), (1, 2), False),
-    (living_room, 0.18, (3.5, 5.2), (4.4, 7.5), (1, 3), False),
-    (kitchen, 0.16, (2.8, 3.6), (3.4, 4.8), (0, 2), True),
-    (bathroom, 0.15, (2.1, 2.6), (2.5, 3.2), (0, 1), True),
-    (office, 0.12, (3.0, 4.2), (3.8, 5.5), (0, 2), False),
-    (dining_room, 0.08, (3.2, 4.0), (3.8, 5.2), (1, 2), False),
-    (classroom, 0.06, (4.5, 6.5), (6.5, 10.0), (1, 3), False),
-    (store, 0.05, (2.6, 3.4), (3.0, 4.2), (0, 1), False),
+    (bedroom, (0.2, 0.1), (3.0, 3.8), (3.6, 4.6), (1, 2), False),
+    (living_room, (0.18, 0.3), (3.5, 5.2), (4.4, 7.5), (1, 3), False),
+    (kitchen, (0.16, 0.12), (2.8, 3.6), (3.4, 4.8), (0, 2), True),
+    (bathroom, (0.15, 0.03), (2.1, 2.6), (2.5, 3.2), (0, 1), True),
+    (office, (0.12, 0.16), (3.0, 4.2), (3.8, 5.5), (0, 2), False),
+    (dining_room, (0.08, 0.18), (3.2, 4.0), (3.8, 5.2), (1, 2), False),
+    (classroom, (0.06, 0.08), (4.5, 6.5), (6.5, 10.0), (1, 3), False),
+    (store, (0.05, 0.03), (2.6, 3.4), (3.0, 4.2), (0, 1), False),
 )
 
 
-def furnish(rng: np.random.Generator) -> Room:
-    """A furnished room of a random kind."""
-    kind = rng.choice(len(_PLANS), p=[plan[1] for plan in _PLANS])
+def furnish(rng: np.random.Generator, populated: bool = False) -> Room:
+    """A furnished room of a random kind, with people, pets and bicycles if it is to be populated."""
+    kind = rng.choice(len(_PLANS), p=[plan[1][populated] for plan in _PLANS])
     build, _, short, long, windows, tiled = _PLANS[kind]
     sides = rng.uniform(*short), rng.uniform(*long)
     width, depth = sides if rng.random() < 0.5 else sides[::-1]
-    room = Room(rng, width, depth, rng.uniform(2.35, 2.8))
+    room = Room(rng, width, depth, rng.uniform(2.35, 2.8), populated)
     fittings.shell(room, tiled)
     fittings.ceiling_light(room)
     for _ in range(1 if rng.random() < 0.8 else 2):
@@ -274,5 +276,7 @@ def furnish(rng: np.random.Generator) -> Room:
     for _ in range(rng.integers(windows[0], windows[1] + 1)):
         fittings.window(room, private=build is bathroom)
     build(room)
+    if populated:
+        populate(room)
     _common(room)
     return room

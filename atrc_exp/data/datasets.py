@@ -1,0 +1,35 @@
+"""The table of readers, and the one way to open a dataset."""
+
+from collections.abc import Callable
+
+from atrc_exp.config import DatasetConfig
+from atrc_exp.data.nyud import NYUD
+from atrc_exp.data.pascal import PASCAL
+from atrc_exp.data.reader import Reader, Split, describe
+from atrc_exp.data.sample import Data
+from atrc_exp.errors import UserError
+
+READERS: dict[str, Callable[[DatasetConfig], Reader]] = {"nyud": NYUD, "pascal": PASCAL}
+
+
+def open_reader(config: DatasetConfig) -> Reader:
+    """Find the dataset under `dataset.root`, without a look at the files of single images.
+
+    Raises:
+        UserError: an unknown reader, or what the reader finds missing.
+    """
+    if config.reader not in READERS:
+        raise UserError(f"dataset.reader={config.reader}: unknown; known readers: {', '.join(READERS)}")
+    return READERS[config.reader](config)
+
+
+def open_dataset(config: DatasetConfig) -> Data:
+    """Open both splits of the dataset under `dataset.root`.
+
+    Raises:
+        UserError: as `open_reader`; files that are missing; with `dataset.strict`, other numbers of images than the
+            published ones.
+    """
+    reader = open_reader(config)
+    info = describe(reader, config)
+    return Data(Split(reader, "train", info), Split(reader, "val", info), info)

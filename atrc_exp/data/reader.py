@@ -1,0 +1,164 @@
+"""What every dataset has in common: the interface of readers, the list of files behind it, and reading one split.
+
+A reader says how one layout lies on disk: which images a split has, which files an image and its labels are made of,
+and how they are decoded. A new layout is a class with the members of `Reader` and a row in `datasets.READERS`.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from atrc_exp.config import DatasetConfig
+from atrc_exp.data.sample import DatasetInfo, Sample
+from atrc_exp.errors import UserError
+
+SPLITS = ("train", "val")
+IMAGE = "image"  # stands for the image where the others are tasks
+_MISSING_SHOWN = 10
+
+
+class Reader(Protocol):
+    """One layout on disk. Made from a `DatasetConfig`; its constructor finds out what lies under the root.
+
+    The constructor raises a UserError for a root or list of images that is missing, for a packaging it does not know,
+    and for tasks the layout has no labels for. It does not look for the files of single images.
+    """
+
+    root: Path
+    packaging: str
+    """Variant of the file formats."""
+    ids: dict[str, list[str]]
+    """Image ids by split, in the order of its list."""
+    class_names: dict[str, list[str]]
+    """Names by task, for tasks whose classes have names."""
+    notes: list[str]
+    """Deviations from the published dataset that the reader has found, a sentence each."""
+
+    def files(self, modality: str, id: str) -> tuple[str, ...]:
+        """Paths under the root, with "/", of all files that `IMAGE` or a task's label of this image is read from.
+
+        Empty where the image has no label for the task.
+        """
+        ...
+
+    def image(self, id: str) -> np.ndarray:
+        """The image (H, W, 3) uint8 RGB.
+
+        Raises:
+            UserError: a file that is damaged or breaks the conventions; the message names it.
+        """
+        ...
+
+    def label(self, task: str, id: str) -> np.ndarray:
+        """The label of one task in the conventions of `Sample.labels`; raises as `image`."""
+        ...
+
+
+class Split:
+    """One split of a dataset, decoded by its reader: the `Source` of training and validation."""
+
+    def __init__(self, reader: Reader, split: str, info: DatasetInfo) -> None:
+        self.reader = reader
+        self.ids = reader.ids[split]
+        self.info = info
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def load(self, index: int, tasks: Sequence[str]) -> Sample:
+        """Decode image `index` and the labels of `tasks`; see `Source.load`."""
+        id = self.ids[index]
+        image = self.reader.image(id)
+        labels = {task: self.reader.label(task, id) for task in tasks}
+        for task, label in labels.items():
+            if label.shape[:2] != image.shape[:2]:
+                label_path, image_path = (self.reader.root / self.reader.files(kind, id)[0] for kind in (task, IMAGE))
+                sizes = f"{_size(label)} pixels, its image {image_path.name} has {_size(image)}"
+                raise UserError(f"{label_path}: has {sizes}; both must be of one size")
+        return Sample(id, image, labels)
+
+
+def find_root(config: DatasetConfig, marker: str, names: Sequence[str]) -> Path:
+    """`dataset.root`, or the one folder of these names in it, as archives unpack to, that holds the folder `marker`."""
+    root = Path(config.root).expanduser()
+    below = [root / name for name in names if (root / name / marker).is_dir()]
+    return below[0] if len(below) == 1 and not (root / marker).is_dir() else root
+
+
+def describe(reader: Reader, config: DatasetConfig) -> DatasetInfo:
+    """The facts of both splits of a dataset all of whose files exist.
+
+    Raises:
+        UserError: files that are missing (one message for all), or, with `dataset.strict`, other numbers of images
+            than the published ones.
+    """
+    paths = required_files(reader, config.tasks)
+    sizes = file_sizes(reader.root, paths)
+    missing = [path for path in paths if path not in sizes]
+    if missing:
+        shown = ", ".join(missing[:_MISSING_SHOWN]) + (", ..." if len(missing) > _MISSING_SHOWN else "")
+        raise UserError(f"{reader.root}: {len(missing)} of {len(paths)} files are missing: {shown}; complete the copy")
+    counts = {split: len(reader.ids[split]) for split in SPLITS}
+    return DatasetInfo(
+        name=config.name,
+        packaging=reader.packaging,
+        counts=counts,
+        fingerprint=fingerprint(sizes),
+        notes=[*reader.notes, *_count_notes(config, counts)],
+        class_names=reader.class_names,
+    )
+
+
+def required_files(reader: Reader, tasks: Iterable[str]) -> list[str]:
+    """Paths under the root of the images and the labels of `tasks` of both splits, each once."""
+    ids = sorted({id for split in SPLITS for id in reader.ids[split]})
+    paths = (path for modality in (IMAGE, *tasks) for id in ids for path in reader.files(modality, id))
+    return list(dict.fromkeys(paths))
+
+
+def file_sizes(root: Path, paths: Iterable[str]) -> dict[str, int]:
+    """Sizes in bytes of those `paths` that are files; a folder is listed once, which is much faster on a network."""
+    wanted = set(paths)
+    sizes: dict[str, int] = {}
+    for folder in {path.rpartition("/")[0] for path in wanted}:
+        if not (root / folder).is_dir():
+            continue
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if path in wanted and entry.is_file():
+                    sizes[path] = entry.stat().st_size
+    return sizes
+
+
+def fingerprint(sizes: Mapping[str, int]) -> str:
+    """SHA-256 of the sorted paths with their sizes: names the files of a dataset, not their place."""
+    lines = "".join(f"{path} {sizes[path]}\n" for path in sorted(sizes))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def require_tasks(config: DatasetConfig, known: Sequence[str], layout: str) -> None:
+    """Refuse tasks that a layout has no labels for."""
+    unknown = [task for task in config.tasks if task not in known]
+    if unknown:
+        raise UserError(f"dataset.tasks={unknown}: the {layout} layout has only {', '.join(known)}")
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[0]} x {array.shape[1]}"
+
+
+def _count_notes(config: DatasetConfig, counts: Mapping[str, int]) -> list[str]:
+    if not config.counts or list(counts.values()) == list(config.counts):
+        return []
+    found, published = (
+        f"{train} training and {val} validation images" for train, val in (counts.values(), config.counts)
+    )
+    note = f"{config.name} has {found}; the published dataset has {published}"
+    if config.strict:
+        raise UserError(f"{note}. Complete the copy, or set dataset.strict=false to record this as a note")
+    return [note]
