@@ -65,6 +65,12 @@ class Ranks:
             dist.all_reduce(stacked)
         return dict(zip(names, stacked.unbind(), strict=True))
 
+    def total(self, value: Tensor) -> Tensor:
+        """Elementwise sum over all ranks, in place."""
+        if self.world > 1:
+            dist.all_reduce(value)
+        return value
+
     def minimum(self, value: Tensor) -> Tensor:
         """Elementwise minimum over all ranks, in place."""
         if self.world > 1:

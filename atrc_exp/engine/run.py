@@ -11,13 +11,14 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
 
 import yaml
 
+from atrc_exp import branching as branchings
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
 from atrc_exp.engine import checkpoint
@@ -127,12 +128,25 @@ class Run:
         Raises:
             UserError: the file that the configuration names has changed since the first start.
         """
+        self._keep(
+            self.folder / genotypes.FILE_NAME,
+            lambda path: dict(genotypes.load(path).blocks) == dict(genotype.blocks),
+            lambda path: genotypes.save(genotype, path),
+        )
 
+    def keep_branching(self, branching: branchings.Branching) -> None:
+        """Write the branching of the encoder, with the same rule."""
+        self._keep(
+            self.folder / branchings.FILE_NAME,
+            lambda path: branchings.load(path) == branching,
+            lambda path: branchings.save(branching, path),
+        )
+
+    def _keep(self, path: Path, unchanged: Callable[[Path], bool], save: Callable[[Path], None]) -> None:
         def keep() -> None:
-            path = self.folder / genotypes.FILE_NAME
-            if path.exists() and dict(genotypes.load(path).blocks) != dict(genotype.blocks):
-                raise UserError(f"{path} differs from the genotype given now; use another name= for another genotype")
-            genotypes.save(genotype, path)
+            if path.exists() and not unchanged(path):
+                raise UserError(f"{path} differs from the {path.stem} given now; use another name= for another one")
+            save(path)
 
         self.ranks.on_main(keep)
 
@@ -176,7 +190,7 @@ def _interruption(error: BaseException | None) -> Interrupted | None:
 
 def _clear(folder: Path) -> None:
     """Forget a start that saved nothing, so that a corrected command is not refused for what the first one said."""
-    for name in ("config.yaml", "environment.json", "status.json", genotypes.FILE_NAME):
+    for name in ("config.yaml", "environment.json", "status.json", genotypes.FILE_NAME, branchings.FILE_NAME):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -10,6 +10,7 @@ from atrc_exp.errors import UserError
 MODULES = {
     "search": "training",
     "retrain": "training",
+    "branch": "branch",
     "evaluate": "evaluate",
     "predict": "predict",
     "profile": "profile",
