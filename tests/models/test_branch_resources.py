@@ -116,7 +116,7 @@ def test_loss_is_weighted_by_the_layers_cost():
 
 
 def test_descending_the_exact_loss_alone_shares_everything():
-    """(The published form has minima in which some tasks stay apart.)"""
+    """(Descending the published form was seen to end with some tasks apart.)"""
     logits = (0.1 * torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(3))).requires_grad_()
     adam = torch.optim.Adam([logits], lr=0.3)
     for _ in range(50):
