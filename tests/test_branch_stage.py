@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from small_rooms import command
+from small_rooms import as_typed, command
 
 from atrc_exp.branching import Branching, load, save
 from atrc_exp.engine.branch import BranchSession
@@ -38,7 +38,7 @@ def test_search_leaves_a_branching_on_which_atrc_trains(tmp_path, rooms, caplog)
         run_stage(command(tmp_path, rooms, *SEARCH))
     assert "done already" in caplog.text
     with pytest.raises(UserError, match="is a branch search, which leaves no network"):
-        command(tmp_path, rooms, "stage=evaluate", f"run={folder}")
+        as_typed("stage=evaluate", f"run={folder}")
 
     run_stage(command(tmp_path, rooms, "+experiment=rooms_resnet50_bmtas_atrc", *TINY,
                       "genotype=published/nyud_hrnet18"))  # fmt: skip
@@ -78,7 +78,7 @@ def test_branched_network_trains_and_is_evaluated_with_the_branching_it_was_buil
     run_stage(command(tmp_path, rooms, *training))
     folder = tmp_path / "runs" / "rooms_resnet50_bmtas_multi_task" / "seed0"
     given.unlink()
-    run_stage(command(tmp_path, rooms, "stage=evaluate", f"run={folder}"))
+    run_stage(as_typed("stage=evaluate", f"run={folder}"))
     assert (folder / "evaluation.json").is_file()
     (folder / "summary.json").unlink()
     save(Branching(tasks, dict.fromkeys(layers, (tasks,))), given)
