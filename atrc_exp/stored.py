@@ -28,7 +28,7 @@ OWN = ("run", "checkpoint", "input", "output", "allow", "predict", "logger", "st
 `allow` is among them so that no file decides which code is run."""
 CHANGEABLE = ("dataset.root", "dataset.cache_dir", "engine.device", "engine.workers", "engine.val_batch_size",
               "engine.precision", "engine.progress", "engine.save_predictions", "evaluation",
-              "debug.limit_val")  # fmt: skip
+              "debug.limit_val", "dataset.packed")  # fmt: skip
 """Keys, or groups of keys, of the run's configuration that the command line may replace."""
 
 

@@ -5,7 +5,7 @@ nothing handles an untyped configuration. Ranges and rules raise `UserError` wit
 """
 
 from atrc_exp.config.branching import BranchingConfig
-from atrc_exp.config.data import DatasetConfig, RoomsConfig
+from atrc_exp.config.data import DatasetConfig, PrepareConfig, RoomsConfig
 from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.root import Config
 from atrc_exp.config.stages import (
@@ -33,6 +33,7 @@ __all__ = [
     "NeckConfig",
     "OptimConfig",
     "PredictConfig",
+    "PrepareConfig",
     "RoomsConfig",
     "SearchConfig",
     "StageConfig",

@@ -51,7 +51,7 @@ class DistillationConfig:
     name: str = "search"
     """One of `atrc_exp.distillation.DISTILLATIONS`, as `python -m atrc_exp --help` lists them."""
     channels: int | None = None
-    """Head channels C, >= 2; null is a quarter of the concatenated backbone channels."""
+    """Head channels C, >= 2; null is a quarter of the concatenated channels, for mti_net all of them."""
     kernel_size: int = 9
     """Window of the local context in pixels, odd, 3 to 15."""
     border: str = "zero"

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.branching import BranchingConfig
 from atrc_exp.config.checks import positive, require
-from atrc_exp.config.data import DatasetConfig
+from atrc_exp.config.data import DatasetConfig, PrepareConfig
 from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.stages import TRAINING_STAGES, EvaluationConfig, LoggerConfig, PredictConfig, StageConfig
 from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, SearchConfig
@@ -31,7 +31,8 @@ class Config:
     input: str | None = None
     """stage=predict: an image, or a folder of images."""
     output: str | None = None
-    """Folder of what evaluate and predict write; null is the run folder, for predictions= that folder."""
+    """Folder of what evaluate, predict and prepare write; null is the run folder, for predictions= that folder, for
+    prepare `<runs_dir>/datasets/<dataset.name>`."""
     tasks: list[str] | None = None
     """Subset of the dataset's tasks; null is all of them."""
     loss_weights: dict[str, float] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
@@ -87,6 +89,9 @@ class Config:
             require(form in FORMS, f"task_forms.{task}", form, f"one of {', '.join(FORMS)}")
 
     def _check_network(self) -> None:
+        pyramids = self.distillation.name != "mti_net" or self.neck.name == "fpm"
+        require(pyramids, "neck", self.neck.name, "fpm for distillation=mti_net",
+                "it refines the maps that neck=fpm makes of every task")  # fmt: skip
         searching = self.distillation.name == "search"
         if self.stage.name in TRAINING_STAGES:
             wanted = "search" if searching else "retrain"

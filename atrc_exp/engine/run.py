@@ -31,10 +31,11 @@ from atrc_exp.files import read_json, write_json, write_text
 log = logging.getLogger(__name__)
 
 FREE = (
-    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "logger", "dataset.root",
-    "dataset.cache_dir", "engine.accumulate", "engine.val_batch_size", "engine.device", "engine.workers",
-    "engine.compile", "engine.checkpoint_every", "engine.log_every", "engine.progress", "engine.memory_check",
-    "engine.save_predictions", "engine.keep_best", "evaluation.boundary_every",
+    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "prepare", "logger",
+    "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate", "engine.val_batch_size",
+    "engine.device", "engine.workers", "engine.compile", "engine.checkpoint_every", "engine.log_every",
+    "engine.progress", "engine.memory_check", "engine.save_predictions", "engine.keep_best",
+    "evaluation.boundary_every",
 )  # fmt: skip
 """Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 
@@ -170,7 +171,7 @@ class Run:
         if cause is not None and self.ranks.is_main and not self.done:
             try:
                 text = str(cause) or type(cause).__name__
-                status = "interrupted" if isinstance(cause, Interrupted) else "failed"
+                status = "interrupted" if _by_signal(error) else "failed"
                 write_json(self.folder / "status.json", {"status": status, "error": text})
             except OSError as second:
                 log.warning("status.json was not written: %s", second)
@@ -178,6 +179,11 @@ class Run:
             self.lock.close()  # the kernel releases the lock with the file, also after kill -9
         if cause is not error and cause is not None:
             raise cause from error
+
+
+def _by_signal(error: BaseException | None) -> bool:
+    """Whether a signal ended the run; a scheduler's handler may have put an exit of its own in the place."""
+    return isinstance(error, Interrupted) or (error is not None and isinstance(error.__context__, Interrupted))
 
 
 def _clear(folder: Path) -> None:

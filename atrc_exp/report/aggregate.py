@@ -47,8 +47,8 @@ class Experiment:
     @property
     def is_baseline(self) -> bool:
         """A single-task network in the usual form, against which Δm is measured (in Table 5 also that of ASPP)."""
-        plain = self.neck in ("shared", "skip")
-        return plain and self.distillation == "none" and len(self.tasks) == 1 and not self.classifications
+        plain = self.distillation == "none" and self.neck in ("shared", "skip")
+        return plain and len(self.tasks) == 1 and not self.classifications
 
 
 @dataclass(frozen=True, kw_only=True)
