@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.data.sample import DatasetInfo, Sample
+from atrc_exp.data.sample import DatasetInfo, Sample, unlabelled
 from atrc_exp.errors import UserError
 
 SPLITS = ("train", "val")
@@ -83,7 +83,10 @@ class Split:
         """Decode image `index` and the labels of `tasks`; see `Source.load`."""
         id = self.ids[index]
         image = self.reader.image(id)
-        labels = {task: self.reader.label(task, id) for task in tasks}
+        labels = {
+            task: self.reader.label(task, id) if self.reader.files(task, id) else unlabelled(task, image.shape[:2])
+            for task in tasks
+        }
         for task, label in labels.items():
             require_size(self.reader, task, id, label, image)
         return Sample(id, image, labels)

@@ -102,6 +102,8 @@ class _BoundaryMatcher:
     def add(self, image_id: str, prediction: Tensor, label: Tensor) -> None:
         if self.ids is not None and image_id not in self.ids:
             return
+        if bool((label == IGNORE).all()):
+            return  # an image without labels says nothing about its predictions
         load_kernels("auto")  # here, not in a thread: all threads would wait for the compilation
         if self.borders is None:
             truth = ((label != 0) & (label != IGNORE)).cpu().numpy()
