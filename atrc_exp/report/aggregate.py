@@ -43,7 +43,6 @@ class Experiment:
     classifications: tuple[str, ...]
     """Regression tasks in the form of a classification (App. D)."""
     setting: Setting
-    neck: str = "shared"
 
     @property
     def is_baseline(self) -> bool:
@@ -130,7 +129,6 @@ def _read_run(path: Path, seed: int) -> RunResult:
             tasks=tuple(summary["tasks"]),
             classifications=tuple(summary.get("classifications", ())),
             setting=Setting(dataset["name"], dataset["fingerprint"], summary["backbone"], int(summary["iteration"])),
-            neck=summary.get("neck", "shared"),
         )
         headline = {task: float(value) for task, value in summary["headline"].items() if value is not None}
         notes = tuple(dataset.get("notes", ()))
