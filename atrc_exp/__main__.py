@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from atrc_exp.config import Config
+from atrc_exp.help import help_text
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.stages import run_stage
 from atrc_exp.stored import with_stored
@@ -26,6 +27,7 @@ CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (p
 _SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(group="hydra/help", name="atrc_exp", node={"template": help_text()})
 
 
 def typed(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:

@@ -64,6 +64,10 @@ class Genotype:
         details = {**self.details, "changed": {t: dict(row) for t, row in blocks.items()}} if blocks else self.details
         return Genotype(self.tasks, merged, details)
 
+    def without_self_attention(self) -> "Genotype":
+        """All blocks from a task to itself set to none (App. G)."""
+        return self.changed({task: {task: "none"} for task in self.tasks})
+
     def label_tasks(self) -> tuple[str, ...]:
         """Tasks whose auxiliary map some block reads: targets of T-label, sources of S-label."""
         used = {t if self.blocks[t][s] == "tlabel" else s for t, s in self.pairs()

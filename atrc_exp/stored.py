@@ -1,6 +1,7 @@
 """Runs that exist: where their files are, and their configuration for stages that look at them.
 
-Nothing is instantiated from a stored configuration: it passes the same schema as a command line.
+A stored configuration passes the same schema as a command line. Of what it names, a user's own module alone comes from
+outside the package, and it is imported only where this command's `allow` has it.
 """
 
 from collections.abc import Sequence
@@ -20,8 +21,10 @@ from atrc_exp.messages import USER_MISTAKES, explain
 CONFIG = "config.yaml"
 CHECKPOINT = Path("checkpoints") / "last.pt"
 
-OWN = ("run", "checkpoint", "input", "output", "predict", "logger", "stage")
-"""Keys of the command itself, which say what is done with the run; the stage last, since it asks for others."""
+OWN = ("run", "checkpoint", "input", "output", "allow", "predict", "logger", "stage")
+"""Keys of the command itself, which say what is done with the run; the stage last, since it asks for others.
+
+`allow` is among them so that no file decides which code is run."""
 CHANGEABLE = ("dataset.root", "dataset.cache_dir", "engine.device", "engine.workers", "engine.val_batch_size",
               "engine.precision", "engine.progress", "engine.save_predictions", "evaluation",
               "debug.limit_val", "dataset.packed")  # fmt: skip

@@ -50,14 +50,13 @@ def configuration(kind: str) -> Config:
 class Backbone(nn.Module):
     """One layer: a deep network with random weights and few pixels would amplify rounding a millionfold."""
 
-    channels = 32
-
     def __init__(self) -> None:
         super().__init__()
+        self.channels = [32]
         self.layers = nn.Sequential(nn.Conv2d(3, 32, 5, 4, 2, bias=False), nn.BatchNorm2d(32), nn.ReLU())
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.layers(image)
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [self.layers(image)]
 
 
 def batches() -> list[dict]:

@@ -4,8 +4,8 @@ YAML in `conf/` gives the values, Hydra composes them, `__main__` turns them int
 nothing handles an untyped configuration. Ranges and rules raise `UserError` with the value, the rule and a remedy.
 """
 
-from atrc_exp.config.data import DatasetConfig, RoomsConfig
-from atrc_exp.config.network import BackboneConfig, DistillationConfig
+from atrc_exp.config.data import DatasetConfig, PrepareConfig, RoomsConfig
+from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.root import Config
 from atrc_exp.config.stages import (
     STAGES,
@@ -28,8 +28,10 @@ __all__ = [
     "EngineConfig",
     "EvaluationConfig",
     "LoggerConfig",
+    "NeckConfig",
     "OptimConfig",
     "PredictConfig",
+    "PrepareConfig",
     "RoomsConfig",
     "SearchConfig",
     "StageConfig",

@@ -16,11 +16,11 @@ class RoomsConfig:
     val: int = 40
     """Validation rooms, >= 1; no room is in both splits."""
     image_size: list[int] = field(default_factory=lambda: [64, 96])
-    """Height and width in pixels, >= 32."""
+    """Height and width in pixels, >= 32; with packaging pascal those of the largest landscape image."""
     seed: int = 0
     """Seed of all rooms, >= 0; not the seed of the run."""
     packaging: str = "A"
-    """File formats: A (png) or B (jpg, npy), as the two published NYUD archives."""
+    """File formats: A (png) or B (jpg, npy), as the two published NYUD archives; pascal, rooms with people."""
 
     def __post_init__(self) -> None:
         require(self.train >= 1, "dataset.rooms.train", self.train, ">= 1")
@@ -28,7 +28,30 @@ class RoomsConfig:
         require(self.seed >= 0, "dataset.rooms.seed", self.seed, ">= 0")
         size = self.image_size
         require(len(size) == 2 and min(size) >= 32, "dataset.rooms.image_size", size, "[height, width], each >= 32")
-        require(self.packaging in ("A", "B"), "dataset.rooms.packaging", self.packaging, "A or B")
+        require(self.packaging in ("A", "B", "pascal"), "dataset.rooms.packaging", self.packaging, "A, B or pascal")
+        landscape = self.packaging != "pascal" or size[0] <= size[1]
+        require(landscape, "dataset.rooms.image_size", size, "height <= width with packaging pascal")
+
+
+@dataclass(kw_only=True)
+class PrepareConfig:
+    """`stage=prepare`: where a dataset comes from, and how far it is checked."""
+
+    source: str | None = None
+    """A folder, checked where it is, or an archive (.tar, .tar.gz, .tgz, .zip) or the http(s) address of one, which is
+    unpacked to `dataset.root`; null checks what is at `dataset.root`."""
+    sha256: str | None = None
+    """Checksum that the archive must have, 64 hexadecimal digits; null takes it as it is."""
+    values: bool = False
+    """Check the ranges of values too: metres, lengths of normals, images and labels that are all one."""
+    crop: bool = False
+    """Make a copy of a dataset in the NYUD layout with 480 x 640 images, `<root>-425x560`, without the white border."""
+
+    def __post_init__(self) -> None:
+        if self.sha256 is not None:
+            digits = set(self.sha256.lower()) <= set("0123456789abcdef")
+            require(digits and len(self.sha256) == 64, "prepare.sha256", self.sha256, "64 hexadecimal digits")
+            require(self.source is not None, "prepare.sha256", self.sha256, "given with prepare.source=ARCHIVE")
 
 
 @dataclass(kw_only=True)

@@ -1,13 +1,14 @@
-"""What is trained: the backbone and the module that refines the features of a task by those of the others."""
+"""What is trained: backbone, neck, and the module that refines the features of a task by those of the others."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from atrc_exp.config.checks import require
 
 
 @dataclass(kw_only=True)
 class BackboneConfig:
-    """A timm feature extractor; its maps are resized to the first one and concatenated."""
+    """A timm feature extractor; its maps go through the neck, are resized to the first one and concatenated."""
 
     name: str = "???"
     """Any timm model that supports `features_only`; HRNets take their dense-prediction form."""
@@ -23,13 +24,28 @@ class BackboneConfig:
 
 
 @dataclass(kw_only=True)
+class NeckConfig:
+    """What makes the maps that each task's head reads from the backbone's."""
+
+    name: str = "shared"
+    """shared (the backbone's maps as they are) or fpm (maps of each task's own, with initial predictions)."""
+    softmax: str = "authors"
+    """Mask of the FPM: authors (over neighbouring channels of one task, as in the published results) or paper (over
+    the tasks)."""
+
+    def __post_init__(self) -> None:
+        require(self.name in ("shared", "fpm"), "neck", self.name, "shared or fpm")
+        require(self.softmax in ("authors", "paper"), "neck.softmax", self.softmax, "authors or paper")
+
+
+@dataclass(kw_only=True)
 class DistillationConfig:
     """What refines the features of a task by those of the others."""
 
     name: str = "search"
-    """none, atrc (needs a genotype), search, or one context for every block: global, local, tlabel, slabel."""
+    """One of `atrc_exp.distillation.DISTILLATIONS`, as `python -m atrc_exp --help` lists them."""
     channels: int | None = None
-    """Head channels C, >= 2; null is a quarter of the concatenated backbone channels."""
+    """Head channels C, >= 2; null is a quarter of the concatenated channels, for mti_net all of them."""
     kernel_size: int = 9
     """Window of the local context in pixels, odd, 3 to 15."""
     border: str = "zero"
@@ -40,7 +56,20 @@ class DistillationConfig:
     mask_padding: bool = False
     """Leave padded pixels out of label regions and global keys (the published results include them)."""
     dropout: float = 0.05
-    """Channel dropout before the prediction of a fixed network, in [0, 1)."""
+    """Channel dropout before the prediction of a fixed network, in [0, 1); cross_stitch and nddr have none."""
+    self_attention: bool = True
+    """Blocks from a task to itself, of atrc, search, global, local, tlabel, slabel; false leaves them out (App. G)."""
+    stitch: str = "channel"
+    """cross_stitch: one weight a pair of tasks and channel, or one a pair (scalar)."""
+    plain_messages: bool = False
+    """padnet_b: messages without batch norm and ReLU, as in its equation."""
+    restart: bool = False
+    """pap: every diffusion step blends with its input, not the last one alone."""
+    _target_: str | None = None
+    """custom: MODULE.CLASS of a user's own module, whose MODULE `allow` must name; called with the tasks' names, the
+    channels and `options`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """custom: keyword arguments of that class."""
 
     def __post_init__(self) -> None:
         require(self.channels is None or self.channels >= 2, "distillation.channels", self.channels, ">= 2 or null")
@@ -49,6 +78,16 @@ class DistillationConfig:
         require(self.border in ("zero", "mask"), "distillation.border", self.border, "zero or mask")
         require(0 <= self.dropout < 1, "distillation.dropout", self.dropout, "in [0, 1)")
         require(self.regions in ("predicted", "labels"), "distillation.regions", self.regions, "predicted or labels")
+        require(self.stitch in ("channel", "scalar"), "distillation.stitch", self.stitch, "channel or scalar")
+        contexts = ("atrc", "search", "global", "local", "tlabel", "slabel")
+        require(self.self_attention or self.name in contexts, "distillation.self_attention", "false",
+                f"true for distillation={self.name}", f"only {', '.join(contexts)} have such blocks")  # fmt: skip
+        own = self._target_ is not None
+        wanted = f"{'null' if own else 'given'} for distillation={self.name}"
+        require(
+            own == (self.name == "custom"), "distillation._target_", self._target_, wanted, "use distillation=custom"
+        )
+        require(own or not self.options, "distillation.options", self.options, "empty but for distillation=custom")
         fixed = ("atrc", "tlabel", "slabel")
         require(self.regions == "predicted" or self.name in fixed, "distillation.regions", self.regions,
                 f"predicted for distillation={self.name}", f"only {', '.join(fixed)} take labels")  # fmt: skip

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import positive, require
-from atrc_exp.config.data import DatasetConfig
-from atrc_exp.config.network import BackboneConfig, DistillationConfig
+from atrc_exp.config.data import DatasetConfig, PrepareConfig
+from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.stages import TRAINING_STAGES, EvaluationConfig, LoggerConfig, PredictConfig, StageConfig
 from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, SearchConfig
 from atrc_exp.genotype import CONTEXTS
@@ -30,7 +30,8 @@ class Config:
     input: str | None = None
     """stage=predict: an image, or a folder of images."""
     output: str | None = None
-    """Folder of what evaluate and predict write; null is the run folder, for predictions= that folder."""
+    """Folder of what evaluate, predict and prepare write; null is the run folder, for predictions= that folder, for
+    prepare `<runs_dir>/datasets/<dataset.name>`."""
     tasks: list[str] | None = None
     """Subset of the dataset's tasks; null is all of them."""
     loss_weights: dict[str, float] = field(default_factory=dict)
@@ -41,14 +42,18 @@ class Config:
     """A file, the folder of a run or sweep, or published/<name>."""
     genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
     """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none."""
+    allow: list[str] = field(default_factory=list)
+    """Python modules or packages from which a `_target_` may come; for a stored run, give them again."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    neck: NeckConfig = field(default_factory=NeckConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
@@ -81,11 +86,18 @@ class Config:
             require(form in FORMS, f"task_forms.{task}", form, f"one of {', '.join(FORMS)}")
 
     def _check_network(self) -> None:
+        pyramids = self.distillation.name != "mti_net" or self.neck.name == "fpm"
+        require(pyramids, "neck", self.neck.name, "fpm for distillation=mti_net",
+                "it refines the maps that neck=fpm makes of every task")  # fmt: skip
         searching = self.distillation.name == "search"
         if self.stage.name in TRAINING_STAGES:
             wanted = "search" if searching else "retrain"
             require(self.stage.name == wanted, "stage", self.stage.name, f"{wanted} for this network",
                     f"distillation={self.distillation.name} is trained by stage={wanted}")  # fmt: skip
+        target = self.distillation._target_
+        allowed = target is None or any(target.startswith(f"{module}.") for module in self.allow)
+        require(allowed, "distillation._target_", target, f"below a module of allow={self.allow}",
+                f"to run that code, give allow=[{(target or '').partition('.')[0]}]")  # fmt: skip
         given = self.genotype is not None or bool(self.genotype_blocks)
         if self.distillation.name == "atrc":
             require(given, "genotype", self.genotype, "given for distillation=atrc",

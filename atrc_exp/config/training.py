@@ -37,16 +37,19 @@ class OptimConfig:
     """Initial learning rate, > 0."""
     head_lr_factor: float = 1.0
     """Multiplies the rate of everything but the backbone, > 0."""
+    distillation_lr_factor: float = 1.0
+    """Multiplies the rate of the distillation module once more, > 0: the papers of cross_stitch and nddr raise it."""
     momentum: float = 0.9
     """In [0, 1)."""
     weight_decay: float = 5e-4
-    """On all network parameters, >= 0."""
+    """On all network parameters but the weights of cross_stitch, >= 0."""
     power: float = 0.9
     """Rate at iteration i is lr * (1 - i / iterations) ** power, >= 0."""
 
     def __post_init__(self) -> None:
         positive("optim.lr", self.lr)
         positive("optim.head_lr_factor", self.head_lr_factor)
+        positive("optim.distillation_lr_factor", self.distillation_lr_factor)
         require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "in [0, 1)")
         require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, ">= 0")
         require(self.power >= 0, "optim.power", self.power, ">= 0")
@@ -82,6 +85,8 @@ class EngineConfig:
     """Iterations between validations, >= 1; the last iteration always validates."""
     checkpoint_every: int = 500
     """Iterations between checkpoints, >= 1 (free)."""
+    keep_best: int = 1
+    """Checkpoints kept beside the last: those of the best validations, marked as selected on val, >= 0 (free)."""
     log_every: int = 20
     """Iterations between records, >= 1 (free)."""
     progress: bool = True
@@ -96,6 +101,7 @@ class EngineConfig:
                     "log_every"):  # fmt: skip
             require(getattr(self, key) >= 1, f"engine.{key}", getattr(self, key), ">= 1")
         require(self.workers >= 0, "engine.workers", self.workers, ">= 0")
+        require(self.keep_best >= 0, "engine.keep_best", self.keep_best, ">= 0")
         precisions = ("fp32", "bf16", "fp16")
         require(self.precision in precisions, "engine.precision", self.precision, f"one of {', '.join(precisions)}")
         require(self.device in ("auto", "cpu", "cuda"), "engine.device", self.device, "auto, cpu or cuda")

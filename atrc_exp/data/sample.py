@@ -1,6 +1,6 @@
 """What a dataset reader delivers: samples with their labels, and the facts that every result records."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -76,3 +76,6 @@ class Data:
     train: Source
     val: Source
     info: DatasetInfo
+    borders: Callable[[str], np.ndarray] | None = None
+    """Borders (H, W) uint8 of the annotated regions of an image by its id, for datasets whose boundaries are scored
+    against those, not against the labels that are trained on."""

@@ -1,9 +1,16 @@
-"""Checkpoints: written beside and moved into place, read without unpickling code."""
+"""Checkpoints: written beside and moved into place, checked and read without unpickling code.
+
+The one before the last is kept, so that a disk that damages a file costs a run no more than one interval.
+"""
 
 import io
+import logging
 import os
 import pickle
 import random
+import shutil
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +20,17 @@ import torch
 from atrc_exp.errors import UserError
 from atrc_exp.files import replacing
 
+log = logging.getLogger(__name__)
+
+WEIGHTS = "weights.safetensors"
 LAST = "last.pt"
+PREVIOUS = "previous.pt"
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors, numbers, strings, lists and dictionaries; a process killed meanwhile leaves the old file whole.
+    """Write tensors, numbers, strings, lists and dictionaries, and keep the old file as `previous.pt` beside.
+
+    A process killed meanwhile leaves the old file whole.
 
     Raises:
         OSError: no space or no permission. The file is serialised in memory first, because PyTorch's own file writer
@@ -29,6 +42,20 @@ def save(path: Path, state: dict[str, Any]) -> None:
         file.write(buffer.getbuffer())
         file.flush()
         os.fsync(file.fileno())
+        if path.exists():
+            link(path, path.with_name(PREVIOUS))
+
+
+def link(source: Path, target: Path) -> None:
+    """Make `target` a second name of `source`, or a copy where the file system has no hard links."""
+    if target.exists() and target.samefile(source):
+        return
+    with replacing(target) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -38,12 +65,53 @@ def load(path: Path) -> dict[str, Any]:
         UserError: the file is damaged or holds more than plain data.
     """
     try:
+        _verify(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"checkpoint {path} cannot be read ({reason}); delete it to start this run from its beginning"
         ) from None
+
+
+def _verify(path: Path) -> None:
+    """Compare the check sums that the file format holds and PyTorch does not look at when it reads.
+
+    Raises:
+        BadZipFile: they differ.
+    """
+    with zipfile.ZipFile(path) as file:
+        if damaged := file.testzip():
+            raise zipfile.BadZipFile(f"its part {damaged} is damaged")
+
+
+def restore(folder: Path) -> Path | None:
+    """Latest checkpoint of a folder, None where there is none; a damaged one is replaced by the one before it.
+
+    Raises:
+        UserError: it is damaged, and so is the one before, or there is none.
+    """
+    last, previous = folder / LAST, folder / PREVIOUS
+    if not last.exists():
+        return None
+    try:
+        load(last)
+    except UserError as error:
+        if not previous.exists():
+            raise
+        iteration = load(previous)["iteration"]
+        log.warning("%s; going on from the one before, after %d iterations", str(error).split(";")[0], iteration)
+        link(previous, last)
+    return last
+
+
+def export(path: Path, weights: Mapping[str, torch.Tensor], facts: Mapping[str, str]) -> None:
+    """Write weights alone as safetensors, which hold no code and which other programs read; `facts` describe them."""
+    from safetensors.torch import save as serialised
+
+    data = serialised({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, dict(facts))
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def random_states(device: torch.device) -> dict[str, Any]:

@@ -23,16 +23,18 @@ from atrc_exp.config import Config
 from atrc_exp.engine import checkpoint
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.environment import describe_environment
+from atrc_exp.engine.interrupt import Interrupted
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json, write_text
 
 log = logging.getLogger(__name__)
 
 FREE = (
-    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "predict", "logger", "dataset.root",
+    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "prepare", "logger",
+    "dataset.root",
     "dataset.cache_dir", "engine.accumulate", "engine.val_batch_size", "engine.device", "engine.workers",
     "engine.compile", "engine.checkpoint_every", "engine.log_every", "engine.progress", "engine.memory_check",
-    "engine.save_predictions", "evaluation.boundary_every", "dataset.packed",
+    "engine.save_predictions", "engine.keep_best", "evaluation.boundary_every", "dataset.packed",
 )  # fmt: skip
 """Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 
@@ -43,7 +45,6 @@ _UNWRITABLE = (
     errno.EPERM,
     errno.EROFS,
     errno.EFBIG,
-    errno.ENOTDIR,
     errno.ENOTDIR,
     errno.EEXIST,
 )
@@ -60,7 +61,7 @@ class DatasetRecord(Protocol):
 
 @dataclasses.dataclass
 class Run:
-    """An open run folder; a context manager that leaves `status.json` behind when the run fails.
+    """An open run folder; a context manager that leaves `status.json` behind when the run fails or is interrupted.
 
     Attributes:
         id: identity in W&B, drawn at the first start.
@@ -94,6 +95,7 @@ class Run:
             nonlocal lock
             folder.mkdir(parents=True, exist_ok=True)
             lock = _lock(folder / ".lock")
+            _remove_leftovers(folder)
             if not any((folder / kept).exists() for kept in ("summary.json", f"checkpoints/{checkpoint.LAST}")):
                 _clear(folder)
             environment = _compare(folder, config, data)
@@ -134,6 +136,12 @@ class Run:
 
         self.ranks.on_main(keep)
 
+    def note_start(self, **facts: Any) -> None:
+        """Add what has turned out about this start to its entry in environment.json; on rank 0 only."""
+        environment = read_json(self.folder / "environment.json")
+        environment["starts"][-1] |= facts
+        write_json(self.folder / "environment.json", environment)
+
     def finish(self, summary: dict[str, Any]) -> None:
         """Write summary.json, the mark of a finished run."""
         self.summary = summary
@@ -149,7 +157,8 @@ class Run:
         if cause is not None and self.ranks.is_main and not self.done:
             try:
                 text = str(cause) or type(cause).__name__
-                write_json(self.folder / "status.json", {"status": "failed", "error": text})
+                status = "interrupted" if isinstance(cause, Interrupted) else "failed"
+                write_json(self.folder / "status.json", {"status": status, "error": text})
             except OSError as second:
                 log.warning("status.json was not written: %s", second)
         if self.lock is not None:
@@ -162,6 +171,13 @@ def _clear(folder: Path) -> None:
     """Forget a start that saved nothing, so that a corrected command is not refused for what the first one said."""
     for name in ("config.yaml", "environment.json", "status.json", genotypes.FILE_NAME):
         (folder / name).unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of a process that was killed while it wrote (`files.replacing`)."""
+    for part in (folder, folder / "checkpoints", *folder.glob("predictions/*")):
+        for path in part.glob(".*-*.*"):
+            path.unlink()
 
 
 def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def facts(config: Config, ranks: Ranks, network: Network) -> dict[str, Any]:
     """Derived numbers worth a look before a long run."""
     return {
         "tasks": ", ".join(config.task_names),
-        "network": f"{config.backbone.name}, distillation {config.distillation.name}, "
+        "network": f"{config.backbone.name}, neck {config.neck.name}, distillation {config.distillation.name}, "
         f"{parameter_count(network) / 1e6:.3f} M parameters",
         "batch": f"{config.engine.batch_size} = {ranks.world} ranks x {config.engine.accumulate} accumulated x "
         f"{images_per_micro_batch(config, ranks)} images",

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atrc_exp.config import Config
+from atrc_exp.config import Config, OptimConfig
 from atrc_exp.engine import checkpoint
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.record import LossRecord
@@ -36,7 +36,8 @@ class TrainState:
     seconds: float = 0.0
     """Time spent in all starts of the run."""
     validation: dict[str, float] = field(default_factory=dict)
-    """Result of the latest validation."""
+    """Result of the latest validation of this start; not saved, since it comes after the checkpoint of its iteration
+    and is repeated by a start from there."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """SGD of the network and, in a search, Adam of the architecture."""
@@ -64,7 +65,6 @@ class TrainState:
             "codebook": self.codebook,
             "skipped": self.skipped,
             "seconds": self.seconds,
-            "validation": self.validation,
         }
 
     def load_state_dict(self, state: dict[str, Any], ranks: Ranks) -> None:
@@ -81,8 +81,7 @@ class TrainState:
         self.record.load_state_dict(state["record"])
         if ranks.rank < len(state["random"]):
             checkpoint.set_random_states(state["random"][ranks.rank], ranks.device)
-        self.iteration, self.skipped = state["iteration"], state["skipped"]
-        self.seconds, self.validation = state["seconds"], state["validation"]
+        self.iteration, self.skipped, self.seconds = state["iteration"], state["skipped"], state["seconds"]
 
 
 def load_network(network: Network, state: dict[str, Any]) -> None:
@@ -102,15 +101,25 @@ def load_network(network: Network, state: dict[str, Any]) -> None:
 def build_state(
     config: Config, network: Network, record: LossRecord, run_id: str, codebook: Tensor | None
 ) -> TrainState:
-    """SGD over the network (heads at their own rate) and Adam over the architecture (App. A)."""
-    optim = config.optim
-    groups = [
-        {"params": list(network.backbone_parameters()), "factor": 1.0},
-        {"params": list(network.head_parameters()), "factor": optim.head_lr_factor},
-    ]
+    """SGD over the network (`parameter_groups`) and Adam over the architecture (App. A)."""
+    optim, groups = config.optim, parameter_groups(config.optim, network)
     sgd = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
     adam = None
     if network.search is not None:
         adam = torch.optim.Adam(network.architecture_parameters(), lr=config.search.arch_lr, weight_decay=0.0)
     scaler = torch.amp.GradScaler(record.sums.device.type, enabled=config.engine.precision == "fp16")
     return TrainState(network, sgd, adam, scaler, record, run_id, codebook)
+
+
+def parameter_groups(optim: OptimConfig, network: Network) -> list[dict[str, Any]]:
+    """SGD's groups: the backbone, the heads, and what of the distillation module differs from them in rate or decay."""
+    module: Any = network.distillation
+    distilling = {id(p) for p in module.parameters()} if module is not None else set()
+    undecayed = {id(p) for p in module.undecayed_parameters()} if hasattr(module, "undecayed_parameters") else set()
+    others: dict[tuple[float, float], list[Tensor]] = {}
+    for parameter in network.head_parameters():
+        factor = optim.head_lr_factor * (optim.distillation_lr_factor if id(parameter) in distilling else 1.0)
+        decay = 0.0 if id(parameter) in undecayed else optim.weight_decay
+        others.setdefault((factor, decay), []).append(parameter)
+    groups = [{"params": params, "factor": factor, "weight_decay": decay} for (factor, decay), params in others.items()]
+    return [{"params": network.backbone_parameters(), "factor": 1.0}, *groups]

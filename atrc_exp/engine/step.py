@@ -89,7 +89,7 @@ class Objective(nn.Module):
         counts: Mapping[str, Tensor] | None = None,
         sample: ArchSample | None = None,
     ) -> dict[str, Tensor]:
-        """Loss terms "<task>", "<task>_aux" of this micro-batch as shares of the `counts`, and in a search "entropy".
+        """Loss terms of this micro-batch as shares of the `counts`, and in a search "entropy".
 
         Args:
             image: (B, 3, H, W).
@@ -98,7 +98,7 @@ class Objective(nn.Module):
             sample: architecture sample of the step, for the search network.
         """
         output = self.predict(image, sample, labels)
-        terms = dict(self.losses(output.final, output.aux, labels, counts))
+        terms = dict(self.losses(output.final, output.aux, labels, counts, output.initial))
         if self.predict.network.search is not None:
             terms[ENTROPY] = self.predict.network.search.entropy()
         return terms

@@ -11,8 +11,14 @@ from atrc_exp.logging.jsonl import plain
 from atrc_exp.tasks import Task
 
 
-def summarise(config: Config, run: Run, state: TrainState, tasks: Sequence[Task]) -> dict[str, Any]:
-    """Final scores, losses and circumstances; a score that has no value (no valid pixel) is null."""
+def summarise(
+    config: Config, run: Run, state: TrainState, tasks: Sequence[Task], best: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Scores and losses of the last iteration, and circumstances; a score that has no value (no valid pixel) is null.
+
+    Args:
+        best: the record of the kept best checkpoints; none of their scores, since they are selected on these images.
+    """
     metrics, losses = by_task(state.validation, tasks)
     search = state.network.search
     return plain({
@@ -22,6 +28,7 @@ def summarise(config: Config, run: Run, state: TrainState, tasks: Sequence[Task]
         "stage": config.stage.name,
         "dataset": run.dataset,
         "backbone": config.backbone.name,
+        "neck": config.neck.name,
         "distillation": config.distillation.name,
         "tasks": [task.name for task in tasks],
         "classifications": [task.name for task in tasks if task.loss == task.classification_loss],
@@ -34,6 +41,7 @@ def summarise(config: Config, run: Run, state: TrainState, tasks: Sequence[Task]
             "frozen_blocks": int((search.frozen >= 0).sum()),
             "blocks": len(search.frozen),
         },
+        "best_checkpoints": None if best is None else {key: best[key] for key in ("selected_on", "criterion", "kept")},
         "parameters": parameter_count(state.network),
         "seconds": state.seconds,
         "skipped_steps": state.skipped,

@@ -15,16 +15,19 @@ from torch import Tensor
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
 from atrc_exp.engine import checkpoint, memory
+from atrc_exp.engine.best import BestCheckpoints
+from atrc_exp.engine.determinism import NondeterministicOperations
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.evaluate import FirstImages, Observer, PredictionWriter, evaluate
+from atrc_exp.engine.interrupt import Interrupted, Interruption
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.schedules import due
-from atrc_exp.engine.scores import Scores
+from atrc_exp.engine.scores import Borders, Scores
 from atrc_exp.engine.setup import facts, place_network, use_determinism
 from atrc_exp.engine.state import build_state
 from atrc_exp.engine.step import ENTROPY, Batch, Objective, Predictor, StepResult, train_step
-from atrc_exp.engine.summary import summarise
+from atrc_exp.engine.summary import by_task, summarise
 from atrc_exp.errors import UserError
 from atrc_exp.files import replacing
 from atrc_exp.logging import Logger
@@ -43,6 +46,8 @@ class Loaders:
     """Micro-batches of this rank from a given iteration on, `engine.accumulate` for each iteration."""
     val: Iterable[Batch]
     """Validation images of this rank; iterated anew at every validation."""
+    borders: Borders | None = None
+    """`Data.borders`: what boundaries are scored against."""
 
 
 def train(
@@ -66,22 +71,28 @@ def train(
 
     Raises:
         UserError: a loss that is not finite, a checkpoint that does not fit, too little memory.
+        Interrupted: a signal; the state is saved.
     """
     session = Session(config, run, ranks, network, tasks, loaders, codebook)
     state, engine = session.state, config.engine
     logger = Logger(config, run.folder, run.id, tasks, iteration=state.iteration, is_main=ranks.is_main)
-    with logger, torch.autograd.set_detect_anomaly(config.debug.anomaly):
+    with session.interruption, logger, session.operations, torch.autograd.set_detect_anomaly(config.debug.anomaly):
         session.announce()
+        if state.iteration and session.due(engine.validate_every):
+            session.validate(logger)  # the checkpoint is from before it
         for micro_batches in session.iterations():
             result = train_step(config, state, session.objective, session.losses, micro_batches, ranks)
             state.record.add(state.iteration, result.terms)
             logger.step(state.iteration)
             if session.due(engine.log_every):
                 session.log_losses(logger, result)
+            stop = session.interruption.agreed()
+            if stop or session.due(engine.checkpoint_every) or session.due(engine.validate_every):
+                session.save()
+            if stop:
+                raise Interrupted(stop)
             if session.due(engine.validate_every):
                 session.validate(logger)
-            if session.due(engine.checkpoint_every):
-                session.save()
         return session.finish(logger)
 
 
@@ -100,13 +111,14 @@ class Session:
     ) -> None:
         self.config, self.run, self.ranks, self.tasks, self.loaders = config, run, ranks, tasks, loaders
         use_determinism(config.engine.deterministic)
-        saved = checkpoint.load(run.checkpoint) if run.checkpoint.exists() else None
+        last = ranks.on_main(partial(checkpoint.restore, run.checkpoint.parent))
+        saved = checkpoint.load(last) if last else None
         codebook = saved["codebook"] if saved else codebook  # a refit elsewhere might differ in the last digits
         self.network = place_network(network, config, ranks)
-        self.losses = build_losses(tasks, tuple(network.aux_heads), codebook).to(ranks.device)
+        self.losses = build_losses(tasks, tuple(network.aux_heads), codebook, network.initial_scales).to(ranks.device)
         self.predict = Predictor(self.network, config, codebook).to(ranks.device)
-        terms = [task.name for task in tasks] + [f"{name}_aux" for name in network.aux_heads]
-        record = LossRecord([*terms, *([ENTROPY] if network.search is not None else [])], ranks.device)
+        terms = [*self.losses.weights, *([ENTROPY] if network.search is not None else [])]
+        record = LossRecord(terms, ranks.device)
         self.state = build_state(config, self.network, record, run.id, codebook)
         checkpoint.seed_all(config.seed + ranks.rank)  # dropout differs between ranks
         if saved:
@@ -116,6 +128,9 @@ class Session:
         if codebook is not None and ranks.is_main:
             with replacing(run.folder / "codebook.npy") as temporary:
                 np.save(temporary, codebook.cpu().numpy())
+        self.best = BestCheckpoints(run.checkpoint.parent, config.engine.keep_best)
+        self.interruption = Interruption(ranks)
+        self.operations = NondeterministicOperations()
         self.started = time.monotonic() - self.state.seconds
         self.last_record = (time.monotonic(), self.state.iteration)
 
@@ -156,7 +171,7 @@ class Session:
         self.last_record = (now, state.iteration)
         logger.record({
             "step": state.iteration, "kind": "train",
-            "loss": sum(task.weight * (terms[task.name] + terms.get(f"{task.name}_aux", 0.0)) for task in self.tasks),
+            "loss": sum(self.losses.weights[name] * term for name, term in terms.items()),
             **terms, "lr": result.schedule["lr"], "seconds_per_step": (now - then) / (state.iteration - since),
             "memory_mib": memory.peak_mib(self.ranks.device),
             **({"skipped_steps": state.skipped} if state.scaler.is_enabled() else {}),
@@ -175,16 +190,24 @@ class Session:
         state, config = self.state, self.config
         state.record.check(self.ranks)
         first = FirstImages(config.logger.images if self.ranks.is_main else 0)
-        observers: list[Observer] = [first]
+        observers: list[Observer] = [first, self.interruption.leave_if_asked]
         if config.engine.save_predictions and state.iteration == config.engine.iterations:
             observers.append(PredictionWriter(self.run.folder / "predictions", self.tasks))
         began = time.monotonic()
-        scores = Scores(self.tasks, self.ranks, config.evaluation, boundaries=self.boundaries_due())
+        scores = Scores(
+            self.tasks,
+            self.ranks,
+            config.evaluation,
+            boundaries=self.boundaries_due(),
+            borders=self.loaders.borders,
+        )
         state.validation = evaluate(
             self.predict, self.loaders.val, self.tasks, self.ranks, observers, scores, state.codebook
         )
         self.last_record = (self.last_record[0] + time.monotonic() - began, self.last_record[1])
         logger.record({"step": state.iteration, "kind": "val", **state.validation})
+        if self.ranks.is_main:
+            self.best.offer(state.iteration, by_task(state.validation, self.tasks)[1])
         logger.predictions(state.iteration, first.kept)
         if self.network.search is not None:
             genotype = self.network.search.genotype()
@@ -216,14 +239,21 @@ class Session:
         content = self.state.state_dict(self.ranks)
         if self.ranks.is_main:
             checkpoint.save(self.run.checkpoint, content)
+            if self.config.engine.deterministic:
+                self.run.note_start(nondeterministic=self.operations.names)
 
     def finish(self, logger: Logger) -> dict[str, Any]:
-        """Keep the results in W&B and write the summary, which marks the run as done."""
-        name = f"{self.config.name}-seed{self.config.seed}"
-        logger.artifact(self.run.checkpoint, "model", f"{name}-weights")
+        """Export the weights, keep the results in W&B and write the summary, which marks the run as done."""
+        self.interruption.finish_vote()
+        name, weights = f"{self.config.name}-seed{self.config.seed}", self.run.folder / checkpoint.WEIGHTS
+        if self.ranks.is_main:
+            facts_of_run = {"name": self.config.name, "seed": str(self.config.seed), "run_id": self.run.id,
+                            "iteration": str(self.state.iteration)}  # fmt: skip
+            checkpoint.export(weights, self.network.state_dict(), facts_of_run)
+        logger.artifact(weights, "model", f"{name}-weights")
         if (self.run.folder / genotypes.FILE_NAME).exists():
             logger.artifact(self.run.folder / genotypes.FILE_NAME, "genotype", f"{name}-genotype")
-        summary = summarise(self.config, self.run, self.state, self.tasks)
+        summary = summarise(self.config, self.run, self.state, self.tasks, self.best.record())
         self.run.finish(summary)
         log.info("done: %s", self.run.folder / "summary.json")
         return summary

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atrc_exp.config import Config
+from atrc_exp.engine.interrupt import Interrupted
 from atrc_exp.genotype import Genotype
 from atrc_exp.logging import wandb
 from atrc_exp.logging.console import ProgressDisplay, TrainLog
@@ -21,7 +22,8 @@ log = logging.getLogger(__name__)
 class Logger:
     """Hands every record to every place; on ranks other than 0 it does nothing.
 
-    A context manager: leaving it closes all places, W&B with exit code 1 after an error.
+    A context manager: leaving it closes all places, W&B with exit code 1 after an error, and with that of a signal,
+    marked as preempting, where a scheduler has ended the run.
     """
 
     def __init__(
@@ -75,8 +77,12 @@ class Logger:
         if not self.is_main:
             return
         self.display.close()
+        interrupted = isinstance(error, Interrupted)
         if error is not None:
-            log.error("stopped: %s", error or type(error).__name__)
+            log.log(logging.WARNING if interrupted else logging.ERROR, "stopped: %s", error or type(error).__name__)
         self.train_log.close()
         if self.wandb is not None:
-            self.wandb.close(exit_code=0 if error is None else 1)
+            if isinstance(error, Interrupted):
+                self.wandb.close(exit_code=int(error.code), preempted=error.preempted)
+            else:
+                self.wandb.close(exit_code=0 if error is None else 1)

@@ -19,11 +19,11 @@ def plain(value: Any) -> Any:
 
 
 class JsonLines:
-    """Appends records; at a start it drops those that the checkpoint does not know of, which will be made again."""
+    """Appends records; at a start it drops those that come after the checkpoint, which will be made again."""
 
     def __init__(self, path: Path, iteration: int) -> None:
         self.path = path
-        kept = [line for line in _lines(path) if _step(line) <= iteration]
+        kept = [line for line in _lines(path) if _precedes(line, iteration)]
         write_text(path, "".join(f"{line}\n" for line in kept))
 
     def record(self, record: Mapping[str, Any]) -> None:
@@ -39,6 +39,12 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _precedes(line: str, iteration: int) -> bool:
+    """Whether a record was made before the checkpoint of an iteration; its validation comes after it."""
+    step = _step(line)
+    return step < iteration or (step == iteration and json.loads(line)["kind"] != "val")
 
 
 def _step(line: str) -> float:

@@ -36,8 +36,10 @@ class WandbRun:
         artifact.add_file(str(path))
         self._run.log_artifact(artifact)
 
-    def close(self, exit_code: int) -> None:
-        """Finish with the exit code of the run."""
+    def close(self, exit_code: int, *, preempted: bool = False) -> None:
+        """Finish with the exit code of the run; `preempted` if it will be started again elsewhere."""
+        if preempted:
+            self._run.mark_preempting()
         self._run.finish(exit_code=exit_code)
 
 

@@ -1,4 +1,4 @@
-"""Backbones from timm: feature maps at several strides, resized to the first one's size and concatenated (Sec. 3.1)."""
+"""Backbones from timm: feature maps at several strides, finest first (Sec. 3.1)."""
 
 import difflib
 import hashlib
@@ -49,10 +49,10 @@ def to_dense_form(model: nn.Module) -> None:
 
 
 class Backbone(nn.Module):
-    """A timm feature extractor whose maps are resized to the first one and concatenated.
+    """A timm feature extractor.
 
     Attributes:
-        channels: of all maps together.
+        channels: of each map.
         reductions: stride of each map in pixels.
         provenance: name, weights, timm's tag and the SHA-256 of the weight file, for the records of a run.
     """
@@ -61,16 +61,16 @@ class Backbone(nn.Module):
         super().__init__()
         self.model = model
         info: Any = model.feature_info
-        self.channels: int = sum(info.channels())
+        self.channels: list[int] = list(info.channels())
         self.reductions: list[int] = list(info.reduction())
         self.provenance = provenance
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map an image (B, 3, H, W) to (B, channels, h, w), h and w those of the first map."""
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Map an image (B, 3, H, W) to one (B, channels[i], h_i, w_i) per stride."""
         maps = self.model(image)
         if getattr(self.model, "output_fmt", "NCHW") == "NHWC":  # e.g. Swin
             maps = [x.permute(0, 3, 1, 2) for x in maps]
-        return torch.cat([resize(x, maps[0].shape[-2:]) for x in maps], 1)
+        return maps
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:

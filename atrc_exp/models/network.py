@@ -1,4 +1,4 @@
-"""The whole network: backbone, task heads, distillation, predictors (Fig. 2a)."""
+"""The whole network: backbone, neck, task heads, distillation, predictors (Fig. 2a)."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,30 +11,37 @@ from atrc_exp.config import Config
 from atrc_exp.genotype import Genotype
 from atrc_exp.models.backbone import Backbone, build_backbone
 from atrc_exp.models.contexts import region_densities
-from atrc_exp.models.heads import auxiliary_head, feature_head
+from atrc_exp.models.heads import auxiliary_head, feature_head, pointwise_head
 from atrc_exp.models.layers import logit_conv, resize
+from atrc_exp.models.neck import build_neck
+from atrc_exp.models.pyramid import Neck, Pyramid, join
 from atrc_exp.models.search import ArchSample, SearchATRC
 from atrc_exp.tasks import Task
 
 
 class Output(NamedTuple):
-    """Predictions at input size, by task."""
+    """Predictions by task, at input size if not said otherwise."""
 
     final: dict[str, Tensor]
     """(B, task.channels, H, W)."""
     aux: dict[str, Tensor]
     """Logits of the label regions (B, task.regions, H, W), in training only."""
+    initial: dict[str, Pyramid]
+    """First predictions (B, task.channels, h_i, w_i) of a neck that makes them, in training only; at their own sizes,
+    so that not all of them need to be in memory at input size."""
 
 
 class Network(nn.Module):
     """One backbone, one head per task, an optional module that refines the features, one predictor per task.
 
     Args:
-        backbone: gives (B, backbone.channels, h, w).
+        backbone: gives maps (B, backbone.channels[i], h_i, w_i), for all tasks or by task.
         tasks: in the order used everywhere.
         channels: C of the task features.
         distillation: maps {task: (B, C, h, w)} and the logits of its `label_tasks` to refined features; None refines
-            nothing (single-task and multi-task baselines).
+            nothing (single-task and multi-task baselines). Where it is `multi_scale` it refines the pyramids in front
+            of the heads, which then have no 3x3 convolution (MTI-Net).
+        neck: turns the backbone's maps into those of the tasks; None leaves them as they are.
         regions_from_labels: the label regions that the module reads are given to `forward`, not predicted by auxiliary
             heads, of which there are none (App. E); for modules that take `densities`.
     """
@@ -46,16 +53,22 @@ class Network(nn.Module):
         channels: int,
         distillation: nn.Module | None,
         *,
+        neck: Neck | None = None,
         regions_from_labels: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.heads = nn.ModuleDict({task.name: feature_head(backbone.channels, channels) for task in tasks})
+        self.neck = neck
+        self.initial_scales = neck.initial_scales if neck is not None else 0
+        self.multi_scale: bool = getattr(distillation, "multi_scale", False)
+        joined = sum((neck or backbone).channels)
+        head = pointwise_head if self.multi_scale else feature_head
+        self.heads = nn.ModuleDict({task.name: head(joined, channels) for task in tasks})
         names: Any = distillation.label_tasks if distillation is not None else ()
         self.label_tasks = tuple(task for task in tasks if task.name in names)
         self.regions_from_labels = regions_from_labels
         predicted = () if regions_from_labels else self.label_tasks
-        self.aux_heads = nn.ModuleDict({t.name: auxiliary_head(backbone.channels, t.regions) for t in predicted})
+        self.aux_heads = nn.ModuleDict({t.name: auxiliary_head(joined, t.regions) for t in predicted})
         self.distillation = distillation
         self.predictors = nn.ModuleDict({task.name: logit_conv(channels, task.channels) for task in tasks})
 
@@ -78,24 +91,41 @@ class Network(nn.Module):
         if (regions is not None) != self.regions_from_labels:
             raise ValueError("regions are given to networks that take them from labels, and to no others")
         size = image.shape[-2:]
-        shared = self.backbone(image)
-        features = {task: head(shared) for task, head in self.heads.items()}
+        maps = self.backbone(image)
+        pyramids, initial = self.neck(maps) if self.neck is not None else (maps, {})
+        if self.multi_scale and self.distillation is not None:
+            pyramids = self.distillation(pyramids)
+        inputs = join(pyramids, tuple(self.heads))
+        features = {task: head(inputs[task]) for task, head in self.heads.items()}
         # The auxiliary losses train the auxiliary heads alone; final losses reach these through the label contexts.
-        logits = {task: head(shared.detach()) for task, head in self.aux_heads.items()}
+        logits = {task: head(inputs[task].detach()) for task, head in self.aux_heads.items()}
+        if not self.multi_scale:
+            features = self._refine(features, logits, sample, valid, regions)
+        final = {task: resize(predict(features[task]), size) for task, predict in self.predictors.items()}
+        aux = {task: resize(x, size) for task, x in logits.items()} if self.training else {}
+        return Output(final, aux, initial)
+
+    def _refine(
+        self,
+        features: dict[str, Tensor],
+        logits: dict[str, Tensor],
+        sample: ArchSample | None,
+        valid: Tensor | None,
+        regions: Mapping[str, Tensor] | None,
+    ) -> dict[str, Tensor]:
+        """Run the distillation on features (B, C, h, w) and label logits by task."""
+        first = next(iter(features.values()))
+        size = first.shape[-2:]
         if valid is not None:
-            valid = F.interpolate(valid.to(shared.dtype), size=shared.shape[-2:], mode="nearest").bool()
+            valid = F.interpolate(valid.to(first.dtype), size=size, mode="nearest").bool()
         if regions is not None and self.distillation is not None:
             densities = {
-                task.name: region_densities(regions[task.name], task.regions, shared.shape[-2:])
-                for task in self.label_tasks
+                task.name: region_densities(regions[task.name], task.regions, size) for task in self.label_tasks
             }
-            features = self.distillation(features, logits, valid, densities)
-        elif self.search is not None:
-            features = self.search(features, logits, sample, valid)
-        elif self.distillation is not None:
-            features = self.distillation(features, logits, valid)
-        final = {task: resize(predict(features[task]), size) for task, predict in self.predictors.items()}
-        return Output(final, {task: resize(x, size) for task, x in logits.items()} if self.training else {})
+            return self.distillation(features, logits, valid, densities)
+        if self.search is not None:
+            return self.search(features, logits, sample, valid)
+        return features if self.distillation is None else self.distillation(features, logits, valid)
 
     @property
     def search(self) -> SearchATRC | None:
@@ -117,7 +147,7 @@ class Network(nn.Module):
 
 
 def build_network(config: Config, tasks: tuple[Task, ...], genotype: Genotype | None = None) -> Network:
-    """Build the network that `config.backbone` and `config.distillation` describe.
+    """Build the network that `config.backbone`, `config.neck` and `config.distillation` describe.
 
     Args:
         tasks: the run's tasks, filled by `tasks.build_tasks`.
@@ -128,8 +158,13 @@ def build_network(config: Config, tasks: tuple[Task, ...], genotype: Genotype | 
             other tasks.
     """
     backbone = build_backbone(config.backbone)
-    channels = config.distillation.channels or backbone.channels // 4
+    neck = build_neck(config.neck, backbone.channels, tasks)
+    pyramid = (neck or backbone).channels
+    entry = distillations.DISTILLATIONS.get(config.distillation.name)
+    multi_scale = entry is not None and entry.multi_scale
+    channels = config.distillation.channels or (sum(pyramid) if multi_scale else sum(pyramid) // 4)
     names = tuple(task.name for task in tasks)
-    distillation = distillations.build_distillation(config.distillation, names, channels, genotype)
+    width = pyramid if multi_scale else channels
+    distillation = distillations.build_distillation(config.distillation, names, width, genotype)
     from_labels = config.distillation.regions == "labels"
-    return Network(backbone, tasks, channels, distillation, regions_from_labels=from_labels)
+    return Network(backbone, tasks, channels, distillation, neck=neck, regions_from_labels=from_labels)

@@ -1,17 +1,22 @@
-"""Parameters and multiply-adds of a network, in all and by part."""
+"""Parameters and multiply-adds of a network, in all and by part, by two conventions."""
 
 import copy
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from atrc_exp.genotype import CONTEXTS
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import ArchSample
 
-PARTS = ("backbone", "heads", "aux_heads", "distillation", "predictors")
+PARTS = ("backbone", "neck", "heads", "aux_heads", "distillation", "predictors")
+_LOCAL_ATTENTION = torch.ops.atrc_exp.local_attention_fwd
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,15 @@ class Part:
     """Of convolutions and matrix products."""
     local_attention: int
     """Multiply-adds of local attention, 2 K^2 D per pixel and block; not contained in `multiply_adds`."""
+    paper: int
+    """Multiply-adds as Table 1 counts them, see `profile`."""
 
     def __add__(self, other: "Part") -> "Part":
         return Part(
             self.parameters + other.parameters,
             self.multiply_adds + other.multiply_adds,
             self.local_attention + other.local_attention,
+            self.paper + other.paper,
         )
 
 
@@ -42,7 +50,7 @@ class Profile:
     @property
     def total(self) -> Part:
         """Sum of all parts."""
-        return sum(self.parts.values(), Part(0, 0, 0))
+        return sum(self.parts.values(), Part(0, 0, 0, 0))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
@@ -50,12 +58,15 @@ class Profile:
         return {"image_size": list(self.image_size), "parts": rows, "total": _row(self.total)}
 
     def table(self) -> str:
-        """Plain text: parameters in millions, multiply-adds in 10^9 without and with local attention."""
-        lines = [f"{'part':<14}{'parameters [M]':>16}{'multiply-adds [G]':>20}{'with local attention':>23}"]
+        """Plain text: parameters in millions, multiply-adds in 10^9: plain, with local attention, as Table 1."""
+        lines = [
+            f"{'part':<14}{'parameters [M]':>16}{'multiply-adds [G]':>20}{'with local attention':>23}{'paper':>12}"
+        ]
         for name, part in (*self.parts.items(), ("total", self.total)):
             with_local = part.multiply_adds + part.local_attention
             lines.append(
                 f"{name:<14}{part.parameters / 1e6:>16.3f}{part.multiply_adds / 1e9:>20.4f}{with_local / 1e9:>23.4f}"
+                f"{part.paper / 1e9:>12.4f}"
             )
         return "\n".join(lines)
 
@@ -65,15 +76,20 @@ def _row(part: Part) -> dict[str, int]:
         "parameters": part.parameters,
         "multiply_adds": part.multiply_adds,
         "multiply_adds_with_local_attention": part.multiply_adds + part.local_attention,
+        "multiply_adds_paper": part.paper,
     }
 
 
 def profile(network: Network, image_size: tuple[int, int]) -> Profile:
     """Count the parameters of `network` and its multiply-adds for one image (height, width), in evaluation mode.
 
-    Convolutions and matrix products count, one multiply-add being two FLOPs of PyTorch's counter; norms, activations,
-    softmax and resizing do not. In a search network every candidate of every block counts, frozen or not. Shapes alone
-    are computed (meta device), so any size is quick and needs no memory.
+    Plain: convolutions and matrix products, one multiply-add being two FLOPs of PyTorch's counter; norms, activations,
+    softmax and resizing do not count. In a search network every candidate of every block counts, frozen or not. Shapes
+    alone are computed (meta device), so any size is quick and needs no memory.
+
+    Paper: the convention that reproduces Table 1 (inferred from its numbers). To the plain ones and local attention it
+    adds 1 per output of a convolution with bias, 2 per output of a batch norm and 1 per output of a ReLU; a module
+    with `published_multiply_adds` counts by that instead of by what it computes.
     """
     network = copy.deepcopy(network).to("meta").eval()
     image = torch.empty(1, 3, *image_size, device="meta")
@@ -83,19 +99,45 @@ def profile(network: Network, image_size: tuple[int, int]) -> Profile:
     regions = None
     if network.regions_from_labels:
         regions = {task.name: torch.empty(1, *image_size, device="meta") for task in network.label_tasks}
-    counter = FlopCounterMode(display=False)
+    counter, elements, published = FlopCounterMode(display=False), Counter[str](), Counter[str]()
+    for path, module in network.named_modules():
+        module.register_forward_hook(partial(_count_elements, elements, path))
+        if hasattr(module, "published_multiply_adds"):
+            module.register_forward_hook(partial(_count_published, published, path))
     with counter, torch.no_grad():
         network(image, sample, regions=regions)
-    counts = counter.get_flop_counts()
-    local = torch.ops.atrc_exp.local_attention_fwd
-    parts = {}
-    for name in PARTS:
-        module = getattr(network, name)
-        parameters = sum(p.numel() for p in module.parameters()) if module is not None else 0
-        children = [f"{type(network).__name__}.{name}"]
-        if isinstance(module, torch.nn.ModuleDict):  # never called itself, so the counter knows its entries only
-            children = [f"{children[0]}.{key}" for key in module]
-        flops = sum((sum(counts[child].values()) for child in children if child in counts), 0)
-        flops_local = sum((counts[child].get(local, 0) for child in children if child in counts), 0)
-        parts[name] = Part(parameters, (flops - flops_local) // 2, flops_local // 2)
-    return Profile(image_size, parts)
+    flops = {path.partition(".")[2]: counts for path, counts in counter.get_flop_counts().items()}
+    return Profile(image_size, {name: _part(network, name, flops, elements, published) for name in PARTS})
+
+
+def _count_elements(counts: Counter[str], path: str, module: nn.Module, _: Any, output: Tensor) -> None:
+    """Forward hook: what the paper's convention counts beside products."""
+    if isinstance(module, nn.Conv2d) and module.bias is not None:
+        counts[path] += output.numel()
+    elif isinstance(module, nn.BatchNorm2d):
+        counts[path] += 2 * output.numel()
+    elif isinstance(module, nn.ReLU):
+        counts[path] += output.numel()
+
+
+def _count_published(counts: Counter[str], path: str, module: Any, inputs: tuple[Tensor, ...], _: Any) -> None:
+    counts[path] += module.published_multiply_adds(*inputs)
+
+
+def _part(
+    network: Network, name: str, flops: Mapping[str, Mapping[Any, int]], elements: Counter[str], published: Counter[str]
+) -> Part:
+    """Sum the counts, by path of the module, of one part of the network."""
+
+    def within(path: str) -> bool:
+        return path == name or path.startswith(f"{name}.")
+
+    module = getattr(network, name)
+    parameters = sum(p.numel() for p in module.parameters()) if module is not None else 0
+    # A ModuleDict is never called itself, so the counter knows its entries only.
+    called = [f"{name}.{key}" for key in module] if isinstance(module, nn.ModuleDict) else [name]
+    products = sum(sum(flops[path].values()) for path in called if path in flops) // 2
+    local = sum(flops[path].get(_LOCAL_ATTENTION, 0) for path in called if path in flops) // 2
+    rearranged = sum(count - sum(flops[path].values()) // 2 for path, count in published.items() if within(path))
+    paper = products + rearranged + sum(count for path, count in elements.items() if within(path))
+    return Part(parameters, products - local, local, paper)

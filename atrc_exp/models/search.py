@@ -35,7 +35,7 @@ class SearchATRC(nn.Module):
     Blocks are numbered row by row, as `Genotype.pairs`. `arch` (blocks, contexts) holds the logits alpha (Eq. 7 writes
     log alpha), zeros at start; the S-label entry of diagonal blocks, equal to T-label there, is masked out everywhere.
     `frozen` (blocks,) is the chosen context of converged blocks, -1 for the open ones. Options as in `ATRC`; the search
-    network has no dropout.
+    network has no dropout. Without `self_attention` "none" is the only candidate of diagonal blocks (App. G).
     """
 
     arch: nn.Parameter
@@ -50,18 +50,19 @@ class SearchATRC(nn.Module):
         kernel_size: int = 9,
         border: str = "zero",
         mask_padding: bool = False,
+        self_attention: bool = True,
     ) -> None:
         super().__init__()
         self.tasks = self.label_tasks = tuple(tasks)
         self.mask_padding = mask_padding
         self.attention_channels = channels // 2
-        names = {t: {s: candidates(t, s) for s in tasks} for t in tasks}
+        names = {t: {s: candidates(t, s) if self_attention or s != t else ("none",) for s in tasks} for t in tasks}
         self.blocks = ContextBlocks(names, channels, kernel_size=kernel_size, border=border, affine_value_norm=False)
         self.fusions = nn.ModuleDict({t: Fusion(channels, len(tasks) * self.attention_channels) for t in tasks})
         self.pairs = [(t, s) for t in tasks for s in tasks]
         self.arch = nn.Parameter(torch.zeros(len(self.pairs), len(CONTEXTS)))
         self.register_buffer("frozen", torch.full((len(self.pairs),), -1))
-        excluded = torch.tensor([[name not in candidates(t, s) for name in CONTEXTS] for t, s in self.pairs])
+        excluded = torch.tensor([[name not in names[t][s] for name in CONTEXTS] for t, s in self.pairs])
         self.register_buffer("excluded", excluded, persistent=False)
 
     def forward(

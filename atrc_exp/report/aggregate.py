@@ -42,11 +42,13 @@ class Experiment:
     classifications: tuple[str, ...]
     """Regression tasks in the form of a classification (App. D)."""
     setting: Setting
+    neck: str = "shared"
 
     @property
     def is_baseline(self) -> bool:
         """A single-task network in the usual form, against which Δm is measured."""
-        return self.distillation == "none" and len(self.tasks) == 1 and not self.classifications
+        plain = self.distillation == "none" and self.neck == "shared"
+        return plain and len(self.tasks) == 1 and not self.classifications
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,7 @@ def _read_run(path: Path, seed: int) -> RunResult:
             tasks=tuple(summary["tasks"]),
             classifications=tuple(summary.get("classifications", ())),
             setting=Setting(dataset["name"], dataset["fingerprint"], summary["backbone"], int(summary["iteration"])),
+            neck=summary.get("neck", "shared"),
         )
         headline = {task: float(value) for task, value in summary["headline"].items() if value is not None}
         notes = tuple(dataset.get("notes", ()))

@@ -11,6 +11,7 @@ MODULES = {
     "predict": "predict",
     "profile": "profile",
     "generate": "generate",
+    "prepare": "prepare",
 }
 
 

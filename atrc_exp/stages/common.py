@@ -36,13 +36,16 @@ def build_tasks_of(config: Config) -> tuple[Task, ...]:
 def genotype_of(config: Config) -> Genotype | None:
     """The genotype of a fixed ATRC network: `genotype`, or all none, with `genotype_blocks` on top; else None.
 
+    Without `distillation.self_attention` the blocks from a task to itself are none.
+
     Raises:
         UserError: no such genotype, or blocks that it does not have.
     """
     if config.distillation.name != "atrc":
         return None
     genotype = load(config.genotype) if config.genotype else uniform(config.task_names, "none")
-    return genotype.changed(config.genotype_blocks)
+    genotype = genotype.changed(config.genotype_blocks)
+    return genotype if config.distillation.self_attention else genotype.without_self_attention()
 
 
 def open_data(config: Config, ranks: Ranks) -> Data:

@@ -70,7 +70,7 @@ def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network,
         )
 
     validation = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
-    train(config, run, ranks, network, tasks, Loaders(batches, validation), codebook)
+    train(config, run, ranks, network, tasks, Loaders(batches, validation, data.borders), codebook)
 
 
 def _codebook(config: Config, run: Run, ranks: Ranks, data: Data) -> Tensor:

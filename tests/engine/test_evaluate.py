@@ -36,7 +36,7 @@ class Oracle(nn.Module):
 
     def forward(self, image: Tensor, labels: Any = None) -> Output:
         first = image[:, :1]
-        return Output({"depth": first, "semseg": image, "sal": image[:, :2], "edge": first}, {})
+        return Output({"depth": first, "semseg": image, "sal": image[:, :2], "edge": first}, {}, {})
 
 
 def batch(index: int, sizes: list[tuple[int, int]]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Coded(nn.Module):
 
     def forward(self, image: Tensor, labels: Any = None) -> Output:
         ramp = torch.arange(40.0).view(1, 40, 1, 1)
-        return Output({"depth": (ramp * image[:, :1]).sin() * 4, "normals": (ramp * image[:, 1:2]).cos() * 4}, {})
+        return Output({"depth": (ramp * image[:, :1]).sin() * 4, "normals": (ramp * image[:, 1:2]).cos() * 4}, {}, {})
 
 
 def test_classification_forms_are_scored_and_shown_in_metres_and_unit_vectors() -> None:

@@ -48,7 +48,7 @@ def same(left: Any, right: Any) -> bool:
     return left == right
 
 
-@pytest.mark.parametrize("kind", ["search", "atrc"])
+@pytest.mark.parametrize("kind", ["search", "atrc", "fpm"])
 def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: str) -> None:
     whole, cut = tiny.config(tmp_path / "whole", kind=kind), tiny.config(tmp_path / "cut", kind=kind)
     whole_summary = tiny.run_training(whole)
@@ -67,6 +67,18 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: 
         frozen = {record["step"]: record["frozen"] for record in records(cut, "search")}
         assert 0 < frozen[8] < frozen[12], "a block must freeze before and another after the interruption"
         assert genotypes.load(tiny.folder(cut)).blocks == genotypes.load(tiny.folder(whole)).blocks
+
+
+def test_initial_predictions_have_terms_in_training_records_only(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, kind="fpm", iterations=2, log_every=1)
+    summary = tiny.run_training(config)
+    names = {"semseg_aux", *(f"{task}{kind}" for task in tiny.NAMES for kind in ("", "_initial0", "_initial1"))}
+    assert set(summary["losses"]) == set(tiny.NAMES)
+    for record in records(config, "train"):
+        assert {key for key in record if key.startswith(tiny.NAMES)} == names
+        # Both tasks have weight 1.
+        assert record["loss"] == pytest.approx(sum(record[name] for name in names))
+    assert not any("initial" in key for record in records(config, "val") for key in record)
 
 
 @pytest.mark.slow

@@ -22,8 +22,8 @@ def test_hrnet_channels_strides_and_keys():
         backbone = build()
         plain = timm.create_model(HRNET, features_only=True, feature_location="", out_indices=(1, 2, 3, 4))
         large = build("hrnet_w48")
-    assert (backbone.channels, backbone.reductions) == (270, [4, 8, 16, 32])
-    assert large.channels == 720
+    assert (backbone.channels, backbone.reductions) == ([18, 36, 72, 144], [4, 8, 16, 32])
+    assert large.channels == [48, 96, 192, 384]
     assert {k: v.shape for k, v in backbone.model.state_dict().items()} == {
         k: v.shape for k, v in plain.state_dict().items()
     }
@@ -38,8 +38,7 @@ def test_dense_form_differs_from_timm_by_the_interpolation_only(monkeypatch):
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         maps = plain(image)
-        bilinear = backbone.model(image)
-        concatenated = backbone(image)
+        bilinear = backbone(image)
         monkeypatch.setattr(
             "atrc_exp.models.backbone.resize", lambda x, size: F.interpolate(x, size=size, mode="nearest")
         )
@@ -47,8 +46,6 @@ def test_dense_form_differs_from_timm_by_the_interpolation_only(monkeypatch):
     for ours, theirs in zip(nearest, maps, strict=True):
         torch.testing.assert_close(ours, theirs)
     assert not torch.allclose(bilinear[0], maps[0])
-    expected = [F.interpolate(x, size=(16, 24), mode="bilinear", align_corners=False) for x in bilinear]
-    torch.testing.assert_close(concatenated, torch.cat(expected, 1))
 
 
 @pytest.mark.parametrize("size", [(53, 70), (64, 64), (41, 33)])
@@ -61,7 +58,8 @@ def test_hrnet_takes_any_size_and_leaves_its_input_list_alone(size):
     with torch.no_grad():
         out = backbone(torch.randn(1, 3, *size))
         module(maps)
-    assert out.shape == (1, 270, -(-size[0] // 4), -(-size[1] // 4))
+    strides = zip(backbone.channels, backbone.reductions, strict=True)
+    assert [x.shape for x in out] == [(1, c, -(-size[0] // s), -(-size[1] // s)) for c, s in strides]
     assert all(a is b for a, b in zip(maps, before, strict=True))
 
 

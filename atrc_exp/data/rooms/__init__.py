@@ -1,4 +1,4 @@
-"""Procedural rooms: furnished indoor scenes with exact labels, written in the layout of NYUD-v2."""
+"""Procedural rooms: furnished indoor scenes with exact labels, written in the layout of NYUD-v2 or PASCAL-Context."""
 
 from atrc_exp.data.rooms.render import RoomSample, render_room
 from atrc_exp.data.rooms.write import generate

@@ -4,31 +4,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atrc_exp.data.rooms.classes import STORED
+from atrc_exp.data.rooms.classes import NUMBERS, NYUD_LABELS, STORED, VOC_LABELS
 from atrc_exp.data.rooms.embree import Tracer
 from atrc_exp.data.rooms.geometry import Geometry
 from atrc_exp.data.rooms.room import Room
 from atrc_exp.data.rooms.vectors import cross, dot
 
-HALF_WIDTH = float(np.tan(np.deg2rad(57.0 / 2)))  # half the image width at depth 1
+_HALF_WIDTH = float(np.tan(np.deg2rad(57.0 / 2)))  # of a landscape image
 NEAREST = 0.7  # metres; nearer views are refused
 _PROBE = (18, 24)  # rays for judging a view; the same for every image size, so that a room has one view
+_ALIVE = [NUMBERS[name] for name in ("person", "cat", "dog")]
 _BARE = [STORED[name] for name in ("wall", "ceiling", "floor", "door")]
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Position (3,) in the world and axes (3, 3), whose rows are right, up and backwards."""
+    """Position (3,) in the world and axes (3, 3), whose rows are right, up and backwards.
+
+    `half_width` is half the image's width at distance 1.
+    """
 
     position: np.ndarray
     axes: np.ndarray
+    half_width: float
 
     def rays(self, size: tuple[int, int], row: np.ndarray, column: np.ndarray) -> np.ndarray:
         """World directions (3, N) float32 through image points in pixels, of length 1 along the optical axis.
 
         The ray parameter of a hit is therefore its z-depth. `size` is (H, W); pixel centres are at + 0.5.
         """
-        pitch = 2 * HALF_WIDTH / size[1]
+        pitch = 2 * self.half_width / size[1]
         right, up, back = self.axes[:, :, None].astype(np.float32)
         x, y = (
             ((column - size[1] / 2) * pitch).astype(np.float32),
@@ -52,32 +57,47 @@ class Camera:
         return np.stack([dot(vectors, right), dot(vectors, up), dot(vectors, back)])
 
 
-def _look(position: np.ndarray, target: np.ndarray, roll: float) -> Camera:
+def _look(position: np.ndarray, target: np.ndarray, roll: float, half_width: float) -> Camera:
     back = position - target
     back /= np.linalg.norm(back)
     right = cross(np.array([0.0, 0.0, 1.0]), back)
     right /= np.linalg.norm(right)
     up = cross(back, right)
     c, s = np.cos(roll), np.sin(roll)
-    return Camera(position, np.stack([c * right + s * up, c * up - s * right, back]))
+    return Camera(position, np.stack([c * right + s * up, c * up - s * right, back]), half_width)
 
 
-def _score(camera: Camera, geometry: Geometry, tracer: Tracer) -> float:
-    """Higher for views with many objects of many classes; below zero for views too close to something."""
-    rays = camera.pixel_rays(_PROBE)
+def _score(camera: Camera, probe: tuple[int, int], geometry: Geometry, tracer: Tracer, populated: bool) -> float:
+    """Higher for views with many objects of many classes; below zero for views too close to something.
+
+    In populated rooms people, animals and the classes of VOC count most.
+    """
+    rays = camera.pixel_rays(probe)
     hits = tracer.first_hits(camera.origin, rays)
     if (hits.triangle < 0).any() or hits.distance.min() < NEAREST:
         return float(np.minimum(hits.distance.min(), NEAREST)) - NEAREST
-    labels = geometry.label[hits.triangle]
+    labels = NYUD_LABELS[geometry.kind[hits.triangle]]
     classes = (np.bincount(labels, minlength=41) >= 2).sum()
     objects = (np.bincount(geometry.instance[hits.triangle]) >= 2).sum()
     bare = np.isin(labels, _BARE).mean()
     wide = min(float(np.median(hits.distance)), 3.5)
-    return float(classes + 0.3 * objects + 2.5 * wide - 16 * max(0.0, bare - 0.35))
+    score = float(classes + 0.3 * objects + 2.5 * wide - 16 * max(0.0, bare - 0.35))
+    if populated:
+        kinds = geometry.kind[hits.triangle]
+        alive = float(np.isin(kinds, _ALIVE).mean())
+        score += 50 * min(alive, 0.16) - 40 * max(0.0, alive - 0.3)
+        score += 2.0 * float((np.bincount(VOC_LABELS[kinds])[1:] >= 3).sum())
+    return score
 
 
-def choose_camera(rng: np.random.Generator, room: Room, geometry: Geometry, tracer: Tracer) -> Camera:
-    """The best of several random views from near the walls into the room."""
+def choose_camera(
+    rng: np.random.Generator, room: Room, geometry: Geometry, tracer: Tracer, portrait: bool = False
+) -> Camera:
+    """The best of several random views from near the walls into the room, mostly towards its subjects if it has any.
+
+    The longer side of the image, of 4:3 in portrait, sees 57 degrees.
+    """
+    half_width, probe = (0.75 * _HALF_WIDTH, _PROBE[::-1]) if portrait else (_HALF_WIDTH, _PROBE)
     best, best_score, tries = None, -np.inf, 0
     size = np.array([room.width, room.depth])
     while best is None or tries < 20 or (best_score < 0 and tries < 80):
@@ -91,8 +111,10 @@ def choose_camera(rng: np.random.Generator, room: Room, geometry: Geometry, trac
         if distance < 0.4 * size.min():
             continue
         target[2] = position[2] + distance * np.tan(np.deg2rad(rng.uniform(-24.0, 2.0)))
-        camera = _look(position, target, rng.normal(0, 0.015))
-        score = _score(camera, geometry, tracer)
+        if room.subjects and rng.random() < 0.75:
+            target = room.subjects[rng.integers(len(room.subjects))] + rng.normal(0, 0.25, 3)
+        camera = _look(position, target, rng.normal(0, 0.015), half_width)
+        score = _score(camera, probe, geometry, tracer, room.populated)
         if score > best_score:
             best, best_score = camera, score
     return best

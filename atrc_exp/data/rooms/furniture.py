@@ -5,6 +5,7 @@ import numpy as np
 from atrc_exp.data.rooms import lamps, props
 from atrc_exp.data.rooms.cases import fronts, legs
 from atrc_exp.data.rooms.materials import Material
+from atrc_exp.data.rooms.room import Seat
 from atrc_exp.data.rooms.scene import Site, Thing, between, spread, tilt
 
 
@@ -46,8 +47,8 @@ def _seat_legs(it: Thing, site: Site, frame: Material, w: float, d: float, seat:
             it.rod(frame, (0, d / 2, 0.1), (0.26 * np.cos(angle), d / 2 + 0.26 * np.sin(angle), 0.05), 0.022)
 
 
-def chair(site: Site) -> None:
-    """Back at y = 0, facing +y; wooden, upholstered or on castors, with or without arms."""
+def chair(site: Site, before: str = "") -> None:
+    """Back at y = 0, facing +y; wooden, upholstered or on castors, with or without arms; `before` as in `Seat`."""
     rng, look, it = site.rng, site.look, site.thing("chair")
     w, d, seat = site.width / 2, site.depth, rng.uniform(0.43, 0.48)
     back = seat + rng.uniform(0.35, 0.55)
@@ -70,6 +71,7 @@ def chair(site: Site) -> None:
         for side in (-1, 1):
             it.box(frame, between(side * w, side * (w - 0.04)), (0.02, d * 0.8), (seat + 0.2, seat + 0.23))
             it.box(frame, between(side * w, side * (w - 0.04)), (d * 0.7, d * 0.75), (seat, seat + 0.2))
+    site.room.seats.append(Seat(site.inner(0, 0.21, 0, 0.5, 0.5), seat + 0.02 * soft, before))
     if rng.random() < 0.12:
         props.person(site.inner(0, 0.1, 0, 0.5, d - 0.25), seated=True)
     elif rng.random() < 0.1:
@@ -77,7 +79,8 @@ def chair(site: Site) -> None:
 
 
 def stool(site: Site) -> None:
-    it, wood = site.thing("chair"), site.look.wood()
+    """Round wooden stool on four splayed legs, 0.45 to 0.7 m high."""
+    it, wood = site.thing("stool"), site.look.wood()
     seat = site.rng.uniform(0.45, 0.7)
     it.cylinder(wood, (0, site.depth / 2), 0.17, (seat - 0.04, seat))
     for angle in np.arange(4) * np.pi / 2 + 0.8:
@@ -103,6 +106,7 @@ def sofa(site: Site) -> None:
         x = -w + arm + number * each
         it.cushion(cloth, (x + 0.005, x + each - 0.005), (0.18, d + 0.01), (seat - 0.14, seat), 0.2)
         it.cushion(cloth, (x + 0.01, x + each - 0.01), (0.2, 0.42), (seat - 0.04, back - 0.02), 0.35, tilt(-0.1))
+        site.room.seats.append(Seat(site.inner(x + each / 2, 0.52, 0, 0.5, 0.5), seat, ""))
         if rng.random() < 0.45:
             place = site.inner(
                 x + each / 2 + rng.normal(0, 0.05),
@@ -123,12 +127,12 @@ def _chairs_around(site: Site, rows: tuple[float, ...]) -> None:
             if site.rng.random() < 0.85:
                 away = site.rng.uniform(0.0, 0.2) * (-1 if angle == 0 else 1)
                 place = site.inner(x, y + away, 0, 0.44, 0.44, angle=angle + site.rng.normal(0, 0.12))
-                chair(place)
+                chair(place, "table")
 
 
 def table(site: Site) -> None:
     """Dining or meeting table with chairs on its long sides; they reach 0.45 m beyond front and back."""
-    rng, it = site.rng, site.thing("table")
+    rng, it = site.rng, site.thing("diningtable")
     wood, w, d, top = site.look.wood(), site.width / 2, site.depth, rng.uniform(0.72, 0.77)
     if rng.random() < 0.25 and site.width < 1.3:
         radius = min(w, d / 2)
@@ -145,6 +149,7 @@ def table(site: Site) -> None:
 
 
 def coffee_table(site: Site) -> None:
+    """Low table, sometimes with a shelf below, and things on it."""
     rng, it = site.rng, site.thing("table")
     wood, w, d, top = site.look.wood(), site.width / 2, site.depth, rng.uniform(0.36, 0.48)
     it.box(wood, (-w, w), (0, d), (top - 0.04, top))
@@ -183,10 +188,12 @@ def desk(site: Site) -> None:
         0.5,
     )
     if rng.random() < 0.85:
-        chair(site.inner(-side * 0.15 * site.width, d + 0.42, 0, 0.46, 0.44, angle=np.pi + rng.normal(0, 0.35)))
+        place = site.inner(-side * 0.15 * site.width, d + 0.42, 0, 0.46, 0.44, angle=np.pi + rng.normal(0, 0.35))
+        chair(place, "table")
 
 
 def ottoman(site: Site) -> None:
+    """Upholstered footstool, 0.42 m high."""
     cloth = site.look.leather() if site.rng.random() < 0.5 else site.look.fabric(("weave", "plaid"), 0.3)
     across = (-site.width / 2, site.width / 2)
     site.thing("otherfurniture").cushion(cloth, across, (0, site.depth), (0.0, 0.42), 0.22)

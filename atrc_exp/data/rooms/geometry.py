@@ -21,7 +21,8 @@ class Piece:
     pose: np.ndarray
     place: np.ndarray
     instance: int
-    label: int
+    kind: int
+    part: int
     material: Material
 
 
@@ -29,7 +30,8 @@ class Piece:
 class Geometry:
     """F triangles with unit normals, texture coordinates in metres, and ids.
 
-    `surface` numbers the smooth faces of all solids, `instance` the objects; `narrow` marks slim faces.
+    `surface` numbers the smooth faces of all solids, `instance` the objects; `kind` and `part` are positions in
+    `classes.KINDS` and `classes.PARTS`; `narrow` marks slim faces.
     """
 
     corners: np.ndarray  # (F, 3, 3) float32, triangle, corner, axis
@@ -38,7 +40,8 @@ class Geometry:
     uv: np.ndarray  # (3, 2, F) float32
     surface: np.ndarray  # (F,) int32
     instance: np.ndarray  # (F,) int32
-    label: np.ndarray  # (F,) uint8
+    kind: np.ndarray  # (F,) uint8
+    part: np.ndarray  # (F,) uint8
     material: np.ndarray  # (F,) int32
     narrow: np.ndarray  # (F,) bool
     materials: MaterialTable
@@ -66,7 +69,7 @@ def assemble(pieces: Sequence[Piece]) -> Geometry:
     for piece in pieces:
         groups[id(piece.template)].append(piece)
     numbers: dict[Material, int] = {}
-    columns: list[list[np.ndarray]] = [[] for _ in range(8)]
+    columns: list[list[np.ndarray]] = [[] for _ in range(9)]
     surfaces = 0
     for group in groups.values():
         template = group[0].template
@@ -74,13 +77,13 @@ def assemble(pieces: Sequence[Piece]) -> Geometry:
         corners, normals, uv, narrow = _place(template, group)
         first = surfaces + np.arange(len(group)) * (template.surface.max() + 1)
         surfaces = int(first[-1] + template.surface.max() + 1)
-        ids = np.array([(p.instance, p.label, numbers.setdefault(p.material, len(numbers))) for p in group])
+        ids = np.array([(p.instance, p.kind, p.part, numbers.setdefault(p.material, len(numbers))) for p in group])
         spread = (np.broadcast_to(column[:, None], shape) for column in ids.T)
         for column, values in zip(
             columns, (corners, normals, uv, narrow, first[:, None] + template.surface, *spread), strict=True
         ):
             column.append(values.reshape(-1, *values.shape[2:]))
-    corners, normals, uv, narrow, surface, instance, label, material = (np.concatenate(c) for c in columns)
+    corners, normals, uv, narrow, surface, instance, kind, part, material = (np.concatenate(c) for c in columns)
     flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     flat /= np.linalg.norm(flat, axis=-1, keepdims=True)
     return Geometry(
@@ -90,7 +93,8 @@ def assemble(pieces: Sequence[Piece]) -> Geometry:
         uv=np.ascontiguousarray(uv.transpose(1, 2, 0), np.float32),
         surface=surface.astype(np.int32),
         instance=instance.astype(np.int32),
-        label=label.astype(np.uint8),
+        kind=kind.astype(np.uint8),
+        part=part.astype(np.uint8),
         material=material.astype(np.int32),
         narrow=narrow,
         materials=MaterialTable(list(numbers)),

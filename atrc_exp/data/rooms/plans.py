@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from atrc_exp.data.rooms import cases, fittings, furniture, lamps, props, wet
+from atrc_exp.data.rooms.population import populate, stock
 from atrc_exp.data.rooms.room import Room
 from atrc_exp.data.rooms.scene import Site
 
@@ -20,6 +21,7 @@ def _stand(
     site = room.against_wall(width, depth, height, **where)
     if site is not None:
         builder(site)
+        room.fronts.append(site)
     return site
 
 
@@ -80,6 +82,7 @@ def _common(room: Room) -> None:
 
 
 def bedroom(room: Room) -> None:
+    """A bed with night stands, and some of dresser, wardrobe, desk, bookshelf, lamp, chair."""
     rng = room.rng
     width = rng.choice([1.0, 1.4, 1.6, 1.8])
     bed = _stand(room, furniture.bed, width, rng.uniform(1.95, 2.1), 1.2)
@@ -110,6 +113,7 @@ def bedroom(room: Room) -> None:
 
 
 def living_room(room: Room) -> None:
+    """A sofa with a coffee table, a television, and some of armchair, bookshelf, cabinet, fireplace."""
     rng = room.rng
     sofa = _stand(room, furniture.sofa, rng.choice([1.5, 1.9, 2.3]), rng.uniform(0.82, 0.95), 0.95, reserve=0.9)
     if sofa is not None:
@@ -140,6 +144,7 @@ def _rug_under(table: Site) -> None:
 
 
 def kitchen(room: Room) -> None:
+    """Base cabinets with sink and stove under wall cabinets, a refrigerator, mostly a table with chairs."""
     rng = room.rng
     wall = int(rng.integers(4))
     length = room.wall_length(wall)
@@ -166,6 +171,7 @@ def kitchen(room: Room) -> None:
 
 
 def bathroom(room: Room) -> None:
+    """Toilet, wash basin with mirror, mostly a bathtub, towels, a mat."""
     rng = room.rng
     _stand(room, wet.toilet, 0.6, 0.72, 0.85, reserve=0.2)
     _stand(room, wet.bathtub, rng.uniform(1.5, 1.75), 0.78, 2.1, 0.85, corner=True)
@@ -181,6 +187,7 @@ def bathroom(room: Room) -> None:
 
 
 def office(room: Room) -> None:
+    """One to three desks with computers, a whiteboard, shelves, files, sometimes a meeting table."""
     rng = room.rng
     for _ in range(rng.integers(1, 4)):
         _stand(room, furniture.desk, rng.uniform(1.2, 1.7), 1.15, 1.2, reserve=0.3)
@@ -196,6 +203,7 @@ def office(room: Room) -> None:
 
 
 def dining_room(room: Room) -> None:
+    """A long table with chairs in the middle, cabinets along the walls."""
     rng = room.rng
     _open(room, furniture.table, rng.uniform(1.3, 2.2), rng.uniform(0.8, 1.0), 1.0, overhang=0.6, gap=0.1)
     _stand(room, cases.low_cabinet, rng.uniform(1.0, 1.6), 0.45, rng.uniform(0.8, 1.0))
@@ -209,6 +217,7 @@ def dining_room(room: Room) -> None:
 
 
 def classroom(room: Room) -> None:
+    """A large whiteboard, rows of tables with chairs, shelves, notices."""
     rng = room.rng
     _hang(room, fittings.whiteboard, rng.uniform(1.6, 2.6), rng.uniform(1.0, 1.2), 0.95)
     for _ in range(2):
@@ -232,6 +241,7 @@ def classroom(room: Room) -> None:
 
 
 def store(room: Room) -> None:
+    """Racks full of boxes, cartons on the floor, hooks with clothes."""
     rng = room.rng
     for _ in range(rng.integers(2, 4)):
         _stand(room, cases.shelves, rng.uniform(0.8, 1.5), rng.uniform(0.35, 0.5), rng.uniform(1.5, 2.0))
@@ -244,26 +254,26 @@ def store(room: Room) -> None:
     _open(room, furniture.table, 1.2, 0.6, 1.0, 0.25, overhang=0.5)
 
 
-# builder, share of all rooms, shorter and longer side in metres, least and most windows, whether it is tiled
+# builder, shares of plain and of populated rooms, shorter and longer side in metres, least and most windows, tiled
 _PLANS = (
-    (bedroom, 0.2, (3.0, 3.8), (3.6, 4.6), (1, 2), False),
-    (living_room, 0.18, (3.5, 5.2), (4.4, 7.5), (1, 3), False),
-    (kitchen, 0.16, (2.8, 3.6), (3.4, 4.8), (0, 2), True),
-    (bathroom, 0.15, (2.1, 2.6), (2.5, 3.2), (0, 1), True),
-    (office, 0.12, (3.0, 4.2), (3.8, 5.5), (0, 2), False),
-    (dining_room, 0.08, (3.2, 4.0), (3.8, 5.2), (1, 2), False),
-    (classroom, 0.06, (4.5, 6.5), (6.5, 10.0), (1, 3), False),
-    (store, 0.05, (2.6, 3.4), (3.0, 4.2), (0, 1), False),
+    (bedroom, (0.2, 0.1), (3.0, 3.8), (3.6, 4.6), (1, 2), False),
+    (living_room, (0.18, 0.3), (3.5, 5.2), (4.4, 7.5), (1, 3), False),
+    (kitchen, (0.16, 0.12), (2.8, 3.6), (3.4, 4.8), (0, 2), True),
+    (bathroom, (0.15, 0.03), (2.1, 2.6), (2.5, 3.2), (0, 1), True),
+    (office, (0.12, 0.16), (3.0, 4.2), (3.8, 5.5), (0, 2), False),
+    (dining_room, (0.08, 0.18), (3.2, 4.0), (3.8, 5.2), (1, 2), False),
+    (classroom, (0.06, 0.08), (4.5, 6.5), (6.5, 10.0), (1, 3), False),
+    (store, (0.05, 0.03), (2.6, 3.4), (3.0, 4.2), (0, 1), False),
 )
 
 
-def furnish(rng: np.random.Generator) -> Room:
-    """A furnished room of a random kind."""
-    kind = rng.choice(len(_PLANS), p=[plan[1] for plan in _PLANS])
+def furnish(rng: np.random.Generator, populated: bool = False) -> Room:
+    """A furnished room of a random kind, with people, pets and bicycles if it is to be populated."""
+    kind = rng.choice(len(_PLANS), p=[plan[1][populated] for plan in _PLANS])
     build, _, short, long, windows, tiled = _PLANS[kind]
     sides = rng.uniform(*short), rng.uniform(*long)
     width, depth = sides if rng.random() < 0.5 else sides[::-1]
-    room = Room(rng, width, depth, rng.uniform(2.35, 2.8))
+    room = Room(rng, width, depth, rng.uniform(2.35, 2.8), populated)
     fittings.shell(room, tiled)
     fittings.ceiling_light(room)
     for _ in range(1 if rng.random() < 0.8 else 2):
@@ -273,6 +283,10 @@ def furnish(rng: np.random.Generator) -> Room:
             fittings.door(site)
     for _ in range(rng.integers(windows[0], windows[1] + 1)):
         fittings.window(room, private=build is bathroom)
+    if populated:
+        stock(room)
     build(room)
+    if populated:
+        populate(room)
     _common(room)
     return room

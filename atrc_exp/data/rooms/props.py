@@ -26,6 +26,7 @@ def book_row(site: Site) -> None:
 
 
 def book_pile(site: Site) -> None:
+    """One to five lying books, each 0.15 to 0.21 m wide."""
     rng, look, books = site.rng, site.look, site.thing("books")
     z = 0.0
     for _ in range(rng.integers(1, 6)):
@@ -39,6 +40,7 @@ def book_pile(site: Site) -> None:
 
 
 def papers(site: Site) -> None:
+    """One to three sheets of A4 with writing."""
     rng, look, paper = site.rng, site.look, site.thing("paper")
     ink = hsv(0.6, 0.2, 0.35)
     for number in range(rng.integers(1, 4)):
@@ -98,6 +100,7 @@ def bag(site: Site) -> None:
 
 
 def clothes_heap(site: Site) -> None:
+    """Two to five crumpled garments on one another."""
     rng, clothes = site.rng, site.thing("clothes")
     for _ in range(rng.integers(2, 6)):
         w, d, h = rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.4), rng.uniform(0.05, 0.14)
@@ -156,6 +159,7 @@ def _screen(site: Site, width: float, height: float):
 def computer(site: Site) -> None:
     """Monitor with keyboard, or an open laptop."""
     rng, look, it = site.rng, site.look, site.thing("otherprop")
+    screen = it.also("monitor")
     case, y, w = (
         look.dark() if rng.random() < 0.6 else look.metal(),
         site.depth * 0.35,
@@ -164,10 +168,10 @@ def computer(site: Site) -> None:
     h = 0.62 * w
     keys = look.pattern("checker", (hsv(0, 0, 0.1), hsv(0, 0, 0.25), hsv(0, 0, 0)), 0.08)
     if rng.random() < 0.6:
-        it.cylinder(case, (0, y), 0.1, (0, 0.015))
-        it.box(case, (-0.03, 0.03), (y - 0.02, y + 0.02), (0, 0.14))
-        it.box(case, (-w / 2, w / 2), (y, y + 0.035), (0.1, 0.1 + h))
-        it.box(_screen(site, w, h), (-w / 2 + 0.02, w / 2 - 0.02), (y + 0.034, y + 0.037), (0.12, 0.08 + h))
+        screen.cylinder(case, (0, y), 0.1, (0, 0.015))
+        screen.box(case, (-0.03, 0.03), (y - 0.02, y + 0.02), (0, 0.14))
+        screen.box(case, (-w / 2, w / 2), (y, y + 0.035), (0.1, 0.1 + h))
+        screen.box(_screen(site, w, h), (-w / 2 + 0.02, w / 2 - 0.02), (y + 0.034, y + 0.037), (0.12, 0.08 + h))
         it.box(keys, (-0.2, 0.2), (y + 0.18, y + 0.31), (0, 0.02))
     else:
         it.box(keys, (-w * 0.35, w * 0.35), (y, y + 0.24), (0, 0.018))
@@ -195,8 +199,8 @@ def knick_knack(site: Site) -> None:
         for x in np.linspace(-0.5, 0.5, rng.integers(2, 4)) * 1.4 * room:
             h = rng.uniform(0.16, 0.28)
             glass = look.paint(look.any_colour((0.3, 0.9), (0.15, 0.8)), 0.6)
-            it.cylinder(glass, (x, y), 0.032, (0, h * 0.7))
-            it.cylinder(glass, (x, y), 0.03, (h * 0.7, h), top=0.4)
+            it.also("bottle").cylinder(glass, (x, y), 0.032, (0, h * 0.7))
+            it.also("bottle").cylinder(glass, (x, y), 0.03, (h * 0.7, h), top=0.4)
     elif kind == 2:
         r = min(0.14, room)
         it.cylinder(colour, (0, y), r * 0.5, (0, 0.07), top=1.9)
@@ -212,7 +216,7 @@ def knick_knack(site: Site) -> None:
 
 def plant(site: Site, scale: float = 1.0) -> None:
     """Potted plant `scale` metres tall."""
-    rng, look, it = site.rng, site.look, site.thing("otherprop")
+    rng, look, it = site.rng, site.look, site.thing("pottedplant")
     y = site.depth / 2
     pot = look.paint(hsv(rng.uniform(0.0, 0.1), rng.uniform(0.1, 0.7), rng.uniform(0.4, 0.9)), 0.2)
     green = hsv(rng.uniform(0.22, 0.38), rng.uniform(0.4, 0.8), rng.uniform(0.35, 0.7))
@@ -229,7 +233,12 @@ def plant(site: Site, scale: float = 1.0) -> None:
 
 
 def person(site: Site, seated: bool = False) -> None:
-    """A standing or sitting person of capsules, facing the room (+y); a seat is taken to be 0.45 m high."""
+    """A plain figure of capsules without parts, facing the room (+y); a seat is taken to be 0.45 m high.
+
+    Populated rooms have `people` instead, and none of these.
+    """
+    if site.room.populated:
+        return
     rng, look, it = site.rng, site.look, site.thing("person")
     skin = look.paint(hsv(rng.uniform(0.03, 0.09), rng.uniform(0.25, 0.6), rng.uniform(0.35, 0.95)))
     shirt, trousers = (

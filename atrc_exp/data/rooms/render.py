@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atrc_exp.data.rooms.camera import HALF_WIDTH, choose_camera
+from atrc_exp.data.rooms.camera import choose_camera
+from atrc_exp.data.rooms.classes import NYUD_LABELS
 from atrc_exp.data.rooms.embree import Tracer
 from atrc_exp.data.rooms.geometry import assemble
 from atrc_exp.data.rooms.plans import furnish
@@ -68,15 +69,15 @@ def boundaries(
     return edge
 
 
-class _View:
-    """One room seen by its camera at one image size: from rays to surfaces, light and colour."""
+class View:
+    """One room seen by its camera at one image size (H, W): from rays to surfaces, light and colour."""
 
-    def __init__(self, room: Room, rng: np.random.Generator, size: tuple[int, int]) -> None:
+    def __init__(self, room: Room, rng: np.random.Generator, size: tuple[int, int], portrait: bool = False) -> None:
         self.size, self.lights = size, room.lights
         self.geometry = assemble(room.pieces)
         self.tracer = Tracer(self.geometry.corners)
-        self.camera = choose_camera(rng, room, self.geometry, self.tracer)
-        self.pixel = 2 * HALF_WIDTH / size[1]
+        self.camera = choose_camera(rng, room, self.geometry, self.tracer, portrait)
+        self.pixel = 2 * self.camera.half_width / size[1]
         area = 2 * (room.width * room.depth + (room.width + room.depth) * room.height)
         flux = np.sum([light.power * (np.pi if light.normal is not None else 4 * np.pi) for light in room.lights], 0)
         # what one diffuse bounce off walls that reflect about half spreads over the whole room
@@ -90,9 +91,11 @@ class _View:
         return values.reshape(*values.shape[:-1], *self.size)
 
     def hit(self, rays: np.ndarray) -> Surfels:
+        """What world directions (3, N) from the camera meet first."""
         return surfels(self.geometry, self.camera.origin, rays, self.tracer.first_hits(self.camera.origin, rays))
 
     def direct(self, at: Surfels, jitter: np.ndarray) -> np.ndarray:
+        """Light (3, N) that reaches surfels from the lamps and windows; `jitter` as in `direct_light`."""
         return direct_light(self.tracer, self.lights, at, jitter, least=0.03 * float(self.ambient.mean()))
 
     def _irradiance(self) -> np.ndarray:
@@ -194,7 +197,7 @@ class _View:
         return self.colour(at, self.irradiance.take(source, 1))
 
 
-def _develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Linear colour (3, H, W) to uint8 (H, W, 3): white balance, vignette, exposure, tone curve, noise."""
     _, h, w = radiance.shape
     balance = (1 + rng.normal(0, 0.035, 3)).astype(np.float32)[:, None, None]
@@ -215,15 +218,15 @@ def render_room(seed: int, index: int, image_size: tuple[int, int]) -> RoomSampl
     The room and the view do not depend on the size.
     """
     rng = np.random.default_rng([seed, index])
-    view = _View(furnish(rng), rng, image_size)
+    view = View(furnish(rng), rng, image_size)
     geometry, at = view.geometry, view.at
     normals = view.map(view.camera.turned(at.normal))
     points = view.map(view.camera.turned(at.point - view.camera.origin))
     ids = (geometry.instance, geometry.surface, geometry.narrow)
     instance, surface, narrow = (view.map(values[at.triangle]) for values in ids)
     return RoomSample(
-        image=_develop(view.image(), np.random.default_rng([seed, index, *image_size])),
-        semseg=view.map(geometry.label[at.triangle]),
+        image=develop(view.image(), np.random.default_rng([seed, index, *image_size])),
+        semseg=view.map(NYUD_LABELS[geometry.kind[at.triangle]]),
         depth=view.map(at.distance),
         normals=np.ascontiguousarray(normals.transpose(1, 2, 0)),
         edge=boundaries(instance, surface, narrow, normals, points),

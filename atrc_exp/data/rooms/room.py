@@ -9,29 +9,47 @@ from atrc_exp.data.rooms.materials import Palette
 from atrc_exp.data.rooms.scene import Light, Site, Span, turn
 
 
+@dataclass(frozen=True)
+class Seat:
+    """A place to sit: the origin of `site` is the floor below the middle of the pelvis, y points forward."""
+
+    site: Site
+    height: float  # metres, of the seat
+    before: str  # what stands before it: "table", or "" for free floor
+
+
 @dataclass
 class Room:
-    """Width x depth x height metres and what stands in it; `look` and `rng` are shared by all builders."""
+    """Width x depth x height metres and what stands in it; `look` and `rng` are shared by all builders.
+
+    `populated` rooms get people and animals by `population.populate` instead of plain figures.
+    """
 
     rng: np.random.Generator
     width: float
     depth: float
     height: float
+    populated: bool = False
     look: Palette = field(init=False)
     lights: list[Light] = field(default_factory=list)
     taken: list[tuple[float, float, float, float, float]] = field(default_factory=list)  # x0, y0, x1, y1, height
     hung: list[tuple[int, float, float, float, float]] = field(default_factory=list)  # wall, s0, s1, z0, z1
     pieces: list[Piece] = field(default_factory=list)
+    seats: list[Seat] = field(default_factory=list)
+    fronts: list[Site] = field(default_factory=list)  # furniture against walls, which people may stand before
+    subjects: list[np.ndarray] = field(default_factory=list)  # world points (3,) that a photographer aims at
     _instances: int = 0
 
     def __post_init__(self) -> None:
         self.look = Palette(self.rng)
 
     def new_instance(self) -> int:
+        """The number of a new object, counted from 1."""
         self._instances += 1
         return self._instances
 
     def wall_length(self, wall: int) -> float:
+        """Metres along wall 0 to 3."""
         return self.width if wall % 2 == 0 else self.depth
 
     def wall_site(self, wall: int, s: float, width: float, depth: float, height: float, z: float = 0.0) -> Site:
@@ -128,6 +146,15 @@ class Room:
             site = Site(self, rotation, np.array([x, y, 0.0]) - rotation @ [0, depth / 2, 0], width, depth, height)
             if self._fits(site, gap):
                 self.taken.append((*self._footprint(site), height))
+                return site
+        return None
+
+    def anywhere(self, width: float, depth: float, height: float, gap: float = 0.05) -> Site | None:
+        """Claim free floor anywhere, turned by any angle, or None."""
+        for _ in range(12):
+            x, y = self.rng.uniform(0.1, 0.9, 2) * (self.width, self.depth)
+            site = Site(self, turn(self.rng.uniform(0, 2 * np.pi)), np.array([x, y, 0.0]), width, depth, height)
+            if self.claim(site, gap):
                 return site
         return None
 

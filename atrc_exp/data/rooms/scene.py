@@ -6,13 +6,14 @@ on the floor in the middle of the site's back edge.
 """
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from atrc_exp.data.rooms import shapes
-from atrc_exp.data.rooms.classes import STORED
+from atrc_exp.data.rooms.classes import NUMBERS, PART_NUMBERS
 from atrc_exp.data.rooms.geometry import Piece
 from atrc_exp.data.rooms.materials import Material, Palette
 from atrc_exp.data.rooms.vectors import cross
@@ -54,19 +55,40 @@ def tilt(angle: float) -> np.ndarray:
     return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
-class Thing:
-    """One labelled object; its methods add solids, placed in the frame of the site."""
+def along(direction: np.ndarray) -> np.ndarray:
+    """A rotation (3, 3) that turns z into a direction (3,) of any length."""
+    z = direction / max(float(np.linalg.norm(direction)), 1e-9)
+    x = cross(np.array([0.0, 1.0, 0.0] if abs(z[1]) < 0.9 else [1.0, 0.0, 0.0]), z)
+    x /= np.linalg.norm(x)
+    return np.stack([x, cross(z, x), z], 1)
 
-    def __init__(self, room: "Room", label: str, rotation: np.ndarray, origin: np.ndarray) -> None:
-        self._room, self._label = room, STORED[label]
+
+class Thing:
+    """One object of a kind (`classes.KINDS`); its methods add solids, placed in the frame of the site."""
+
+    def __init__(self, room: "Room", kind: str, rotation: np.ndarray, origin: np.ndarray) -> None:
+        self._room, self._kind, self._part = room, NUMBERS[kind], 0
         self._rotation, self._origin = rotation, origin
         self._instance = room.new_instance()
+
+    def part(self, name: str) -> "Thing":
+        """The same object; what is added to it is its part of that name (`classes.PARTS`)."""
+        part = copy(self)
+        part._part = PART_NUMBERS[name]
+        return part
+
+    def also(self, kind: str) -> "Thing":
+        """The same object; what is added to it is of another kind: a screen with its keyboard."""
+        other = copy(self)
+        other._kind = NUMBERS[kind]
+        return other
 
     def _add(self, template: shapes.Template, size, centre, material: Material, rotation=None) -> None:
         size = np.maximum(np.asarray(size, float), 1e-4)
         pose = self._rotation if rotation is None else self._rotation @ rotation
         place = self._rotation @ np.asarray(centre, float) + self._origin
-        self._room.pieces.append(Piece(template, size, pose, place, self._instance, self._label, material))
+        ids = (self._instance, self._kind, self._part)
+        self._room.pieces.append(Piece(template, size, pose, place, *ids, material))
 
     def box(self, material: Material, x: Span, y: Span, z: Span, rotation: np.ndarray | None = None) -> None:
         """Box over three spans; `rotation` (3, 3) turns it about its centre."""
@@ -83,19 +105,22 @@ class Thing:
         height = z[1] - z[0]
         self._add(shapes.frustum(round(top, 1)), (radius, radius, height), (*at, sum(z) / 2), material)
 
-    def ball(self, material: Material, centre, radii) -> None:
-        """Ellipsoid."""
-        self._add(shapes.ball(), radii, centre, material)
+    def ball(self, material: Material, centre, radii, rotation=None) -> None:
+        """Ellipsoid; `rotation` (3, 3) turns it about its centre."""
+        self._add(shapes.ball(), radii, centre, material, rotation)
 
     def rod(self, material: Material, start, end, radius: float) -> None:
         """Capsule between two points (centres of its round ends)."""
         start, end = np.asarray(start, float), np.asarray(end, float)
+        template = shapes.capsule(round(float(np.linalg.norm(end - start)), 2), round(radius, 3))
+        self._add(template, (1, 1, 1), (start + end) / 2, material, along(end - start))
+
+    def limb(self, material: Material, start, end, radius: float, end_radius: float) -> None:
+        """Round cone between two points: as a rod, but it grows thinner or thicker."""
+        start, end = np.asarray(start, float), np.asarray(end, float)
         length = float(np.linalg.norm(end - start))
-        z = (end - start) / max(length, 1e-9)
-        x = cross(np.array([0.0, 1.0, 0.0] if abs(z[1]) < 0.9 else [1.0, 0.0, 0.0]), z)
-        x /= np.linalg.norm(x)
-        template = shapes.capsule(round(length, 2), round(radius, 3))
-        self._add(template, (1, 1, 1), (start + end) / 2, material, np.stack([x, cross(z, x), z], 1))
+        template = shapes.limb(round(length / radius, 1), round(end_radius / radius, 1))
+        self._add(template, (radius, radius, radius), (start + end) / 2, material, along(end - start))
 
     def sheet(self, material: Material, x: Span, y: Span, z: Span, folds: int = 5) -> None:
         """Cloth hanging in folds, from wall side y[0] to room side y[1]."""
@@ -120,26 +145,21 @@ class Site:
 
     @property
     def rng(self) -> np.random.Generator:
+        """The room's random numbers."""
         return self.room.rng
 
     @property
     def look(self) -> Palette:
+        """The room's materials."""
         return self.room.look
 
-    def thing(self, label: str) -> Thing:
-        """A new object of a class, in this site's frame."""
-        return Thing(self.room, label, self.rotation, self.origin)
+    def thing(self, kind: str) -> Thing:
+        """A new object of a kind (`classes.KINDS`), in this site's frame."""
+        return Thing(self.room, kind, self.rotation, self.origin)
 
     def inner(
-        self,
-        x: float,
-        y: float,
-        z: float,
-        width: float,
-        depth: float,
-        height: float = 1.0,
-        angle: float = 0.0,
-    ):
+        self, x: float, y: float, z: float, width: float, depth: float, height: float = 1.0, angle: float = 0.0
+    ) -> "Site":
         """A smaller site whose back edge is centred at (x, y, z), turned about z by `angle` radians."""
         origin = self.rotation @ np.array([x, y, z]) + self.origin
         return Site(self.room, self.rotation @ turn(angle), origin, width, depth, height)

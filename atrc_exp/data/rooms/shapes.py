@@ -14,6 +14,8 @@ from atrc_exp.data.rooms.embree import trimesh
 
 @dataclass(frozen=True, eq=False)
 class Template:
+    """Triangles of a solid in its unit frame: corners and corner normals (F, 3, 3), see above."""
+
     corners: np.ndarray
     normals: np.ndarray
     surface: np.ndarray  # (F,) int32, counted from 0
@@ -68,6 +70,18 @@ def capsule(length: float, radius: float) -> Template:
     mesh = trimesh.creation.capsule(height=length, radius=radius, count=[6, 10])
     mesh.apply_translation([0.0, 0.0, -mesh.bounds[:, 2].mean()])
     return _smooth(mesh)
+
+
+@cache
+def limb(length: float, taper: float) -> Template:
+    """Round cone along z about the origin: a ball of radius 1 below, of radius `taper` above, and what spans them.
+
+    `length` is the distance of the balls' centres.
+    """
+    angle = np.linspace(-np.pi / 2, 0, 4)
+    below = np.stack([np.cos(angle), np.sin(angle) - length / 2], -1)
+    above = np.stack([taper * np.cos(angle), length / 2 - taper * np.sin(angle)], -1)[::-1]
+    return _smooth(trimesh.creation.revolve(np.concatenate([below, above]), sections=12))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Rooms as a data set on disk, in the layout of NYUD-v2."""
+"""Rooms as a data set on disk, in the layout of NYUD-v2 or PASCAL-Context."""
 
 import multiprocessing
 import os
@@ -9,51 +9,20 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
 from filelock import FileLock
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from atrc_exp.data.rooms.render import RoomSample, render_room
+from atrc_exp.data.rooms.layouts import LAYOUTS, Layout
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json
 
 RECORD = "rooms.json"  # written last: its folder is complete
 _VERSION = 1  # of the rooms: raise it when the same settings give other files
-_MODALITIES = ("images", "edge", "segmentation", "normals", "depth")
-
-
-def _encode_normals(normals: np.ndarray) -> np.ndarray:
-    """Unit vectors to 8 bits, v = 2 * u8 / 255 - 1; zero vectors (invalid) become 127, 127, 127."""
-    coded = np.round((normals + 1) * 127.5).astype(np.uint8)
-    coded[~normals.any(-1)] = 127
-    return coded
-
-
-def _write_image(path: Path, image: np.ndarray) -> None:
-    if image.ndim == 3:
-        image = image[..., ::-1]  # OpenCV's channel order
-    # fast compression: noise hardly compresses, and level 1 takes a third of the default's time
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
-    path.write_bytes(cv2.imencode(path.suffix, image, options)[1].tobytes())
-
-
-def write_sample(root: Path, name: str, sample: RoomSample, packaging: str) -> None:
-    """Write the five files of one room; packaging "A": PNG images, "B": arrays and a JPEG image."""
-    _write_image(root / "segmentation" / f"{name}.png", sample.semseg)
-    np.save(root / "depth" / f"{name}.npy", sample.depth)
-    if packaging == "A":
-        _write_image(root / "images" / f"{name}.png", sample.image)
-        _write_image(root / "edge" / f"{name}.png", sample.edge.astype(np.uint8) * 255)
-        _write_image(root / "normals" / f"{name}.png", _encode_normals(sample.normals))
-    else:
-        _write_image(root / "images" / f"{name}.jpg", sample.image)
-        np.save(root / "edge" / f"{name}.npy", sample.edge.astype(np.uint8))
-        np.save(root / "normals" / f"{name}.npy", sample.normals)
 
 
 def _write_room(index: int, root: Path, seed: int, image_size: tuple[int, int], packaging: str) -> None:
-    write_sample(root, f"{index + 1:04d}", render_room(seed, index, image_size), packaging)
+    layout = LAYOUTS[packaging]
+    layout.write(root, layout.name(index), seed, index, image_size)
 
 
 def _each(task: partial, count: int, workers: int) -> Iterator[None]:
@@ -70,12 +39,12 @@ def _each(task: partial, count: int, workers: int) -> Iterator[None]:
 
 
 @contextmanager
-def _unfinished(root: Path) -> Iterator[Path]:
+def _unfinished(root: Path, layout: Layout) -> Iterator[Path]:
     """A hidden folder beside `root` that takes its place at the end and is removed on any error."""
     folder = root.parent / f".{root.name}.unfinished"
     shutil.rmtree(folder, ignore_errors=True)  # of a killed process: the lock is held, nobody else writes there
     try:
-        for part in (*_MODALITIES, "gt_sets"):
+        for part in (*layout.folders, layout.lists):
             (folder / part).mkdir(parents=True)
         yield folder
         os.replace(folder, root)
@@ -105,12 +74,14 @@ def _cores() -> int:
 
 
 def _check(train: int, val: int, image_size: tuple[int, int], packaging: str, workers: int) -> None:
-    if train < 0 or val < 0 or not 1 <= train + val <= 9999:
-        raise UserError(f"train={train}, val={val}: the layout's 4-digit ids allow 1 to 9999 rooms in all.")
     if len(image_size) != 2 or min(image_size) < 16:
         raise UserError(f"image_size={tuple(image_size)}: give height and width in pixels, each at least 16.")
-    if packaging not in ("A", "B"):
-        raise UserError(f"packaging={packaging!r}: choose 'A' (8-bit normals, PNG) or 'B' (arrays, JPEG).")
+    if packaging not in LAYOUTS:
+        allowed = "'A' (NYUD; 8-bit normals, PNG), 'B' (NYUD; arrays, JPEG) or 'pascal' (PASCAL-Context, with people)"
+        raise UserError(f"packaging={packaging!r}: choose {allowed}.")
+    most = LAYOUTS[packaging].most
+    if train < 0 or val < 0 or not 1 <= train + val <= most:
+        raise UserError(f"train={train}, val={val}: the layout's ids allow 1 to {most} rooms in all.")
     if workers < 1:
         raise UserError(f"workers={workers}: give at least 1.")
 
@@ -126,7 +97,10 @@ def generate(
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Write train + val rooms of (H, W) pixels to `root` in the NYUD layout, or return if they stand there.
+    """Write train + val rooms of (H, W) pixels to `root`, or return if they stand there.
+
+    Packagings "A" and "B" are those of NYUD, "pascal" is the layout of PASCAL-Context with people in the rooms and
+    images of at most H x W, or W x H in portrait.
 
     Rooms are numbered through: the first `train` are the training split, the next `val` the validation split,
     so the splits share no room. Each file depends on seed, room number, image size and packaging only, not on
@@ -164,13 +138,14 @@ def _generate(root: Path, settings: dict, workers: int, progress: bool) -> None:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with _unfinished(root) as folder, Progress(*columns, disable=not progress) as bar:
+    layout = LAYOUTS[settings["packaging"]]
+    with _unfinished(root, layout) as folder, Progress(*columns, disable=not progress) as bar:
         size, packaging = tuple(settings["image_size"]), settings["packaging"]
         task = partial(_write_room, root=folder, seed=settings["seed"], image_size=size, packaging=packaging)
         row = bar.add_task("rooms", total=count, note=str(root))
         for _ in _each(task, count, min(workers, count)):
             bar.advance(row)
-        names = [f"{index + 1:04d}\n" for index in range(count)]
-        (folder / "gt_sets" / "train.txt").write_text("".join(names[:train]))
-        (folder / "gt_sets" / "val.txt").write_text("".join(names[train:]))
+        names = [f"{layout.name(index)}\n" for index in range(count)]
+        (folder / layout.lists / "train.txt").write_text("".join(names[:train]))
+        (folder / layout.lists / "val.txt").write_text("".join(names[train:]))
         write_json(folder / RECORD, settings)

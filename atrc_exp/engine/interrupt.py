@@ -1,0 +1,114 @@
+"""Signals that end a run in good order: a checkpoint at the next step boundary, then the exit code of the signal.
+
+SIGTERM (scheduler), SIGINT (Ctrl-C) and SIGUSR1 (Slurm's `--signal=USR1@120`, a warning before the time limit) all do
+the same. Where another program has set a handler, such as submitit its SIGUSR2 that queues the job again, that handler
+is called after the checkpoint. A second SIGINT leaves at once.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from atrc_exp.engine.distributed import Ranks
+
+log = logging.getLogger(__name__)
+
+ALWAYS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+IF_TAKEN = (signal.SIGUSR2,)
+"""Signals that are answered only where somebody has set a handler for them."""
+
+
+class Interrupted(SystemExit):
+    """The end of a run by a signal, its state saved; the exit code is 128 + signal, as shells and schedulers expect."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number)
+
+    def __str__(self) -> str:
+        return f"{self.signal.name}; the same command goes on from the last checkpoint"
+
+    @property
+    def preempted(self) -> bool:
+        """Whether a scheduler took the machine away, rather than a person stopping the run."""
+        return self.signal is not signal.SIGINT
+
+
+class Interruption:
+    """Remembers a signal until the run asks for it; a context manager, to be entered in the main thread.
+
+    A worker process of a sweep whose launcher has died takes that as SIGTERM, so that it does not go on unseen.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self.number = 0
+        self._before: dict[signal.Signals, Any] = {}
+        self._vote: tuple[torch.Tensor, Any] | None = None
+
+    def __enter__(self) -> "Interruption":
+        self._parent = os.getppid() if multiprocessing.parent_process() else None
+        if threading.current_thread() is threading.main_thread():
+            taken = [number for number in IF_TAKEN if callable(signal.getsignal(number))]
+            self._before = {number: signal.signal(number, self._remember) for number in (*ALWAYS, *taken)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if isinstance(error, Interrupted):
+            before = self._before.get(error.signal)
+            if callable(before) and before is not signal.default_int_handler:
+                signal.raise_signal(error.signal)  # submitit's handler queues the job again and exits by itself
+
+    def agreed(self) -> int:
+        """Signal that the run ends with, 0 for none; collective: the same on every rank at the same step.
+
+        With several ranks the answer is that of the call before, so that no rank waits for the slowest in every step.
+        """
+        own = self._own()
+        if self.ranks.world == 1:
+            return own
+        agreed = self.finish_vote()
+        ballot = torch.tensor(own)  # on the CPU, where the group runs gloo: the device is not waited for
+        self._vote = (ballot, dist.all_reduce(ballot, op=dist.ReduceOp.MAX, async_op=True))
+        return agreed
+
+    def finish_vote(self) -> int:
+        """Result of the vote under way, 0 where there is none; collective."""
+        if self._vote is None:
+            return 0
+        (ballot, handle), self._vote = self._vote, None
+        handle.wait()
+        return int(ballot)
+
+    def leave_if_asked(self, *_: object) -> None:
+        """End this rank at once where it has had a signal; for work that the last checkpoint precedes.
+
+        Takes any arguments, so that it can observe the images of a validation.
+
+        Raises:
+            Interrupted: there was a signal.
+        """
+        if number := self._own():
+            raise Interrupted(number)
+
+    def _own(self) -> int:
+        if self._parent is not None and os.getppid() != self._parent:
+            return signal.SIGTERM
+        return self.number
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT == self.number:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+        self.number = number
+        again = "; Ctrl-C again leaves at once" if number == signal.SIGINT else ""
+        log.warning("%s: a checkpoint follows at the next step%s", signal.Signals(number).name, again)
