@@ -3,9 +3,11 @@
 Only light modules are imported here, so that `--cfg job`, `--help` and error messages come at once.
 """
 
+import multiprocessing
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from atrc_exp.config import Config
+from atrc_exp.errors import RankError
 from atrc_exp.help import help_text
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.stages import run_stage
@@ -49,7 +52,7 @@ def _fail(error: BaseException) -> None:
     """End the command with one message and exit code 2; HYDRA_FULL_ERROR=1 asks for the traceback."""
     if _SHOW_TRACEBACK:
         raise error
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", "0") == "0" or isinstance(error, RankError):
         print(f"error: {explain(error)}", file=sys.stderr)
     sys.exit(2)
 
@@ -70,6 +73,10 @@ def _sweep_job(composed: DictConfig) -> None:
     from atrc_exp.report.sweep import SWEEP_VARIABLE, record_job
 
     number, failure = HydraConfig.get().job.num, None
+    if multiprocessing.parent_process() is not None:  # a worker of joblib, one of several on this machine
+        from atrc_exp.engine.distributed import take_gpu
+
+        take_gpu(number)
     name, run_dir = str(composed.name), f"{composed.runs_dir}/{composed.name}/seed{composed.seed}"
     try:
         run_stage(typed(composed, HydraConfig.get().overrides.task))
@@ -88,6 +95,8 @@ def _sweep_job(composed: DictConfig) -> None:
 def main() -> None:
     """Run one command of the package."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own report and exiting
+    # conf/hydra/launcher/submitit_slurm.yaml is complete; that the plugin has a schema of this name is no matter.
+    warnings.filterwarnings("ignore", message=r"\n'hydra/launcher/submitit_slurm' is validated against")
     try:
         _job()
     except USER_MISTAKES as error:

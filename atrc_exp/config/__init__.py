@@ -4,6 +4,7 @@ YAML in `conf/` gives the values, Hydra composes them, `__main__` turns them int
 nothing handles an untyped configuration. Ranges and rules raise `UserError` with the value, the rule and a remedy.
 """
 
+from atrc_exp.config.branching import BranchingConfig
 from atrc_exp.config.data import DatasetConfig, PrepareConfig, RoomsConfig
 from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.root import Config
@@ -21,6 +22,7 @@ __all__ = [
     "STAGES",
     "TRAINING_STAGES",
     "BackboneConfig",
+    "BranchingConfig",
     "Config",
     "DatasetConfig",
     "DebugConfig",

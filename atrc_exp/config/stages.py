@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import require
 
-STAGES = ("search", "retrain", "evaluate", "predict", "profile", "generate", "prepare")
+STAGES = ("search", "retrain", "branch", "evaluate", "predict", "profile", "generate", "prepare")
 TRAINING_STAGES = ("search", "retrain")
 
 

@@ -70,7 +70,9 @@ def augment(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], crop: Seque
 def normalise(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], canvas: Sequence[int]) -> Arrays:
     """Normalise the image and pad everything to the canvas, channels first."""
     fills = {task.name: IGNORE if task.label == "classes" else 0 for task in tasks}
-    image = ((arrays[IMAGE].astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32))
+    image = (
+        (arrays[IMAGE].astype(np.float32) / 255 - np.asarray(MEAN, np.float32)) / np.asarray(STD, np.float32)
+    ).astype(np.float32)
     result = {IMAGE: image, **{name: arrays[name] for name in fills}}
     for name, array in result.items():
         down, right = (max(wanted - own, 0) for wanted, own in zip(canvas, array.shape, strict=False))

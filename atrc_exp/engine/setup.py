@@ -2,7 +2,7 @@
 
 import logging
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -10,9 +10,10 @@ from torch import nn
 from atrc_exp.config import Config
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.errors import UserError
-from atrc_exp.models.network import Network
 
 log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def images_per_micro_batch(config: Config, ranks: Ranks) -> int:
@@ -30,7 +31,7 @@ def images_per_micro_batch(config: Config, ranks: Ranks) -> int:
     return engine.batch_size // parts
 
 
-def place_network(network: Network, config: Config, ranks: Ranks) -> Network:
+def place_network(network: M, config: Config, ranks: Ranks) -> M:
     """Move the network to the rank's device, with batch statistics over all ranks where PyTorch can (CUDA only)."""
     if ranks.world > 1 and config.engine.sync_bn and ranks.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -54,7 +55,7 @@ def use_determinism(deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
-def facts(config: Config, ranks: Ranks, network: Network) -> dict[str, Any]:
+def facts(config: Config, ranks: Ranks, network: nn.Module) -> dict[str, Any]:
     """Derived numbers worth a look before a long run."""
     return {
         "tasks": ", ".join(config.task_names),

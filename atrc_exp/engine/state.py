@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrc_exp.config import Config, OptimConfig
 from atrc_exp.engine import checkpoint
@@ -84,7 +84,7 @@ class TrainState:
         self.iteration, self.skipped, self.seconds = state["iteration"], state["skipped"], state["seconds"]
 
 
-def load_network(network: Network, state: dict[str, Any]) -> None:
+def load_network(network: nn.Module, state: dict[str, Any]) -> None:
     """Put the weights of a checkpoint into the network.
 
     Raises:

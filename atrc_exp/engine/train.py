@@ -76,7 +76,8 @@ def train(
     session = Session(config, run, ranks, network, tasks, loaders, codebook)
     state, engine = session.state, config.engine
     logger = Logger(config, run.folder, run.id, tasks, iteration=state.iteration, is_main=ranks.is_main)
-    with session.interruption, logger, session.operations, torch.autograd.set_detect_anomaly(config.debug.anomaly):
+    anomaly = torch.autograd.set_detect_anomaly(config.debug.anomaly)
+    with session.interruption, logger, ranks.together(), session.operations, anomaly:
         session.announce()
         if state.iteration and session.due(engine.validate_every):
             session.validate(logger)  # the checkpoint is from before it
@@ -151,7 +152,7 @@ class Session:
         start, accumulate = self.state.iteration, self.config.engine.accumulate
         if start == self.config.engine.iterations:
             return
-        batches = iter(self.loaders.train(start))
+        batches = self.ranks.alone(self.loaders.train(start))
         for iteration in range(start, self.config.engine.iterations):
             micro_batches = list(islice(batches, accumulate))
             if len(micro_batches) < accumulate:
@@ -202,7 +203,7 @@ class Session:
             borders=self.loaders.borders,
         )
         state.validation = evaluate(
-            self.predict, self.loaders.val, self.tasks, self.ranks, observers, scores, state.codebook
+            self.predict, self.ranks.alone(self.loaders.val), self.tasks, self.ranks, observers, scores, state.codebook
         )
         self.last_record = (self.last_record[0] + time.monotonic() - began, self.last_record[1])
         logger.record({"step": state.iteration, "kind": "val", **state.validation})

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atrc_exp import branching as branchings
 from atrc_exp import distillation as distillations
 from atrc_exp.config import Config
 from atrc_exp.genotype import Genotype
 from atrc_exp.models.backbone import Backbone, build_backbone
+from atrc_exp.models.branched import BranchedBackbone
 from atrc_exp.models.contexts import region_densities
 from atrc_exp.models.heads import auxiliary_head, feature_head, pointwise_head
 from atrc_exp.models.layers import logit_conv, resize
@@ -48,7 +50,7 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone | BranchedBackbone,
         tasks: tuple[Task, ...],
         channels: int,
         distillation: nn.Module | None,
@@ -147,24 +149,31 @@ class Network(nn.Module):
 
 
 def build_network(config: Config, tasks: tuple[Task, ...], genotype: Genotype | None = None) -> Network:
-    """Build the network that `config.backbone`, `config.neck` and `config.distillation` describe.
+    """Build the network that `config.backbone`, `config.branching`, `config.neck` and `config.distillation` describe.
 
     Args:
         tasks: the run's tasks, filled by `tasks.build_tasks`.
         genotype: for `distillation=atrc` only; its tasks must be the run's, in any order.
 
     Raises:
-        UserError: unknown backbone or distillation, weights that cannot be had, a genotype that is missing or for
-            other tasks.
+        UserError: unknown backbone or distillation, weights that cannot be had, a genotype or branching that is missing
+            or for other tasks.
     """
-    backbone = build_backbone(config.backbone)
+    names = tuple(task.name for task in tasks)
+    backbone = _build_encoder(config, names)
     neck = build_neck(config.neck, backbone.channels, tasks)
     pyramid = (neck or backbone).channels
     entry = distillations.DISTILLATIONS.get(config.distillation.name)
     multi_scale = entry is not None and entry.multi_scale
     channels = config.distillation.channels or (sum(pyramid) if multi_scale else sum(pyramid) // 4)
-    names = tuple(task.name for task in tasks)
     width = pyramid if multi_scale else channels
     distillation = distillations.build_distillation(config.distillation, names, width, genotype)
     from_labels = config.distillation.regions == "labels"
     return Network(backbone, tasks, channels, distillation, neck=neck, regions_from_labels=from_labels)
+
+
+def _build_encoder(config: Config, tasks: tuple[str, ...]) -> Backbone | BranchedBackbone:
+    backbone = build_backbone(config.backbone)
+    if config.branching.file is None:
+        return backbone
+    return BranchedBackbone(backbone, branchings.load(config.branching.file), tasks)

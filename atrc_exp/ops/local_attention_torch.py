@@ -1,17 +1,100 @@
-"""Local attention in plain PyTorch: a loop over the K*K shifts of the image, with a backward written by hand.
+"""Local attention in plain PyTorch: dense products of square tiles of queries with the windows around them.
 
-It runs on every device and in float64, and it is what the CUDA kernels fall back to. Only the rectangle where
-the shifted pixel lies inside the image is touched, so the border costs nothing and needs no padded copies.
-Memory: one map of K*K scores in the forward; the backward computes them again, where autograd through this
-loop would keep every product.
+It runs on every device and in float64, and it is what the CUDA kernels fall back to. A tile of T x T pixels and the
+(T + K - 1)^2 keys that any of them can see make one matrix product each for scores and output; of the scores, those
+outside a pixel's own K x K window are masked out. That is about three times the arithmetic of the definition at K = 9,
+done by matrix products instead of one pass over memory for each of the K * K neighbours.
+Memory: windows are copied for one group of images at a time and scores live for a few tiles at a time; the backward
+computes them again.
 """
 
+import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-Window = tuple[slice, ...]
+TILE = 8
+_LOG2_E = math.log2(
+    math.e
+)  # exp2 takes the same time for all arguments; exp of what underflows takes up to 100 times as long
+_SCORES = {"cpu": 2**19}  # at a time: what a core's cache holds
+_SCORES_ELSEWHERE = 2**25  # few launches
+
+
+class _Tiling:
+    """Cuts maps of one size into tiles of queries (n, C, T * T) and windows of keys (n, C, (T + K - 1)^2)."""
+
+    def __init__(self, x: Tensor, kernel_size: int, zero_border: bool) -> None:
+        self.size = x.shape[2:]
+        self.radius, self.window = kernel_size // 2, TILE + kernel_size - 1
+        self.rows, self.columns = (-(-n // TILE) for n in self.size)
+        self.count = self.rows * self.columns
+        self.bias = self._bias(x, zero_border)
+        scores = _SCORES.get(x.device.type, _SCORES_ELSEWHERE)
+        self.at_a_time = max(1, scores // (TILE * self.window) ** 2)
+
+    def _bias(self, x: Tensor, zero_border: bool) -> Tensor:
+        """What to add to the scores (1 or tiles, window^2, T * T): 0, or a huge negative number where no key counts."""
+        key, query = (torch.arange(n, device=x.device) for n in (self.window, TILE))
+        offset = key[:, None] - query
+        near = (offset >= 0) & (offset <= 2 * self.radius)  # (window, T)
+        seen = (near[:, None, :, None] & near[None, :, None, :]).reshape(1, self.window**2, TILE**2)
+        if not zero_border:
+            seen = seen & self.windows(x.new_ones(1, 1, *self.size)).bool().mT
+        # Finite, since tiles reach beyond the image, where nothing may be seen at all.
+        return torch.zeros(seen.shape, dtype=x.dtype, device=x.device).masked_fill_(~seen, torch.finfo(x.dtype).min)
+
+    def groups(self, images: int) -> Iterator[slice]:
+        """Images that are cut together: as many as fill one round of scores, at least one."""
+        step = max(1, self.at_a_time // self.count)
+        return (slice(start, min(start + step, images)) for start in range(0, images, step))
+
+    def rounds(self, tiles: int) -> Iterator[tuple[slice, Tensor]]:
+        """Tiles whose scores are computed together, and their bias."""
+        for start in range(0, tiles, self.at_a_time):
+            part = slice(start, min(start + self.at_a_time, tiles))
+            if len(self.bias) == 1:
+                yield part, self.bias
+            else:
+                yield part, self.bias[torch.arange(part.start, part.stop, device=self.bias.device) % self.count]
+
+    def tiles(self, x: Tensor) -> Tensor:
+        """Cut (B, C, H, W), filled up with zeros, to (B * tiles, C, T * T)."""
+        return self._cut(x, 0, TILE)
+
+    def windows(self, x: Tensor) -> Tensor:
+        """Cut (B, C, H, W), surrounded by zeros, to (B * tiles, C, window^2)."""
+        return self._cut(x, self.radius, self.window)
+
+    def _cut(self, x: Tensor, margin: int, side: int) -> Tensor:
+        bottom, right = self.rows * TILE - self.size[0], self.columns * TILE - self.size[1]
+        padded = F.pad(x, (margin, right + margin, margin, bottom + margin))
+        cut = padded.unfold(2, side, TILE).unfold(3, side, TILE)  # (B, C, rows, columns, side, side)
+        return cut.permute(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1], side * side)
+
+    def from_tiles(self, tiles: Tensor) -> Tensor:
+        """Put (B * tiles, C, T * T) together to (B, C, H, W)."""
+        whole = tiles.unflatten(0, (-1, self.rows, self.columns)).unflatten(4, (TILE, TILE)).permute(0, 3, 1, 4, 2, 5)
+        return whole.flatten(4, 5).flatten(2, 3)[..., : self.size[0], : self.size[1]]
+
+    def from_windows(self, windows: Tensor) -> Tensor:
+        """Add windows (B * tiles, C, window^2) up to (B, C, H, W); what lies outside the image is dropped."""
+        parts = windows.unflatten(0, (-1, self.rows, self.columns)).unflatten(4, (self.window, self.window))
+        parts = parts.permute(0, 3, 1, 4, 2, 5)  # (B, C, rows, window, columns, window)
+        steps = -(-self.window // TILE)
+        rows, columns = self.rows + steps, self.columns + steps
+        total = windows.new_zeros(*parts.shape[:2], rows, TILE, columns, TILE)
+        for i in range(steps):  # the i-th TILE rows of a window belong to the tile i rows further down
+            for j in range(steps):
+                part = parts[:, :, :, i * TILE : (i + 1) * TILE, :, j * TILE : (j + 1) * TILE]
+                height, width = part.shape[3], part.shape[5]
+                total[:, :, i : i + self.rows, :height, j : j + self.columns, :width] += part
+        margin = self.radius
+        whole = total.flatten(4, 5).flatten(2, 3)
+        return whole[..., margin : margin + self.size[0], margin : margin + self.size[1]]
 
 
 def forward(
@@ -21,20 +104,23 @@ def forward(
 
     Scores and sums are float32 for 16-bit inputs; so is the log-sum-exp, which the backward needs whole.
     """
-    dtype = q.dtype
-    q, k, v = (_at_least_float32(x) for x in (q, k, v))
-    q = q * scale
-    batch, _, height, width = q.shape
-    scores = q.new_full((kernel_size**2, batch, height, width), 0.0 if zero_border else -torch.inf)
-    product = torch.empty_like(q)
-    for j, here, there in _shifts(kernel_size, height, width):
-        scores[j][_without_channel(here)] = _dot(q[here], k[there], product[here])
-    lse = torch.logsumexp(scores, dim=0)
-    weights = scores.sub_(lse).exp_()
-    out = torch.zeros_like(q)
-    for j, here, there in _shifts(kernel_size, height, width):
-        out[here].addcmul_(weights[j][_without_channel(here)].unsqueeze(1), v[there])
-    return out.to(dtype), lse
+    q32, k32, v32 = (_at_least_float32(x) for x in (q, k, v))
+    out, lse = torch.empty_like(q), q32.new_empty(q.shape[0], 1, *q.shape[2:])
+    tiling = _Tiling(q32, kernel_size, zero_border)
+    with _full_precision(q.device):
+        for images in tiling.groups(q.shape[0]):
+            queries, keys = tiling.tiles(q32[images]), tiling.windows(k32[images])
+            values = tiling.windows(v32[images])
+            sums = queries.new_empty(len(queries), 1, TILE**2)
+            for part, bias in tiling.rounds(len(queries)):
+                p = torch.baddbmm(bias, keys[part].mT, queries[part], alpha=scale * _LOG2_E)
+                most = p.amax(1, keepdim=True)
+                total = p.sub_(most).exp2_().sum(1, keepdim=True)
+                sums[part] = (most + total.log2()) / _LOG2_E
+                queries[part] = (values[part] @ p) / total
+            out[images] = tiling.from_tiles(queries)
+            lse[images] = tiling.from_tiles(sums)
+    return out, lse[:, 0]
 
 
 def backward(
@@ -42,46 +128,37 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients (dq, dk, dv), each (B, C, H, W), of sum(g * out).
 
-    The weights are recomputed from `lse`, which carries the border mode; gradients into padding are dropped.
+    The weights are recomputed from `lse`, which carries the border mode: keys outside the image are zero, so that they
+    add nothing to dq, and gradients into them are dropped.
     """
-    dtype = q.dtype
-    g, q, k, v, out = (_at_least_float32(x) for x in (g, q, k, v, out))
-    q = q * scale
-    dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    product = torch.empty_like(q)
-    delta = _dot(g, out, product)
-    for _, here, there in _shifts(kernel_size, *q.shape[2:]):
-        pixel = _without_channel(here)
-        p = _dot(q[here], k[there], product[here]).sub_(lse[pixel]).exp_()
-        ds = _dot(g[here], v[there], product[here]).sub_(delta[pixel]).mul_(p).unsqueeze(1)
-        dq[here].addcmul_(ds, k[there])
-        dk[there].addcmul_(ds, q[here])
-        dv[there].addcmul_(p.unsqueeze(1), g[here])
-    return dq.mul_(scale).to(dtype), dk.to(dtype), dv.to(dtype)
+    g32, q32, k32, v32, out32 = (_at_least_float32(x) for x in (g, q, k, v, out))
+    dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    tiling = _Tiling(q32, kernel_size, zero_border=True)
+    with _full_precision(q.device):
+        for images in tiling.groups(q.shape[0]):
+            queries, gradients = tiling.tiles(q32[images]), tiling.tiles(g32[images])
+            keys, values = tiling.windows(k32[images]), tiling.windows(v32[images])
+            sums = tiling.tiles(lse[images, None]) * _LOG2_E
+            delta = tiling.tiles((g32[images] * out32[images]).sum(1, keepdim=True))
+            for part, bias in tiling.rounds(len(queries)):
+                query, gradient, key, value = queries[part], gradients[part], keys[part], values[part]
+                # No weight exceeds 1; where the mask left keys out of `lse`, theirs would, to infinity.
+                scores = torch.baddbmm(bias, key.mT, query, alpha=scale * _LOG2_E)
+                p = scores.sub_(sums[part]).clamp_(max=0).exp2_()
+                ds = (value.mT @ gradient).sub_(delta[part]).mul_(p).mul_(scale)
+                # The gradients take the place of what they were computed from.
+                queries[part], keys[part], values[part] = key @ ds, query @ ds.mT, gradient @ p.mT
+            dq[images], dk[images], dv[images] = (
+                tiling.from_tiles(queries), tiling.from_windows(keys), tiling.from_windows(values)
+            )  # fmt: skip
+    return dq, dk, dv
 
 
-def _shifts(kernel_size: int, height: int, width: int) -> Iterator[tuple[int, Window, Window]]:
-    """Yield (j, here, there): the pixels whose j-th neighbour lies inside the image, and those neighbours."""
-    radius = kernel_size // 2
-    for j in range(kernel_size**2):
-        dy, dx = j // kernel_size - radius, j % kernel_size - radius
-        if abs(dy) < height and abs(dx) < width:
-            here = _rectangle(max(-dy, 0), min(height - dy, height), max(-dx, 0), min(width - dx, width))
-            there = _rectangle(max(dy, 0), min(height + dy, height), max(dx, 0), min(width + dx, width))
-            yield j, here, there
-
-
-def _rectangle(top: int, bottom: int, left: int, right: int) -> Window:
-    return slice(None), slice(None), slice(top, bottom), slice(left, right)
-
-
-def _without_channel(window: Window) -> Window:
-    return window[1:]
-
-
-def _dot(a: Tensor, b: Tensor, product: Tensor) -> Tensor:
-    """Sum of a * b over the channels; `product` is scratch: a fresh map a shift costs more than the sums."""
-    return torch.mul(a, b, out=product).sum(dim=1)
+def _full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast, which reaches into an operator's body, would run the products in 16 bit."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

@@ -37,17 +37,17 @@ class Experiment:
     """What the repetitions of one experiment have in common."""
 
     stage: str
+    neck: str = "shared"
     distillation: str
     tasks: tuple[str, ...]
     classifications: tuple[str, ...]
     """Regression tasks in the form of a classification (App. D)."""
     setting: Setting
-    neck: str = "shared"
 
     @property
     def is_baseline(self) -> bool:
-        """A single-task network in the usual form, against which Δm is measured."""
-        plain = self.distillation == "none" and self.neck == "shared"
+        """A single-task network in the usual form, against which Δm is measured (in Table 5 also that of ASPP)."""
+        plain = self.distillation == "none" and self.neck in ("shared", "skip")
         return plain and len(self.tasks) == 1 and not self.classifications
 
 
@@ -124,11 +124,11 @@ def _read_run(path: Path, seed: int) -> RunResult:
         dataset = summary["dataset"]
         experiment = Experiment(
             stage=summary["stage"],
+            neck=summary.get("neck", "shared"),
             distillation=summary["distillation"],
             tasks=tuple(summary["tasks"]),
             classifications=tuple(summary.get("classifications", ())),
             setting=Setting(dataset["name"], dataset["fingerprint"], summary["backbone"], int(summary["iteration"])),
-            neck=summary.get("neck", "shared"),
         )
         headline = {task: float(value) for task, value in summary["headline"].items() if value is not None}
         notes = tuple(dataset.get("notes", ()))

@@ -6,6 +6,7 @@ from typing import Any
 
 from atrc_exp.config import Config
 from atrc_exp.data.loader import Data, val_count, val_loader, val_samples
+from atrc_exp.engine.best import PREFIX, SELECTED_ON
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.evaluate import Observer, PredictionWriter, evaluate, evaluate_files
 from atrc_exp.engine.predictions import predicted_tasks
@@ -53,6 +54,8 @@ def _score_run(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
         results = evaluate(trained.predict, batches, tasks, ranks, [*observers, advance], scores, trained.codebook)
     source = {"run": str(trained.folder), "checkpoint": str(trained.checkpoint), "iteration": trained.iteration,
               "precision": config.engine.precision}  # fmt: skip
+    if trained.checkpoint.name.startswith(PREFIX):
+        source["selected_on"] = SELECTED_ON
     return _record(config, source, data, tasks, results), scores
 
 
