@@ -10,6 +10,7 @@ from atrc_exp.config.root import Config
 from atrc_exp.config.stages import (
     STAGES,
     TRAINING_STAGES,
+    BenchmarkConfig,
     EvaluationConfig,
     LoggerConfig,
     PredictConfig,
@@ -21,6 +22,7 @@ __all__ = [
     "STAGES",
     "TRAINING_STAGES",
     "BackboneConfig",
+    "BenchmarkConfig",
     "Config",
     "DatasetConfig",
     "DebugConfig",

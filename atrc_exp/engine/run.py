@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 FREE = (
     "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "logger", "dataset.root",
     "dataset.cache_dir", "engine.accumulate", "engine.val_batch_size", "engine.device", "engine.workers",
-    "engine.compile", "engine.checkpoint_every", "engine.log_every", "engine.progress", "engine.memory_check",
-    "engine.save_predictions", "engine.keep_best", "evaluation.boundary_every",
+    "engine.activation_checkpointing", "engine.compile", "engine.checkpoint_every", "engine.log_every",
+    "engine.progress", "engine.memory_check", "engine.save_predictions", "engine.keep_best",
+    "evaluation.boundary_every", "benchmark",
 )  # fmt: skip
 """Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 

@@ -10,6 +10,7 @@ MODULES = {
     "evaluate": "evaluate",
     "predict": "predict",
     "profile": "profile",
+    "benchmark": "benchmark",
     "generate": "generate",
 }
 
