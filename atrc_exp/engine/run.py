@@ -31,11 +31,11 @@ from atrc_exp.files import read_json, write_json, write_text
 log = logging.getLogger(__name__)
 
 FREE = (
-    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "prepare", "logger",
-    "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate", "engine.val_batch_size",
-    "engine.device", "engine.workers", "engine.compile", "engine.checkpoint_every", "engine.log_every",
-    "engine.progress", "engine.memory_check", "engine.save_predictions", "engine.keep_best",
-    "evaluation.boundary_every",
+    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "prepare", "benchmark",
+    "logger", "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate", "engine.val_batch_size",
+    "engine.device", "engine.workers", "engine.activation_checkpointing", "engine.compile",
+    "engine.checkpoint_every", "engine.log_every", "engine.progress", "engine.memory_check",
+    "engine.save_predictions", "engine.keep_best", "evaluation.boundary_every",
 )  # fmt: skip
 """Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 
