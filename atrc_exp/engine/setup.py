@@ -42,7 +42,7 @@ def place_network(network: M, config: Config, ranks: Ranks) -> M:
         )
     network.to(ranks.device)
     if config.engine.activation_checkpointing:
-        recompute_activations(network.backbone)
+        recompute_activations(network)
     if config.engine.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.engine.compile:

@@ -9,14 +9,21 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from atrc_exp.errors import UserError
 from atrc_exp.models.backbone import Backbone
 
 
-def recompute_activations(backbone: Backbone) -> None:
+def recompute_activations(network: nn.Module) -> None:
     """Keep only the inputs of the blocks in the backbone's stages for the backward pass; results stay the same.
 
     Parameters and state-dict names do not change. Batch statistics are updated by the first computation alone.
+
+    Raises:
+        UserError: a network whose encoder is branched.
     """
+    backbone = getattr(network, "backbone", None)
+    if not isinstance(backbone, Backbone):
+        raise UserError("engine.activation_checkpointing=true: a branched encoder has no such form; set it to false")
     stages = [stage for stage in backbone.model.children() if isinstance(stage, nn.Sequential)]
     for block in (block for stage in stages for block in stage):
         norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

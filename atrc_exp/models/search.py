@@ -57,13 +57,17 @@ class SearchATRC(nn.Module):
         self.tasks = self.label_tasks = tuple(tasks)
         self.mask_padding = mask_padding
         self.attention_channels = channels // 2
-        names = {t: {s: candidates(t, s) if self_attention or s != t else ("none",) for s in tasks} for t in tasks}
-        self.blocks = ContextBlocks(names, channels, kernel_size=kernel_size, border=border, affine_value_norm=False)
+        self.candidates = {
+            t: {s: candidates(t, s) if self_attention or s != t else ("none",) for s in tasks} for t in tasks
+        }
+        self.blocks = ContextBlocks(
+            self.candidates, channels, kernel_size=kernel_size, border=border, affine_value_norm=False
+        )
         self.fusions = nn.ModuleDict({t: Fusion(channels, len(tasks) * self.attention_channels) for t in tasks})
         self.pairs = [(t, s) for t in tasks for s in tasks]
         self.arch = nn.Parameter(torch.zeros(len(self.pairs), len(CONTEXTS)))
         self.register_buffer("frozen", torch.full((len(self.pairs),), -1))
-        excluded = torch.tensor([[name not in names[t][s] for name in CONTEXTS] for t, s in self.pairs])
+        excluded = torch.tensor([[name not in self.candidates[t][s] for name in CONTEXTS] for t, s in self.pairs])
         self.register_buffer("excluded", excluded, persistent=False)
 
     def forward(
