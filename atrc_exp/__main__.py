@@ -3,9 +3,11 @@
 Only light modules are imported here, so that `--cfg job`, `--help` and error messages come at once.
 """
 
+import multiprocessing
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from atrc_exp.config import Config
+from atrc_exp.errors import RankError
+from atrc_exp.help import help_text
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.stages import run_stage
 from atrc_exp.stored import with_stored
@@ -27,6 +31,7 @@ CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (p
 _SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(group="hydra/help", name="atrc_exp", node={"template": help_text()})
 
 
 def typed(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
@@ -51,7 +56,7 @@ def _fail(error: BaseException) -> None:
     """End the command with one message and exit code 2; HYDRA_FULL_ERROR=1 asks for the traceback."""
     if _SHOW_TRACEBACK:
         raise error
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", "0") == "0" or isinstance(error, RankError):
         print(f"error: {explain(error)}", file=sys.stderr)
     sys.exit(2)
 
@@ -72,6 +77,10 @@ def _sweep_job(composed: DictConfig) -> None:
     from atrc_exp.report.sweep import SWEEP_VARIABLE, record_job
 
     number, failure = HydraConfig.get().job.num, None
+    if multiprocessing.parent_process() is not None:  # a worker of joblib, one of several on this machine
+        from atrc_exp.engine.distributed import take_gpu
+
+        take_gpu(number)
     name, run_dir = str(composed.name), f"{composed.runs_dir}/{composed.name}/seed{composed.seed}"
     try:
         run_stage(typed(composed, HydraConfig.get().overrides.task))
@@ -90,6 +99,8 @@ def _sweep_job(composed: DictConfig) -> None:
 def main() -> None:
     """Run one command of the package."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own report and exiting
+    # conf/hydra/launcher/submitit_slurm.yaml is complete; that the plugin has a schema of this name is no matter.
+    warnings.filterwarnings("ignore", message=r"\n'hydra/launcher/submitit_slurm' is validated against")
     try:
         _job()
     except USER_MISTAKES as error:

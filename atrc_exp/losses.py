@@ -1,14 +1,15 @@
-"""Final and auxiliary losses of all tasks, normalised by valid-pixel counts that may span many micro-batches.
+"""Final, auxiliary and initial losses of all tasks, normalised by valid-pixel counts that may span many micro-batches.
 
 All losses run in at least single precision, whatever the precision of the network. Pixels without a label take
 no part in value or gradient, even where the prediction is not finite there.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from atrc_exp.coding import TriangularCode, triangular_code
 from atrc_exp.labels import region_labels, valid_pixels
@@ -19,13 +20,24 @@ def _positives(task: str) -> str:
     return f"{task}:positive"
 
 
+def _initial(task: str, scale: int) -> str:
+    return f"{task}_initial{scale}"
+
+
 class MultiTaskLoss(nn.Module):
-    """The sum over tasks of weighted final and auxiliary losses (Sec. 3.3, App. A).
+    """The sum over tasks of weighted final, auxiliary and initial losses (Sec. 3.3, App. A).
+
+    Terms are `<task>`, `<task>_aux` and, by scale from the finest on, `<task>_initial<i>`. All terms of a task have its
+    weight; an initial prediction has the loss of the final one (MTI-Net).
 
     Args:
         tasks: the tasks of the network.
         aux_tasks: names of those whose auxiliary map the network predicts and trains.
         codebook: (40, 3) unit normals; needed where normals have an auxiliary map or the form of a classification.
+        initial_scales: number of scales at which the network makes initial predictions of every task.
+
+    Attributes:
+        weights: weight of every term of a training step.
 
     Raises:
         ValueError: an auxiliary task that is not among the tasks, or no codebook where one is needed.
@@ -33,7 +45,13 @@ class MultiTaskLoss(nn.Module):
 
     codebook: Tensor | None
 
-    def __init__(self, tasks: Iterable[Task], aux_tasks: Iterable[str] = (), codebook: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        aux_tasks: Iterable[str] = (),
+        codebook: Tensor | None = None,
+        initial_scales: int = 0,
+    ) -> None:
         super().__init__()
         self.tasks = {task.name: task for task in tasks}
         self.aux_tasks = tuple(aux_tasks)
@@ -42,6 +60,10 @@ class MultiTaskLoss(nn.Module):
                 raise ValueError(f"auxiliary task '{name}' is not one of {', '.join(self.tasks)}")
             if self.tasks[name].label == "normals" and codebook is None:
                 raise ValueError(f"the auxiliary loss of {name} needs a codebook")
+        self.weights = {name: task.weight for name, task in self.tasks.items()}
+        self.weights |= {f"{name}_aux": self.tasks[name].weight for name in self.aux_tasks}
+        for scale in range(initial_scales):
+            self.weights |= {_initial(name, scale): task.weight for name, task in self.tasks.items()}
         self.register_buffer("codebook", codebook)
         self.code = triangular_code(self.tasks.values(), codebook)
 
@@ -63,8 +85,9 @@ class MultiTaskLoss(nn.Module):
         aux: Mapping[str, Tensor],
         labels: Mapping[str, Tensor],
         counts: Mapping[str, Tensor] | None = None,
+        initial: Mapping[str, Sequence[Tensor]] | None = None,
     ) -> dict[str, Tensor]:
-        """Unweighted terms `<task>` and `<task>_aux`: sums over these images divided by `counts`.
+        """Unweighted terms: sums over these images divided by `counts`.
 
         A term is exactly 0, with its graph intact, where no pixel is valid.
 
@@ -73,6 +96,7 @@ class MultiTaskLoss(nn.Module):
             aux: logits (B, `task.regions`, H, W) of the auxiliary tasks; empty in evaluation.
             labels: as in `valid_pixels`, of every task.
             counts: from `counts`, summed over the whole batch; None: these images are the whole batch.
+            initial: predictions (B, `task.channels`, h_i, w_i) of every task, scale by scale; none in evaluation.
         """
         if aux and set(aux) != set(self.aux_tasks):
             raise ValueError(
@@ -90,11 +114,17 @@ class MultiTaskLoss(nn.Module):
                 if name in aux:
                     regions = region_labels(task, labels[name], self.codebook)
                     terms[f"{name}_aux"] = cross_entropy(aux[name], regions, weight) / valid
+                for scale, prediction in enumerate((initial or {}).get(name, ())):
+                    # Recomputed in the backward pass: only one of them at a time is in memory at the labels' size.
+                    loss = checkpoint(
+                        _resized_loss, task, prediction, labels[name], weight, self.code, use_reentrant=False
+                    )
+                    terms[_initial(name, scale)] = loss / valid
         return terms
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """Sum of the terms; an auxiliary loss has the weight of its final loss."""
-        return torch.stack([self.tasks[name.removesuffix("_aux")].weight * term for name, term in terms.items()]).sum()
+        """Weighted sum of the terms."""
+        return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
 
 
 build_losses = MultiTaskLoss  # the stable name, beside build_network and build_metrics
@@ -125,6 +155,14 @@ def _final_loss(
             assert code is not None
             return triangular_cross_entropy(prediction, label, code)
     raise ValueError(f"unknown loss '{task.loss}' of task {task.name}")
+
+
+def _resized_loss(
+    task: Task, prediction: Tensor, label: Tensor, weight: Tensor | float | None, code: TriangularCode | None
+) -> Tensor:
+    """Final loss of a prediction (B, C, h, w) that is resized to the label first."""
+    resized = F.interpolate(prediction, size=label.shape[-2:], mode="bilinear", align_corners=False)
+    return _final_loss(task, resized, label, weight, code)
 
 
 def cross_entropy(logits: Tensor, label: Tensor, positive_weight: Tensor | float | None = None) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from atrc_exp import branching as branchings
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
 from atrc_exp.errors import UserError
@@ -27,7 +28,7 @@ OWN = ("run", "checkpoint", "input", "output", "allow", "predict", "logger", "st
 `allow` is among them so that no file decides which code is run."""
 CHANGEABLE = ("dataset.root", "dataset.cache_dir", "engine.device", "engine.workers", "engine.val_batch_size",
               "engine.precision", "engine.progress", "engine.save_predictions", "evaluation",
-              "debug.limit_val")  # fmt: skip
+              "debug.limit_val", "dataset.packed")  # fmt: skip
 """Keys, or groups of keys, of the run's configuration that the command line may replace."""
 
 
@@ -65,7 +66,7 @@ def checkpoint_file(config: Config) -> Path:
 def with_stored(config: Config, overrides: Sequence[str]) -> Config:
     """The configuration of the run that `config.run` or `config.checkpoint` names, changed where `overrides` say so.
 
-    Weights are random, since the checkpoint replaces them, and the genotype is the one kept in the run folder.
+    Weights are random, since the checkpoint replaces them; genotype and branching are those kept in the run folder.
 
     Args:
         config: the composed configuration, whose values of the overridden keys are taken.
@@ -84,11 +85,18 @@ def with_stored(config: Config, overrides: Sequence[str]) -> Config:
             f"only these can be given beside it: {', '.join(OWN + CHANGEABLE)}"
         )
     stored = _read(folder / CONFIG)
+    if stored.stage.name == "branch":
+        raise UserError(
+            f"{folder} is a branch search, which leaves no network to use; train the network of its branching "
+            f"(a preset *_bmtas_* with branching.file={folder})"
+        )
     for key in (*OWN, *(key for key in keys if _within(key, CHANGEABLE))):
         stored = _with_value(stored, key.split("."), reduce(getattr, key.split("."), config))
     kept = folder / genotypes.FILE_NAME
     if stored.distillation.name == "atrc":
         stored = replace(stored, genotype=str(kept), genotype_blocks={})
+    if stored.branching.file is not None:
+        stored = replace(stored, branching=replace(stored.branching, file=str(folder / branchings.FILE_NAME)))
     return replace(stored, backbone=replace(stored.backbone, weights="random"))
 
 

@@ -29,7 +29,7 @@ def message(*overrides: str) -> str:
 
 
 def preset(name: str, *overrides: str) -> Config:
-    genotype = ["genotype=published/nyud_hrnet18"] if name.endswith("_atrc") else []
+    genotype = ["genotype=published/nyud_hrnet18"] if "_atrc" in name else []
     return composed(f"+experiment={name}", *genotype, *overrides)
 
 
@@ -96,6 +96,9 @@ def test_single_task_preset_takes_its_name_from_the_task():
         (["+task_forms.sal=classification"], ["task_forms", "sal"]),
         (["distillation.regions=labels"], ["distillation.regions=labels", "atrc, tlabel, slabel"]),
         (["distillation=none"], ["stage=search", "stage=retrain"]),
+        (["distillation=mti_net", "stage=retrain"], ["neck=shared", "fpm for distillation=mti_net"]),
+        (["neck=fmp"], ["no neck", "fmp", "fpm"]),
+        (["neck=fpm", "neck.softmax=tasks"], ["neck.softmax=tasks", "authors or paper"]),
         (["+experiment=nyud_hrnet18_atrc"], ["genotype", "published/nyud_hrnet18"]),
         (["+experiment=nyud_hrnet18_global", "genotype=published/nyud_hrnet18"], ["genotype", "distillation=atrc"]),
         (["+experiment=nyud_hrnet18_atrc", "+genotype_blocks.depth.semseg=locl"], ["locl", "none, global, local"]),

@@ -106,7 +106,9 @@ def test_a_checkpoint_file_on_moved_data_into_another_folder(tmp_path, rooms, fi
     assert not (finished_run / "evaluation.json").exists()
 
 
-@pytest.mark.parametrize("what", ["search", "atrc", "tlabel_gt", "single_task_normals_classification"])
+@pytest.mark.parametrize(
+    "what", ["search", "atrc", "tlabel_gt", "single_task_normals_classification", "mti_net", "fpm_search"]
+)
 def test_every_kind_of_network_is_rebuilt_from_its_run_folder(tmp_path, rooms, what):
     genotype = ["genotype=published/nyud_hrnet18"] if what == "atrc" else []
     config = command(tmp_path, rooms, f"+experiment=rooms_hrnet18_{what}", *genotype, *QUICK)

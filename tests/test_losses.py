@@ -14,6 +14,7 @@ from atrc_exp.tasks import build_tasks
 
 NAMES = ("semseg", "human_parts", "sal", "depth", "normals", "edge")
 SHAPE = (3, 4, 5)  # B, H, W
+SIZES = ((2, 3), (1, 2))  # of predictions that are resized to it
 
 
 @pytest.fixture
@@ -255,6 +256,32 @@ def test_auxiliary_terms_exist_only_where_maps_are_given(tasks, codebook, labels
     assert set(loss(final, {}, labels)) == set(NAMES)
     with pytest.raises(ValueError, match="expected: depth"):
         loss(final, {"edge": aux["edge"]}, labels)
+
+
+def test_initial_terms_are_final_losses_of_resized_predictions_with_the_tasks_weight(tasks, codebook, labels, outputs):
+    """Values, gradients, and shares of a whole batch, as if every prediction were resized and judged by itself."""
+    loss = build_losses(tasks, initial_scales=2)
+    counts = {name: count + 7 for name, count in loss.counts(labels).items()}  # of a batch that these are a part of
+    small = {
+        task.name: [torch.randn(3, task.channels, *size, dtype=torch.float64).requires_grad_() for size in SIZES]
+        for task in tasks
+    }
+    terms = loss(outputs[0], {}, labels, counts, small)
+    assert list(loss.weights) == [*NAMES, *(f"{name}_initial{i}" for i in (0, 1) for name in NAMES)]
+    assert set(terms) == set(loss.weights)
+    expected = dict(loss(outputs[0], {}, labels, counts))
+    for i in (0, 1):
+        resized = {name: F.interpolate(maps[i], SHAPE[1:], mode="bilinear") for name, maps in small.items()}
+        expected |= {f"{name}_initial{i}": term for name, term in loss(resized, {}, labels, counts).items()}
+    assert {n: t.item() for n, t in terms.items()} == pytest.approx({n: t.item() for n, t in expected.items()})
+    weights = dict(zip(NAMES, (1, 2, 5, 1, 10, 50), strict=True))
+    total = sum(weights[name.partition("_initial")[0]] * term for name, term in expected.items())
+    assert loss.total(terms).item() == pytest.approx(total.item())
+    maps = [x for pair in small.values() for x in pair]
+    for found, wanted in zip(
+        torch.autograd.grad(loss.total(terms), maps), torch.autograd.grad(total, maps), strict=True
+    ):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_construction_refuses_what_cannot_be_trained(tasks, codebook):

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from small_rooms import as_typed
+from small_rooms import QUICK, as_typed, command
 
 from atrc_exp.errors import UserError
 from atrc_exp.stages import run_stage
@@ -81,3 +81,11 @@ def test_nothing_to_predict_is_named(tmp_path, finished_run):
         predict(finished_run, tmp_path, tmp_path / "out")
     with pytest.raises(UserError, match="input=IMAGE"):
         as_typed("stage=predict", f"run={finished_run}")
+
+
+def test_a_network_with_initial_predictions_predicts_the_final_ones(tmp_path, rooms):
+    run_stage(command(tmp_path, rooms, "+experiment=rooms_hrnet18_mti_net", *QUICK))
+    image = next((rooms / "images").iterdir())
+    out = tmp_path / "out"
+    predict(tmp_path / "runs" / "rooms_hrnet18_mti_net" / "seed0", image, out, "predict.arrays=true")
+    assert {path.parent.name for path in out.glob("*/*.*")} == {"semseg", "depth", "normals", "edge", "panels"}

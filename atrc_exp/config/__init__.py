@@ -4,7 +4,8 @@ YAML in `conf/` gives the values, Hydra composes them, `__main__` turns them int
 nothing handles an untyped configuration. Ranges and rules raise `UserError` with the value, the rule and a remedy.
 """
 
-from atrc_exp.config.data import DatasetConfig, RoomsConfig
+from atrc_exp.config.branching import BranchingConfig
+from atrc_exp.config.data import DatasetConfig, PrepareConfig, RoomsConfig
 from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.root import Config
 from atrc_exp.config.stages import (
@@ -23,6 +24,7 @@ __all__ = [
     "TRAINING_STAGES",
     "BackboneConfig",
     "BenchmarkConfig",
+    "BranchingConfig",
     "Config",
     "DatasetConfig",
     "DebugConfig",
@@ -33,6 +35,7 @@ __all__ = [
     "NeckConfig",
     "OptimConfig",
     "PredictConfig",
+    "PrepareConfig",
     "RoomsConfig",
     "SearchConfig",
     "StageConfig",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import require
+from atrc_exp.config.folders import FoldersConfig
 from atrc_exp.tasks import TASKS
 
 
@@ -15,7 +16,7 @@ class RoomsConfig:
     val: int = 40
     """Validation rooms, >= 1; no room is in both splits."""
     image_size: list[int] = field(default_factory=lambda: [64, 96])
-    """Height and width in pixels, >= 32; with packaging pascal of the largest landscape image, W x H in portrait."""
+    """Height and width in pixels, >= 32; with packaging pascal those of the largest landscape image."""
     seed: int = 0
     """Seed of all rooms, >= 0; not the seed of the run."""
     packaging: str = "A"
@@ -28,6 +29,29 @@ class RoomsConfig:
         size = self.image_size
         require(len(size) == 2 and min(size) >= 32, "dataset.rooms.image_size", size, "[height, width], each >= 32")
         require(self.packaging in ("A", "B", "pascal"), "dataset.rooms.packaging", self.packaging, "A, B or pascal")
+        landscape = self.packaging != "pascal" or size[0] <= size[1]
+        require(landscape, "dataset.rooms.image_size", size, "height <= width with packaging pascal")
+
+
+@dataclass(kw_only=True)
+class PrepareConfig:
+    """`stage=prepare`: where a dataset comes from, and how far it is checked."""
+
+    source: str | None = None
+    """A folder, checked where it is, or an archive (.tar, .tar.gz, .tgz, .zip) or the http(s) address of one, which is
+    unpacked to `dataset.root`; null checks what is at `dataset.root`."""
+    sha256: str | None = None
+    """Checksum that the archive must have, 64 hexadecimal digits; null takes it as it is."""
+    values: bool = False
+    """Check the ranges of values too: metres, lengths of normals, images and labels that are all one."""
+    crop: bool = False
+    """Make a copy of a dataset in the NYUD layout with 480 x 640 images, `<root>-425x560`, without the white border."""
+
+    def __post_init__(self) -> None:
+        if self.sha256 is not None:
+            digits = set(self.sha256.lower()) <= set("0123456789abcdef")
+            require(digits and len(self.sha256) == 64, "prepare.sha256", self.sha256, "64 hexadecimal digits")
+            require(self.source is not None, "prepare.sha256", self.sha256, "given with prepare.source=ARCHIVE")
 
 
 @dataclass(kw_only=True)
@@ -58,9 +82,14 @@ class DatasetConfig:
     """File (.npy, 40 x 3) of unit normals; null fits one on the training labels."""
     cache_dir: str | None = None
     """Folder for derived files; null uses the user's cache folder."""
+    packed: bool = False
+    """Keep decoded images and labels in `cache_dir`, which costs some gigabytes and makes loading much faster."""
+    crop_labels: str | None = None
+    """Task whose classes training crops should mix; null is semseg, or none where the dataset has no semseg."""
     procedural: bool = False
     """The data is made under `root` as `rooms` says, where it is missing."""
     rooms: RoomsConfig = field(default_factory=RoomsConfig)
+    folders: FoldersConfig = field(default_factory=FoldersConfig)
 
     def __post_init__(self) -> None:
         require(len(self.crop) == 2 and min(self.crop) >= 32, "dataset.crop", self.crop, "[height, width], each >= 32")
@@ -69,3 +98,6 @@ class DatasetConfig:
         require(0 < self.edge_max_distance <= 0.1, "dataset.edge_max_distance", self.edge_max_distance, "in (0, 0.1]")
         for task in self.tasks:
             require(task in TASKS, "dataset.tasks", task, f"one of {', '.join(TASKS)}")
+        guides = [task for task in self.tasks if TASKS[task].label == "classes"]
+        allowed = f"null or a task with classes that the dataset has ({', '.join(guides) or 'none'})"
+        require(self.crop_labels in (None, *guides), "dataset.crop_labels", self.crop_labels, allowed)

@@ -18,9 +18,13 @@ class BackboneConfig:
     """timm's tag of the pretrained weights, e.g. ms_in1k; null is timm's default."""
     out_indices: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
     """Which feature maps are used, finest first."""
+    output_stride: int | None = None
+    """8, 16 or 32: deeper ResNet stages are dilated instead of strided; null keeps the model's own stride."""
 
     def __post_init__(self) -> None:
         require(len(self.out_indices) >= 1, "backbone.out_indices", self.out_indices, "at least one index")
+        stride = self.output_stride
+        require(stride in (None, 8, 16, 32), "backbone.output_stride", stride, "8, 16, 32 or null")
 
 
 @dataclass(kw_only=True)
@@ -28,13 +32,15 @@ class NeckConfig:
     """What makes the maps that each task's head reads from the backbone's."""
 
     name: str = "shared"
-    """shared (the backbone's maps as they are) or fpm (maps of each task's own, with initial predictions)."""
+    """shared (the backbone's maps as they are) or maps of each task's own: fpm (with initial predictions), skip (finest
+    and coarsest map of a dilated ResNet) or aspp (the same with ASPP on the coarsest)."""
     softmax: str = "authors"
     """Mask of the FPM: authors (over neighbouring channels of one task, as in the published results) or paper (over
     the tasks)."""
 
     def __post_init__(self) -> None:
-        require(self.name in ("shared", "fpm"), "neck", self.name, "shared or fpm")
+        necks = ("shared", "fpm", "skip", "aspp")
+        require(self.name in necks, "neck", self.name, f"one of {', '.join(necks)}")
         require(self.softmax in ("authors", "paper"), "neck.softmax", self.softmax, "authors or paper")
 
 
@@ -45,7 +51,7 @@ class DistillationConfig:
     name: str = "search"
     """One of `atrc_exp.distillation.DISTILLATIONS`, as `python -m atrc_exp --help` lists them."""
     channels: int | None = None
-    """Head channels C, >= 2; null is a quarter of the concatenated backbone channels."""
+    """Head channels C, >= 2; null is a quarter of the concatenated channels, for mti_net all of them."""
     kernel_size: int = 9
     """Window of the local context in pixels, odd, 3 to 15."""
     border: str = "zero"

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from atrc_exp.config.branching import BranchingConfig
 from atrc_exp.config.checks import positive, require
-from atrc_exp.config.data import DatasetConfig
+from atrc_exp.config.data import DatasetConfig, PrepareConfig
 from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.stages import (
     TRAINING_STAGES,
@@ -37,7 +38,8 @@ class Config:
     input: str | None = None
     """stage=predict: an image, or a folder of images."""
     output: str | None = None
-    """Folder of what evaluate and predict write; null is the run folder, for predictions= that folder."""
+    """Folder of what evaluate, predict and prepare write; null is the run folder, for predictions= that folder, for
+    prepare `<runs_dir>/datasets/<dataset.name>`."""
     tasks: list[str] | None = None
     """Subset of the dataset's tasks; null is all of them."""
     loss_weights: dict[str, float] = field(default_factory=dict)
@@ -53,6 +55,7 @@ class Config:
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     neck: NeckConfig = field(default_factory=NeckConfig)
+    branching: BranchingConfig = field(default_factory=BranchingConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -60,6 +63,7 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
@@ -69,6 +73,7 @@ class Config:
         self._check_stage()
         self._check_tasks()
         self._check_network()
+        self._check_branching()
 
     def _check_stage(self) -> None:
         sources = [key for key in ("run", "checkpoint", "predictions") if getattr(self, key) is not None]
@@ -92,11 +97,18 @@ class Config:
             require(form in FORMS, f"task_forms.{task}", form, f"one of {', '.join(FORMS)}")
 
     def _check_network(self) -> None:
+        pyramids = self.distillation.name != "mti_net" or self.neck.name == "fpm"
+        require(pyramids, "neck", self.neck.name, "fpm for distillation=mti_net",
+                "it refines the maps that neck=fpm makes of every task")  # fmt: skip
         searching = self.distillation.name == "search"
         if self.stage.name in TRAINING_STAGES:
             wanted = "search" if searching else "retrain"
             require(self.stage.name == wanted, "stage", self.stage.name, f"{wanted} for this network",
                     f"distillation={self.distillation.name} is trained by stage={wanted}")  # fmt: skip
+        if self.neck.name == "aspp" and self.stage.name in ("branch", *TRAINING_STAGES):
+            images = self.engine.batch_size // self.engine.accumulate
+            require(images > 1, "neck", "aspp", "trained on more than one image at a time",
+                    "its pooling has a batch norm: raise engine.batch_size or lower engine.accumulate")  # fmt: skip
         target = self.distillation._target_
         allowed = target is None or any(target.startswith(f"{module}.") for module in self.allow)
         require(allowed, "distillation._target_", target, f"below a module of allow={self.allow}",
@@ -112,6 +124,18 @@ class Config:
             for source, context in row.items():
                 key = f"genotype_blocks.{target}.{source}"
                 require(context in CONTEXTS, key, context, f"one of {', '.join(CONTEXTS)}")
+
+    def _check_branching(self) -> None:
+        if self.stage.name != "branch":
+            return
+        require(self.distillation.name == "none", "distillation", self.distillation.name, "none for stage=branch",
+                "the contexts are searched on the branched network afterwards")  # fmt: skip
+        require(self.neck.name != "fpm", "neck", self.neck.name, "shared, skip or aspp for stage=branch",
+                "every task passes the encoder alone")  # fmt: skip
+        require(self.branching.file is None, "branching.file", self.branching.file, "null for stage=branch")
+        precision = self.engine.precision
+        require(precision != "fp16", "engine.precision", precision, "fp32 or bf16 for stage=branch")
+        require(len(self.task_names) > 1, "tasks", self.task_names, "more than one for stage=branch")
 
     @property
     def task_names(self) -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import require
 
-STAGES = ("search", "retrain", "evaluate", "predict", "profile", "benchmark", "generate")
+STAGES = ("search", "retrain", "branch", "evaluate", "predict", "profile", "benchmark", "generate", "prepare")
 TRAINING_STAGES = ("search", "retrain")
 
 
@@ -49,6 +49,9 @@ class EvaluationConfig:
     """Count unlabelled depth and normals as the published code does."""
     boundary_protocol: str = "seism"
     """seism (non-maximum suppression, 101 thresholds) or mtl_pytorch (none, 99 thresholds)."""
+    boundary_truth: str = "regions"
+    """regions (borders of the annotated regions, as PASCAL-Context is scored; the labels where a dataset has none) or
+    labels (what is trained on)."""
     boundary_interpolate: bool = False
     """Look for odsF between the thresholds too."""
     boundary_ids: str | None = None
@@ -61,6 +64,8 @@ class EvaluationConfig:
         protocols = ("seism", "mtl_pytorch")
         key = "evaluation.boundary_protocol"
         require(self.boundary_protocol in protocols, key, self.boundary_protocol, " or ".join(protocols))
+        truths = ("regions", "labels")
+        require(self.boundary_truth in truths, "evaluation.boundary_truth", self.boundary_truth, " or ".join(truths))
         require(self.boundary_every >= 0, "evaluation.boundary_every", self.boundary_every, ">= 0")
 
 

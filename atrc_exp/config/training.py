@@ -37,16 +37,19 @@ class OptimConfig:
     """Initial learning rate, > 0."""
     head_lr_factor: float = 1.0
     """Multiplies the rate of everything but the backbone, > 0."""
+    distillation_lr_factor: float = 1.0
+    """Multiplies the rate of the distillation module once more, > 0: the papers of cross_stitch and nddr raise it."""
     momentum: float = 0.9
     """In [0, 1)."""
     weight_decay: float = 5e-4
-    """On all network parameters, >= 0."""
+    """On all network parameters but the weights of cross_stitch, >= 0."""
     power: float = 0.9
     """Rate at iteration i is lr * (1 - i / iterations) ** power, >= 0."""
 
     def __post_init__(self) -> None:
         positive("optim.lr", self.lr)
         positive("optim.head_lr_factor", self.head_lr_factor)
+        positive("optim.distillation_lr_factor", self.distillation_lr_factor)
         require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "in [0, 1)")
         require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, ">= 0")
         require(self.power >= 0, "optim.power", self.power, ">= 0")

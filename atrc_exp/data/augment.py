@@ -1,8 +1,9 @@
-"""From a decoded sample to tensors: the training augmentation of the published code and its test-time part.
+"""From a decoded sample to arrays of one size: the training augmentation of the published code and its test-time part.
 
-The geometry and normalisation come from albumentations. What it lacks is added by kind of label (`Task.label`): depth
-shrinks as the image is magnified, normals turn at a mirror, padding has a value for each kind, crops avoid single-class
-regions, and the colour distortion works in the published order on 8-bit values.
+The harness and the mirror come from albumentations. What it lacks is added by kind of label
+(`Task.label`): depth shrinks as the image is magnified, normals turn at a mirror, padding has a value for each kind,
+crops avoid single-class regions, and the colour distortion works in the published order on 8-bit values. Images stay
+8-bit from end to end; `finish` normalises them, on the device.
 """
 
 import os
@@ -16,52 +17,55 @@ import albumentations as A
 import cv2
 import numpy as np
 import torch
-from albumentations.augmentations.crops.transforms import BaseCrop
-from torch import Tensor
 
+from atrc_exp.data.finish import Item
 from atrc_exp.data.sample import Sample
 from atrc_exp.tasks import IGNORE, Task
 
-CROP_LABELS = "semseg"  # the class map whose classes a training crop should mix, also where it is no task of the run
-MEAN = (0.485, 0.456, 0.406)  # of RGB / 255
-STD = (0.229, 0.224, 0.225)
+_SCALES = (0.5, 2.0)
+_FILL = {"classes": IGNORE, "depth": 0, "normals": 0}  # by kind of label, what padding holds
 _CROP_SHARE = 0.75
 _CROP_TRIES = 10
 
 
-class RandomScale(A.RandomScale):
-    """Scale by s ~ U(0.5, 2) to (int(H s), int(W s)): image bilinear, labels nearest, depth divided by s."""
+class ScaledCrop(A.DualTransform):
+    """Scale by s ~ U(0.5, 2) to (int(H s), int(W s)), then cut out at most `height` x `width` at random.
 
-    def __init__(self, kinds: Mapping[str, str]) -> None:
-        super().__init__((-0.5, 1.0), cv2.INTER_LINEAR, cv2.INTER_NEAREST, p=1.0)
-        self.depths = _of_kind(kinds, "depth")
+    The image is scaled bilinearly and truncated to 8 bits, labels take the nearest pixel, depth is divided by s. In the
+    crop no class of the map `labels` holds 75 % or more of the labelled pixels: a location that fails is drawn again up
+    to ten times, and the last one is taken as it is. Without a class map the first location is taken.
 
-    def apply_with_params(self, params: dict[str, Any], *args: Any, **data: Any) -> dict[str, Any]:
-        result = super().apply_with_params(params, *args, **data)
-        for key in self.depths:
-            result[key] = result[key] / np.float32(params["scale"])
-        return result
-
-
-class CategoryCrop(BaseCrop):
-    """Random crop to at most `height` x `width` in which no class holds 75 % or more of the labelled pixels.
-
-    A location that fails is drawn again up to ten times; the last one is taken as it is. Without a class map `labels`
-    the first location is taken.
+    Both are one step so that labels are computed in the crop only.
     """
 
-    def __init__(self, height: int, width: int, labels: str | None) -> None:
+    def __init__(self, height: int, width: int, labels: str | None, kinds: Mapping[str, str]) -> None:
         super().__init__(p=1.0)
         self.height, self.width, self.labels = height, width, labels
+        self.depths = _of_kind(kinds, "depth")
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        labels = data[self.labels] if self.labels else None
-        left, top, right, bottom = box = self._draw(*params["shape"][:2])
-        for _ in range(_CROP_TRIES):
-            if labels is None or _mixes_classes(labels[top:bottom, left:right]):
-                break
-            left, top, right, bottom = box = self._draw(*params["shape"][:2])
-        return {"crop_coords": box}
+        scale = self.py_random.uniform(*_SCALES)
+        height, width = size = tuple(max(int(side * scale), 1) for side in params["shape"][:2])
+        left, top, right, bottom = box = self._draw(height, width)
+        if self.labels:
+            labels = cv2.resize(data[self.labels], (width, height), interpolation=cv2.INTER_NEAREST)
+            for _ in range(_CROP_TRIES):
+                if _mixes_classes(labels[top:bottom, left:right]):
+                    break
+                left, top, right, bottom = box = self._draw(height, width)
+        return {"scale": scale, "scaled_size": size, "crop_coords": box}
+
+    def apply_with_params(self, params: dict[str, Any], *args: Any, **data: Any) -> dict[str, Any]:
+        height, width = params["scaled_size"]
+        left, top, right, bottom = params["crop_coords"]
+        # In float32, as published: OpenCV would round 8-bit values, and the published code truncates.
+        image = cv2.resize(data.pop("image").astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+        rows = _nearest(params["shape"][0], height)[top:bottom]
+        columns = _nearest(params["shape"][1], width)[left:right]
+        result = {key: _gather(label, rows, columns) for key, label in data.items()}
+        for key in self.depths:
+            result[key] /= np.float32(params["scale"])
+        return {"image": image[top:bottom, left:right].astype(np.uint8), **result}
 
     def _draw(self, height: int, width: int) -> tuple[int, int, int, int]:
         top = self.py_random.randint(0, max(height - self.height, 0))
@@ -113,7 +117,6 @@ class PhotometricDistortion(A.ImageOnlyTransform):
         hue: int | None,
         **params: Any,
     ) -> np.ndarray:
-        img = img.astype(np.uint8)
         if offset is not None:
             img = cv2.LUT(img, _linear_table(1.0, offset))
         if contrast is not None and not contrast_last:
@@ -127,23 +130,8 @@ class PhotometricDistortion(A.ImageOnlyTransform):
         return img
 
 
-class CentrePad(A.PadIfNeeded):
-    """Pad to at least `height` x `width`: image, depth and normals by 0, class maps by 255."""
-
-    def __init__(self, height: int, width: int, kinds: Mapping[str, str]) -> None:
-        super().__init__(height, width, border_mode=cv2.BORDER_CONSTANT, fill=0.0, fill_mask=IGNORE, p=1.0)
-        self.measured = [*_of_kind(kinds, "depth"), *_of_kind(kinds, "normals")]
-
-    def apply_with_params(self, params: dict[str, Any], *args: Any, **data: Any) -> dict[str, Any]:
-        if not any(params[f"pad_{side}"] for side in ("top", "bottom", "left", "right")):
-            return data
-        others = {key: value for key, value in data.items() if key not in self.measured}
-        as_image = {key: self.apply(data[key], **params) for key in self.measured}
-        return super().apply_with_params(params, *args, **others) | as_image
-
-
 class TrainTransform:
-    """Random scale, crop, flip and colours, then normalised and padded to the crop size.
+    """Random scale, crop, flip and colours, then padded to the crop size.
 
     Args:
         crop: height and width of the result.
@@ -153,58 +141,68 @@ class TrainTransform:
     """
 
     def __init__(
-        self, crop: Sequence[int], tasks: Sequence[Task], crop_labels: str | None = CROP_LABELS, *, augment: bool = True
+        self, crop: Sequence[int], tasks: Sequence[Task], crop_labels: str | None, *, augment: bool = True
     ) -> None:
-        self.tasks = tuple(tasks)
-        self.size = (crop[0], crop[1])
+        self.size, self.tasks = (crop[0], crop[1]), tuple(tasks)
         kinds = {task.name: task.label for task in tasks}
         if crop_labels is not None:
             kinds.setdefault(crop_labels, "classes")
         self.names = tuple(kinds)
-        random_steps = [
-            RandomScale(kinds),
-            CategoryCrop(*self.size, crop_labels),
-            HorizontalFlip(kinds),
-            PhotometricDistortion(),
-        ]
-        padded = _normalised_and_padded(self.size, kinds)
-        self.pipeline = _compose([*random_steps, *padded] if augment else [*padded, A.CenterCrop(*self.size)], kinds)
+        steps = [ScaledCrop(*self.size, crop_labels, kinds), HorizontalFlip(kinds), PhotometricDistortion()]
+        self.pipeline = A.Compose(steps if augment else [], additional_targets=dict.fromkeys(kinds, "mask"))
 
     def __call__(self, sample: Sample, rng_seed: int | Sequence[int]) -> dict[str, Any]:
-        """Return `{"image": (3, h, w) float32, "labels": {task: tensor}, "id", "size": (2,) int64}`, all of crop size.
-
-        Everything random is a function of `rng_seed` alone.
-        """
+        """Return an `Item` of crop size. Everything random is a function of `rng_seed` alone."""
         seed = int(np.random.SeedSequence(rng_seed).generate_state(1, np.uint64)[0])
         # One stream for all steps: Compose.set_random_seed would start the same stream anew in each of them, and
         # every image scaled below 1.25 would be flipped.
         self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        labels = {name: sample.labels[name] for name in self.names}
-        result = self.pipeline(image=sample.image.astype(np.float32), **labels)
-        return _to_tensors(sample.id, result, self.tasks, self.size)
+        arrays = self.pipeline(image=sample.image, **{name: sample.labels[name] for name in self.names})
+        arrays = {name: _centre(array, self.size) for name, array in arrays.items()}
+        return _item(sample.id, arrays, self.tasks, self.size, self.size)
 
 
 class EvalTransform:
-    """Normalise and centre-pad to the canvas, or to the image's own size where that is larger."""
+    """Centre-pad to the canvas, or to the image's own size where that is larger."""
 
     def __init__(self, canvas: Sequence[int], tasks: Sequence[Task]) -> None:
-        self.tasks = tuple(tasks)
-        kinds = {task.name: task.label for task in tasks}
-        self.names = tuple(kinds)
-        self.pipeline = _compose(_normalised_and_padded((canvas[0], canvas[1]), kinds), kinds)
+        self.canvas, self.tasks = (canvas[0], canvas[1]), tuple(tasks)
+        self.names = tuple(task.name for task in tasks)
 
     def __call__(self, sample: Sample, rng_seed: int | Sequence[int] = 0) -> dict[str, Any]:
-        """Return the dictionary of `TrainTransform` with the original height and width as "size"; nothing is random."""
-        result = self.pipeline(image=sample.image, **{name: sample.labels[name] for name in self.names})
-        return _to_tensors(sample.id, result, self.tasks, sample.image.shape[:2])
+        """Return an `Item` with the original height and width as "size"; nothing is random."""
+        size = sample.image.shape[:2]
+        canvas = [max(own, wanted) for own, wanted in zip(size, self.canvas, strict=True)]
+        return _item(sample.id, {"image": sample.image, **sample.labels}, self.tasks, canvas, size)
 
 
-def _compose(steps: Sequence[A.BasicTransform], kinds: Mapping[str, str]) -> A.Compose:
-    return A.Compose(list(steps), additional_targets=dict.fromkeys(kinds, "mask"))
+def _item(
+    id: str, arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], canvas: Sequence[int], size: Sequence[int]
+) -> Item:
+    """Image and labels centred on the canvas."""
+    image = arrays["image"]
+    labels = {task.name: _padded(arrays[task.name], canvas, _FILL[task.label]) for task in tasks}
+    return {
+        "image": torch.from_numpy(_padded(image, canvas, 0)),
+        "labels": {name: torch.from_numpy(label) for name, label in labels.items()},
+        "id": id,
+        "size": torch.tensor(size),
+        "content": torch.tensor(image.shape[:2]),
+    }
 
 
-def _normalised_and_padded(size: tuple[int, int], kinds: Mapping[str, str]) -> list[A.BasicTransform]:
-    return [A.Normalize(MEAN, STD), CentrePad(*size, kinds)]
+def _padded(array: np.ndarray, canvas: Sequence[int], fill: int) -> np.ndarray:
+    down, right = (wanted - own for wanted, own in zip(canvas, array.shape, strict=False))
+    if not down and not right:
+        return np.require(array, requirements="W")  # PyTorch warns of others
+    top, left = down // 2, right // 2
+    return cv2.copyMakeBorder(array, top, down - top, left, right - left, cv2.BORDER_CONSTANT, value=fill)
+
+
+def _centre(array: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """The middle of an array (H, W, ...), at most `size`."""
+    top, left = (max(own - wanted, 0) // 2 for own, wanted in zip(array.shape, size, strict=False))
+    return np.ascontiguousarray(array[top : top + size[0], left : left + size[1]])
 
 
 def _of_kind(kinds: Mapping[str, str], kind: str) -> list[str]:
@@ -229,22 +227,15 @@ def _in_hsv(image: np.ndarray, hue: np.ndarray | None = None, saturation: np.nda
     return cv2.cvtColor(cv2.LUT(hsv, table[None]), cv2.COLOR_HSV2RGB)
 
 
-def _to_tensors(id: str, data: dict[str, Any], tasks: Sequence[Task], size: Sequence[int]) -> dict[str, Any]:
-    labels = {}
-    for task in tasks:
-        label = data[task.name]
-        if task.background_is_unlabelled and not ((label != 0) & (label != IGNORE)).any():
-            label = np.full_like(label, IGNORE)
-        labels[task.name] = _TO_TENSOR[task.label](label)
-    return {"image": _channels_first(data["image"]), "labels": labels, "id": id, "size": torch.tensor(size)}
+def _nearest(old: int, new: int) -> np.ndarray:
+    """Old position (new,) of every new one when `old` pixels are scaled to `new`, as cv2.resize takes the nearest."""
+    return cv2.resize(np.arange(old, dtype=np.float32)[None], (new, 1), interpolation=cv2.INTER_NEAREST)[0].astype(int)
 
 
-def _channels_first(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array).permute(2, 0, 1)  # a view: the copy is left to the collation
-
-
-_TO_TENSOR = {
-    "classes": torch.from_numpy,  # (H, W) uint8
-    "depth": lambda metres: torch.from_numpy(metres)[None],  # (1, H, W)
-    "normals": _channels_first,  # (3, H, W)
-}
+def _gather(label: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Pixels `rows` x `columns` of a map (H, W, ...); NumPy is the faster one for single values, OpenCV for vectors."""
+    if label.ndim == 2:
+        return label[rows][:, columns]
+    where = np.empty((len(rows), len(columns), 2), dtype=np.int16)
+    where[..., 0], where[..., 1] = columns, rows[:, None]
+    return cv2.remap(label, where, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 from atrc_exp.config import DatasetConfig
+from atrc_exp.data.folders import Folders
 from atrc_exp.data.nyud import NYUD
 from atrc_exp.data.pascal import PASCAL
-from atrc_exp.data.reader import Reader, Split, describe
+from atrc_exp.data.reader import Reader, RegionReader, Split, describe
 from atrc_exp.data.sample import Data
 from atrc_exp.errors import UserError
 
-READERS: dict[str, Callable[[DatasetConfig], Reader]] = {"nyud": NYUD, "pascal": PASCAL}
+READERS: dict[str, Callable[[DatasetConfig], Reader]] = {"nyud": NYUD, "pascal": PASCAL, "folders": Folders}
 
 
 def open_reader(config: DatasetConfig) -> Reader:
@@ -32,4 +33,5 @@ def open_dataset(config: DatasetConfig) -> Data:
     """
     reader = open_reader(config)
     info = describe(reader, config)
-    return Data(Split(reader, "train", info), Split(reader, "val", info), info)
+    borders = reader.borders if isinstance(reader, RegionReader) else None
+    return Data(Split(reader, "train", info), Split(reader, "val", info), info, borders)

@@ -12,7 +12,11 @@ from PIL import Image
 
 from atrc_exp.errors import UserError
 
-_U8_TO_UNIT = (2.0 * np.arange(256) / 255.0 - 1.0).astype(np.float32)
+_KINDS = {
+    "1": "1-bit", "L": "8-bit grey", "P": "8-bit palette", "RGB": "8-bit RGB", "RGBA": "8-bit RGBA",
+    "I;16": "16-bit grey", "I": "32-bit grey", "F": "floating-point grey",
+}  # fmt: skip
+U8_TO_UNIT = (2.0 * np.arange(256) / 255.0 - 1.0).astype(np.float32)
 
 
 def read_rgb(path: Path, *, convert: bool = True) -> np.ndarray:
@@ -61,12 +65,20 @@ def read_normals(path: Path) -> np.ndarray:
     import cv2
 
     raw = read_rgb(path, convert=False)
-    vectors = cv2.LUT(raw, _U8_TO_UNIT)
+    vectors = cv2.LUT(raw, U8_TO_UNIT)
     x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
     invalid = (x * x + y * y + z * z < 0.25) | ((raw[..., 0] | raw[..., 1] | raw[..., 2]) == 0)
     if invalid.any():
         vectors[invalid] = 0
     return vectors
+
+
+def read_values(path: Path) -> np.ndarray:
+    """Read one number a pixel, (H, W), from an array or from a grey or palette image of any depth."""
+    if path.suffix == ".npy":
+        return read_array(path)
+    with _open(path, ("L", "P", "1", "I;16", "I", "F")) as image:
+        return np.array(image)
 
 
 def read_mat(path: Path, name: str) -> Any:
@@ -128,7 +140,6 @@ def _open(path: Path, modes: tuple[str, ...]) -> Image.Image:
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow raises SyntaxError for a broken PNG
         raise unreadable(path, error) from error
     if image.mode not in modes:
-        kinds = {"L": "8-bit grey", "P": "8-bit palette", "RGB": "8-bit RGB", "RGBA": "8-bit RGBA"}
-        allowed = " or ".join(kinds[mode] for mode in modes)
-        raise UserError(f"{path}: is an image of kind '{kinds.get(image.mode, image.mode)}'; must be {allowed}")
+        allowed = " or ".join(_KINDS[mode] for mode in modes)
+        raise UserError(f"{path}: is an image of kind '{_KINDS.get(image.mode, image.mode)}'; must be {allowed}")
     return image

@@ -4,7 +4,8 @@ Iteration i of a run takes the same images with the same augmentation whatever i
 many workers load them, and into however many micro-batches and ranks the batch is split.
 """
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,21 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from atrc_exp.config import Config
 from atrc_exp.data.datasets import open_dataset
 from atrc_exp.data.decode import read_ids
+from atrc_exp.data.finish import Batch, Item, finish
+from atrc_exp.data.packed import pack
 from atrc_exp.data.sample import Data, Sample, Source
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import Task, build_tasks
 
-Batch = dict[str, Any]
-"""`{"image": (B, 3, H, W) float32 normalised RGB, "labels": {task: tensor}, "id": list[str], "size": (B, 2) int64}`;
-labels are (B, H, W) int64 for class maps, (B, 1, H, W) depth and (B, 3, H, W) normals in float32. "size" is the
-original height and width, centred on the canvas at offset floor((canvas - size) / 2)."""
+log = logging.getLogger(__name__)
 
+CROP_LABELS = "semseg"  # the classes that training crops mix where the configuration names no others
 _ORDER, _AUGMENTATION = 0, 1  # first element of a seed: keeps the streams of random numbers apart
 Key = tuple[int, int]  # epoch and index of an image
 
 
 def build_datasets(config: Config) -> Data:
-    """Open both splits; procedural rooms are made first where the root does not hold them.
+    """Open both splits; procedural rooms and packed files are made first where they are missing.
 
     In a distributed run rank 0 calls this before the others do.
 
@@ -42,7 +43,16 @@ def build_datasets(config: Config) -> Data:
     data = open_dataset(config.dataset)
     if config.evaluation.boundary_ids is not None:
         _check_boundary_ids(config.evaluation.boundary_ids, data.val.ids)
+    if config.dataset.packed:
+        guide = crop_labels(config)
+        data = pack(data, config, [*config.task_names, *([guide] if guide else [])])
     return data
+
+
+def crop_labels(config: Config) -> str | None:
+    """The class map that guides training crops; it need not be a task of the run."""
+    default = CROP_LABELS if CROP_LABELS in config.dataset.tasks else None
+    return config.dataset.crop_labels or default
 
 
 def _check_boundary_ids(path: str, ids: list[str]) -> None:
@@ -111,14 +121,16 @@ def train_loader(
         UserError: a batch larger than the training split, or not divisible by ranks and micro-batches; while iterating,
             a damaged file.
     """
-    from atrc_exp.data.augment import CROP_LABELS, TrainTransform
+    from atrc_exp.data.augment import TrainTransform
 
-    crop_labels = CROP_LABELS if CROP_LABELS in config.dataset.tasks else None
-    augment = not config.debug.overfit
-    transform = TrainTransform(config.dataset.crop, _tasks(config), crop_labels, augment=augment)
+    augment, guide = not config.debug.overfit, crop_labels(config)
+    if guide is None and augment:
+        log.info("training crops are drawn uniformly: %s has no semseg, and dataset.crop_labels names no other classes",
+                 config.dataset.name)  # fmt: skip
+    transform = TrainTransform(config.dataset.crop, _tasks(config), guide, augment=augment)
     batches = _TrainBatches(len(data.train), config, start_iteration, iterations, rank, world)
     loader = _data_loader(_Loaded(data.train, transform, config.seed), batches, config, device)
-    return _OnDevice(loader, device)
+    return _OnDevice(loader, transform.tasks, device)
 
 
 def val_loader(data: Data, config: Config, *, rank: int, world: int, device: torch.device) -> Iterable[Batch]:
@@ -131,8 +143,9 @@ def val_loader(data: Data, config: Config, *, rank: int, world: int, device: tor
     keys = [(0, index) for index in range(rank, val_count(data, config), world)]
     size = config.engine.val_batch_size
     batches = [keys[start : start + size] for start in range(0, len(keys), size)]
-    dataset = _Loaded(data.val, EvalTransform(config.dataset.crop, _tasks(config)), config.seed)
-    return _OnDevice(_data_loader(dataset, batches, config, device, persistent=True), device)
+    transform = EvalTransform(config.dataset.crop, _tasks(config))
+    loader = _data_loader(_Loaded(data.val, transform, config.seed), batches, config, device, persistent=True)
+    return _OnDevice(loader, transform.tasks, device)
 
 
 def val_samples(data: Data, config: Config, *, rank: int, world: int) -> Iterator[Batch]:
@@ -143,9 +156,10 @@ def val_samples(data: Data, config: Config, *, rank: int, world: int) -> Iterato
     """
     from atrc_exp.data.augment import EvalTransform
 
-    transform = EvalTransform((1, 1), _tasks(config))
+    tasks = _tasks(config)
+    transform = EvalTransform((1, 1), tasks)
     for index in range(rank, val_count(data, config), world):
-        yield transform(data.val.load(index, transform.names))
+        yield finish(transform(data.val.load(index, transform.names)), tasks, torch.device("cpu"))
 
 
 def val_count(data: Data, config: Config) -> int:
@@ -189,7 +203,7 @@ class _Loaded(Dataset):
     def __init__(self, source: Source, transform: Any, seed: int) -> None:
         self.source, self.transform, self.seed = source, transform, seed
 
-    def __getitem__(self, key: Key) -> Batch | UserError:
+    def __getitem__(self, key: Key) -> Item | UserError:
         epoch, index = key
         try:
             sample: Sample = self.source.load(index, self.transform.names)
@@ -199,25 +213,17 @@ class _Loaded(Dataset):
 
 
 class _OnDevice:
-    """Batches of a loader on the device, with class maps as int64; raises what `_Loaded` returned."""
+    """Finished batches of a loader; raises what `_Loaded` returned."""
 
-    def __init__(self, loader: DataLoader, device: torch.device) -> None:
-        self.loader, self.device = loader, device
+    def __init__(self, loader: DataLoader, tasks: Sequence[Task], device: torch.device) -> None:
+        self.loader, self.tasks, self.device = loader, tasks, device
 
     def __iter__(self) -> Iterator[Batch]:
         for batches in self.loader:
             if isinstance(batches, UserError):
                 raise batches
             for batch in batches:
-                yield self._moved(batch)
-
-    def _moved(self, batch: Batch) -> Batch:
-        def move(tensor: torch.Tensor) -> torch.Tensor:
-            moved = tensor.to(self.device, non_blocking=True)  # class maps travel as bytes
-            return moved.long() if moved.dtype == torch.uint8 else moved
-
-        labels = {task: move(label) for task, label in batch["labels"].items()}
-        return {**batch, "image": move(batch["image"]), "labels": labels}
+                yield finish(batch, self.tasks, self.device)
 
 
 def _data_loader(
@@ -236,13 +242,13 @@ def _data_loader(
     )
 
 
-def _collate(samples: list[Batch | UserError]) -> list[Batch] | UserError:
-    """Batch samples of one canvas size, in the order in which the sizes occur."""
-    groups: dict[torch.Size, list[Batch]] = {}
-    for sample in samples:
-        if isinstance(sample, UserError):
-            return sample
-        groups.setdefault(sample["image"].shape, []).append(sample)
+def _collate(items: list[Item | UserError]) -> list[Item] | UserError:
+    """Batch items of one canvas size, in the order in which the sizes occur."""
+    groups: dict[torch.Size, list[Item]] = {}
+    for item in items:
+        if isinstance(item, UserError):
+            return item
+        groups.setdefault(item["image"].shape, []).append(item)
     return [default_collate(group) for group in groups.values()]
 
 

@@ -1,8 +1,9 @@
 """Reader of the NYUD-v2 layout for multi-task learning, in its two packagings.
 
 Under the root lie `gt_sets/{train,val}.txt` with one id a line, and a folder for each modality with one file an id.
-Packaging A stores 8-bit PNGs and depth as .npy; B stores JPEG images and float arrays of normals and edges. Both exist
-under several archive names with the same folders, so the files themselves tell which one it is.
+Packaging A stores 8-bit PNGs and depth as .npy, of 425 x 560 pixels; B stores JPEG images and float arrays of normals
+and edges, of 480 x 640. Both exist under several archive names with the same folders, so the files themselves tell
+which one it is.
 """
 
 import os
@@ -17,10 +18,16 @@ from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE
 
 FOLDER_NAMES = ("NYUDv2", "NYUD_MT")  # of the published archives
+CROPPED = "cropped.json"  # lies in copies of packaging B that `crop.cropped_copy` made
 FOLDERS = {IMAGE: "images", "semseg": "segmentation", "depth": "depth", "normals": "normals", "edge": "edge"}
+_EXPECTED = (
+    f"it must hold gt_sets/ with train.txt and val.txt, and the folders {', '.join(FOLDERS.values())}. "
+    "Procedural rooms are made by: python -m atrc_exp stage=generate dataset=rooms dataset.root={root}"
+)
 SUFFIXES = {
     "A": {IMAGE: ".png", "semseg": ".png", "depth": ".npy", "normals": ".png", "edge": ".png"},
     "B": {IMAGE: ".jpg", "semseg": ".png", "depth": ".npy", "normals": ".npy", "edge": ".npy"},
+    "B cropped": {IMAGE: ".png", "semseg": ".png", "depth": ".npy", "normals": ".npy", "edge": ".npy"},
 }
 # fmt: off
 CLASS_NAMES = [
@@ -40,8 +47,7 @@ class NYUD:
     """
 
     def __init__(self, config: DatasetConfig) -> None:
-        self.root = find_root(config, "gt_sets", FOLDER_NAMES)
-        _check_root(self.root)
+        self.root = find_root(config, "nyud", FOLDER_NAMES, _EXPECTED.format(root=config.root))
         require_tasks(config, list(FOLDERS)[1:], "NYUD")
         self.packaging = _packaging(self.root)
         self.ids = {split: read_ids(self.root / "gt_sets" / f"{split}.txt") for split in SPLITS}
@@ -100,16 +106,6 @@ def _edge(path: Path) -> np.ndarray:
     return edge.astype(np.uint8)
 
 
-def _check_root(root: Path) -> None:
-    if not (root / "gt_sets").is_dir():
-        missing = "does not exist" if not root.is_dir() else "has no folder gt_sets"
-        raise UserError(
-            f"dataset.root={root}: {missing}; it must hold gt_sets/ with train.txt and val.txt, and the folders "
-            f"{', '.join(FOLDERS.values())}. Procedural rooms are made by: "
-            f"python -m atrc_exp stage=generate dataset=rooms dataset.root={root}"
-        )
-
-
 def _packaging(root: Path) -> str:
     """A or B by the kinds of files in normals/ and segmentation/."""
     kinds = {}
@@ -123,9 +119,10 @@ def _packaging(root: Path) -> str:
             f"{root}: holds the ASTMT packaging (.jpg normals, .mat labels), which is not supported; use the packaging "
             "with .png or .npy normals and .png segmentation"
         )
-    for packaging, suffixes in SUFFIXES.items():
+    for packaging in ("A", "B"):
+        suffixes = SUFFIXES[packaging]
         if kinds["normals"] == (suffixes["normals"],) and kinds["segmentation"] == (suffixes["semseg"],):
-            return packaging
+            return f"{packaging} cropped" if packaging == "B" and (root / CROPPED).is_file() else packaging
     shown = "; ".join(f"{folder}/ has {', '.join(found) or 'none'}" for folder, found in kinds.items())
     raise UserError(
         f"{root}: cannot tell the packaging from the kinds of files: {shown}. Allowed are .png normals (A) or .npy "

@@ -32,6 +32,10 @@ TASKS = ("semseg", "human_parts", "sal", "normals", "edge")
 SEMSEG = {"voc": "semseg/VOC12", "context": "semseg/pascal-context"}  # in order of preference
 LABEL_MAPS = "pascal-context/trainval"
 PARTS = "human_parts"
+_EXPECTED = (
+    "give the folder PASCAL_MT or PASCALContext itself, with JPEGImages/, ImageSets/Context/, semseg/, "
+    f"{PARTS}/, {LABEL_MAPS}/, normals_distill/ and sal_distill/"
+)
 _DERIVED = "1"  # raise it when the same files give other maps
 _HAS_NORMALS = np.isin(np.arange(CONTEXT_CLASSES + 1), CLASSES_WITH_NORMALS)
 
@@ -47,8 +51,7 @@ class PASCAL:
     """
 
     def __init__(self, config: DatasetConfig) -> None:
-        self.root = find_root(config, "ImageSets/Context", FOLDER_NAMES)
-        _check_root(self.root)
+        self.root = find_root(config, "pascal", FOLDER_NAMES, _EXPECTED)
         require_tasks(config, TASKS, "PASCAL")
         self.ids = {split: read_ids(self.root / "ImageSets" / "Context" / f"{split}.txt") for split in SPLITS}
         ids = sorted({id for split in SPLITS for id in self.ids[split]})
@@ -57,6 +60,7 @@ class PASCAL:
         self.class_names = {"semseg": CLASS_NAMES, "human_parts": PART_NAMES, "sal": SALIENCY_NAMES}
         self.notes = _notes(self.semseg)
         label_maps, parts = ([f"{folder}/{id}.mat" for id in ids] for folder in (LABEL_MAPS, PARTS))
+        self.region_borders = self._derived(config, "borders", label_maps)
         self.edges = self._derived(config, "edge", label_maps)
         self.validity = self._derived(config, "normals", label_maps)
         self.parts = self._derived(config, "human_parts", parts)
@@ -86,6 +90,13 @@ class PASCAL:
             "edge": self._edge,
         }
         return decode[task](id)
+
+    def borders(self, id: str) -> np.ndarray:
+        """What boundaries are scored against: the borders of the regions of LabelMap, all 459 classes and 0."""
+        from atrc_exp.metrics.boundary_maps import partition_to_boundary
+
+        (path,) = self._paths("edge", id)
+        return self.region_borders.get(id, lambda: partition_to_boundary(read_label_map(path)).astype(np.uint8))
 
     def _semseg(self, id: str) -> np.ndarray:
         """VOC classes, 255 void."""
@@ -152,7 +163,7 @@ def label_boundaries(label_map: np.ndarray) -> np.ndarray:
     """Boundaries to train on (H, W) uint8 from a label map: where its Laplacian is not zero, thinned to one pixel.
 
     As published, with its weakness: a label midway between its neighbours' values can cancel to zero. The maps that
-    boundaries are scored on are made in another way (`metrics.boundary_maps.partition_to_boundary`).
+    boundaries are scored on are made in another way (`PASCAL.borders`).
     """
     import cv2
     from skimage.morphology import thin
@@ -197,15 +208,6 @@ def _elements(structures: Any) -> list[Any]:
 def _notes(semseg: dict[str, str]) -> list[str]:
     others = sum(folder != SEMSEG["voc"] for folder in semseg.values())
     return [f"{others} of {len(semseg)} images take their semantics from {SEMSEG['context']}"] if others else []
-
-
-def _check_root(root: Path) -> None:
-    if not (root / "ImageSets" / "Context").is_dir():
-        missing = "does not exist" if not root.is_dir() else "has no folder ImageSets/Context"
-        raise UserError(
-            f"dataset.root={root}: {missing}; give the folder PASCAL_MT or PASCALContext itself, with JPEGImages/, "
-            f"ImageSets/Context/, semseg/, {PARTS}/, {LABEL_MAPS}/, normals_distill/ and sal_distill/"
-        )
 
 
 def _semseg_folders(root: Path, ids: list[str]) -> dict[str, str]:

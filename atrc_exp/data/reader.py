@@ -8,15 +8,16 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.data.sample import DatasetInfo, Sample
+from atrc_exp.data.sample import DatasetInfo, Sample, unlabelled
 from atrc_exp.errors import UserError
 
 SPLITS = ("train", "val")
+MARKERS = {"nyud": "gt_sets", "pascal": "ImageSets/Context"}  # a folder by which a layout is known
 IMAGE = "image"  # stands for the image where the others are tasks
 _MISSING_SHOWN = 10
 
@@ -58,6 +59,15 @@ class Reader(Protocol):
         ...
 
 
+@runtime_checkable
+class RegionReader(Reader, Protocol):
+    """A reader of data whose boundaries are scored against the borders of annotated regions; see `Data.borders`."""
+
+    def borders(self, id: str) -> np.ndarray:
+        """Borders (H, W) uint8 of an image, not thinned; raises as `Reader.image`."""
+        ...
+
+
 class Split:
     """One split of a dataset, decoded by its reader: the `Source` of training and validation."""
 
@@ -73,20 +83,46 @@ class Split:
         """Decode image `index` and the labels of `tasks`; see `Source.load`."""
         id = self.ids[index]
         image = self.reader.image(id)
-        labels = {task: self.reader.label(task, id) for task in tasks}
+        labels = {
+            task: self.reader.label(task, id) if self.reader.files(task, id) else unlabelled(task, image.shape[:2])
+            for task in tasks
+        }
         for task, label in labels.items():
-            if label.shape[:2] != image.shape[:2]:
-                label_path, image_path = (self.reader.root / self.reader.files(kind, id)[0] for kind in (task, IMAGE))
-                sizes = f"{_size(label)} pixels, its image {image_path.name} has {_size(image)}"
-                raise UserError(f"{label_path}: has {sizes}; both must be of one size")
+            require_size(self.reader, task, id, label, image)
         return Sample(id, image, labels)
 
 
-def find_root(config: DatasetConfig, marker: str, names: Sequence[str]) -> Path:
-    """`dataset.root`, or the one folder of these names in it, as archives unpack to, that holds the folder `marker`."""
-    root = Path(config.root).expanduser()
+def require_size(reader: Reader, task: str, id: str, label: np.ndarray, image: np.ndarray) -> None:
+    """Refuse a label of another height or width than its image."""
+    if label.shape[:2] != image.shape[:2]:
+        label_path, image_path = (reader.root / reader.files(kind, id)[0] for kind in (task, IMAGE))
+        sizes = f"{_size(label)} pixels, its image {image_path.name} has {_size(image)}"
+        raise UserError(f"{label_path}: has {sizes}; both must be of one size")
+
+
+def find_root(config: DatasetConfig, layout: str, names: Sequence[str], expected: str) -> Path:
+    """`dataset.root`, or the one folder of these names in it, as archives unpack to, that has the layout.
+
+    Args:
+        layout: key of `MARKERS`.
+        expected: what the folder must be, for the message.
+
+    Raises:
+        UserError: there is none.
+    """
+    root, marker = Path(config.root).expanduser(), MARKERS[layout]
     below = [root / name for name in names if (root / name / marker).is_dir()]
-    return below[0] if len(below) == 1 and not (root / marker).is_dir() else root
+    if (root / marker).is_dir():
+        return root
+    if len(below) == 1:
+        return below[0]
+    reason = f"has no folder {marker}" if root.is_dir() else "does not exist"
+    if len(below) > 1:
+        reason = f"holds {' and '.join(folder.name for folder in below)}; give one of them"
+    other = [name for name, folder in MARKERS.items() if (root / folder).is_dir()]
+    if other:
+        reason += f" but the layout of dataset={other[0]}"
+    raise UserError(f"dataset.root={config.root}: {reason}; {expected}")
 
 
 def describe(reader: Reader, config: DatasetConfig) -> DatasetInfo:
@@ -96,28 +132,28 @@ def describe(reader: Reader, config: DatasetConfig) -> DatasetInfo:
         UserError: files that are missing (one message for all), or, with `dataset.strict`, other numbers of images
             than the published ones.
     """
-    paths = required_files(reader, config.tasks)
-    sizes = file_sizes(reader.root, paths)
-    missing = [path for path in paths if path not in sizes]
+    sizes, missing = list_files(reader, config.tasks)
     if missing:
         shown = ", ".join(missing[:_MISSING_SHOWN]) + (", ..." if len(missing) > _MISSING_SHOWN else "")
-        raise UserError(f"{reader.root}: {len(missing)} of {len(paths)} files are missing: {shown}; complete the copy")
+        total = len(sizes) + len(missing)
+        raise UserError(f"{reader.root}: {len(missing)} of {total} files are missing: {shown}; complete the copy")
     counts = {split: len(reader.ids[split]) for split in SPLITS}
     return DatasetInfo(
         name=config.name,
         packaging=reader.packaging,
         counts=counts,
         fingerprint=fingerprint(sizes),
-        notes=[*reader.notes, *_count_notes(config, counts)],
+        notes=[*reader.notes, *count_notes(config, counts)],
         class_names=reader.class_names,
     )
 
 
-def required_files(reader: Reader, tasks: Iterable[str]) -> list[str]:
-    """Paths under the root of the images and the labels of `tasks` of both splits, each once."""
+def list_files(reader: Reader, tasks: Iterable[str]) -> tuple[dict[str, int], list[str]]:
+    """Sizes in bytes by path under the root of the images and the labels of `tasks` of both splits; those missing."""
     ids = sorted({id for split in SPLITS for id in reader.ids[split]})
-    paths = (path for modality in (IMAGE, *tasks) for id in ids for path in reader.files(modality, id))
-    return list(dict.fromkeys(paths))
+    paths = [path for modality in (IMAGE, *tasks) for id in ids for path in reader.files(modality, id)]
+    sizes = file_sizes(reader.root, paths)
+    return sizes, [path for path in dict.fromkeys(paths) if path not in sizes]
 
 
 def file_sizes(root: Path, paths: Iterable[str]) -> dict[str, int]:
@@ -152,7 +188,8 @@ def _size(array: np.ndarray) -> str:
     return f"{array.shape[0]} x {array.shape[1]}"
 
 
-def _count_notes(config: DatasetConfig, counts: Mapping[str, int]) -> list[str]:
+def count_notes(config: DatasetConfig, counts: Mapping[str, int]) -> list[str]:
+    """A note where the numbers of images by split are not the published ones; a UserError with `dataset.strict`."""
     if not config.counts or list(counts.values()) == list(config.counts):
         return []
     found, published = (

@@ -1,10 +1,12 @@
 """What a dataset reader delivers: samples with their labels, and the facts that every result records."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+
+from atrc_exp.tasks import IGNORE, TASKS
 
 
 @dataclass
@@ -17,6 +19,16 @@ class Sample:
     labels: dict[str, np.ndarray]
     """By task: class maps (H, W) uint8, 255 unlabelled; depth (H, W) float32 metres, 0 invalid; normals (H, W, 3)
     float32, x to the side, y vertical, z towards the camera, (0, 0, 0) invalid."""
+
+
+def unlabelled(task: str, size: Sequence[int]) -> np.ndarray:
+    """The label map of an image without a label for a task: no pixel of it is valid."""
+    match TASKS[task].label:
+        case "depth":
+            return np.zeros(size, dtype=np.float32)
+        case "normals":
+            return np.zeros((*size, 3), dtype=np.float32)
+    return np.full(size, IGNORE, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -64,3 +76,6 @@ class Data:
     train: Source
     val: Source
     info: DatasetInfo
+    borders: Callable[[str], np.ndarray] | None = None
+    """Borders (H, W) uint8 of the annotated regions of an image by its id, for datasets whose boundaries are scored
+    against those, not against the labels that are trained on."""

@@ -7,6 +7,9 @@ before the mask.) A module whose arithmetic is arranged otherwise than its paper
 `published_multiply_adds(*inputs)`, the count of the paper's arrangement for one call. Parameters that take no weight
 decay are those of `undecayed_parameters()`, where it has that method.
 
+A module that is `multi_scale` works in front of the heads instead: it maps the pyramids of a neck, {task: one
+(B, C_i, h_i, w_i) per stride}, to refined ones.
+
 The table is read by `--help` too: PyTorch and the modules are imported when one is built.
 """
 
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype, uniform
@@ -24,13 +27,19 @@ if TYPE_CHECKING:
 
     from atrc_exp.config import DistillationConfig
 
-    Builder = Callable[[DistillationConfig, tuple[str, ...], int, Genotype | None], nn.Module | None]
+    Builder = Callable[[DistillationConfig, tuple[str, ...], Any, Genotype | None], nn.Module | None]
 
 
 def build_distillation(
-    config: DistillationConfig, tasks: tuple[str, ...], channels: int, genotype: Genotype | None = None
+    config: DistillationConfig,
+    tasks: tuple[str, ...],
+    channels: int | list[int],
+    genotype: Genotype | None = None,
 ) -> nn.Module | None:
-    """Build the module `config.name` for the `tasks`, whose features have `channels` channels; None for "none".
+    """Build the module `config.name` for the `tasks`; None for "none".
+
+    Args:
+        channels: of the tasks' features; of every map of their pyramids where the entry is `multi_scale`.
 
     Raises:
         UserError: an unknown name, a genotype that is missing, not wanted, or for other tasks, or a user's own module
@@ -128,6 +137,12 @@ def _psd(config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: G
     return PSD(tasks, channels, border=config.border, dropout=config.dropout)
 
 
+def _mti_net(_config: DistillationConfig, tasks: tuple[str, ...], channels: list[int], _: Genotype | None) -> nn.Module:
+    from atrc_exp.distillation.mti_net import MTINet
+
+    return MTINet(tasks, channels)
+
+
 def _custom(config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: Genotype | None) -> nn.Module:
     from atrc_exp.distillation.custom import build
 
@@ -144,14 +159,14 @@ class Entry(NamedTuple):
     """Where it is defined."""
     inferred: str = ""
     """What of it neither its paper nor ATRC's says, and was chosen so that the resources of Table 1 come out."""
+    multi_scale: bool = False
+    """It refines the pyramids of a neck instead of the tasks' features."""
 
 
 _ATRC = "Bruggemann et al., ICCV 2021"
 
 DISTILLATIONS: dict[str, Entry] = {
-    "none": Entry(
-        _none, "every task from its own features: single-task and multi-task baselines", f"{_ATRC}, Sec. 3.1"
-    ),
+    "none": Entry(_none, "every task from its own features: the baselines", f"{_ATRC}, Sec. 3.1"),
     "cross_stitch": Entry(
         _cross_stitch,
         "learned linear combinations of the tasks' features",
@@ -166,14 +181,14 @@ DISTILLATIONS: dict[str, Entry] = {
     ),
     "psd": Entry(
         _psd,
-        "features diffused by local structures, also those of other tasks where they match",
+        "features diffused by local structures, also by matching ones of other tasks",
         "Zhou et al., CVPR 2020",
         "a reconstruction, not the only one with these resources",
     ),
     "nddr": Entry(
         _nddr,
         "1x1 convolution over the features of all tasks",
-        "Gao et al., CVPR 2019 = PAD-Net A, Xu et al., CVPR 2018",
+        "Gao et al., CVPR 2019; = PAD-Net A, Xu et al., CVPR 2018",
     ),
     "padnet_b": Entry(
         _padnet_b,
@@ -185,6 +200,12 @@ DISTILLATIONS: dict[str, Entry] = {
         _padnet_c,
         "gated messages from every other task",
         "PAD-Net C, Xu et al., CVPR 2018; MTI-Net, Vandenhende et al., ECCV 2020",
+    ),
+    "mti_net": Entry(
+        _mti_net,
+        "gated messages at every scale of neck=fpm",
+        "MTI-Net, Vandenhende et al., ECCV 2020",
+        multi_scale=True,
     ),
     "global": Entry(_uniform, "global context in every block", f"{_ATRC}, Eq. 3"),
     "local": Entry(_uniform, "local 9x9 context in every block", f"{_ATRC}, Eq. 4"),

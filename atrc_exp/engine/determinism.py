@@ -17,7 +17,7 @@ class NondeterministicOperations(warnings.catch_warnings):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(record=False)
         self._found: set[str] = set()
 
     @property

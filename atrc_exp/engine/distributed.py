@@ -4,7 +4,8 @@ Collectives run over gloo on CPU tensors and over NCCL on CUDA tensors. With a s
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,9 +13,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from atrc_exp.errors import UserError
+from atrc_exp.errors import RankError, UserError
 
 T = TypeVar("T")
+
+_TAKEN = "ATRC_EXP_GPU"  # set once this process has its GPU
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,12 @@ class Ranks:
             dist.all_reduce(stacked)
         return dict(zip(names, stacked.unbind(), strict=True))
 
+    def total(self, value: Tensor) -> Tensor:
+        """Elementwise sum over all ranks, in place."""
+        if self.world > 1:
+            dist.all_reduce(value)
+        return value
+
     def minimum(self, value: Tensor) -> Tensor:
         """Elementwise minimum over all ranks, in place."""
         if self.world > 1:
@@ -100,6 +109,37 @@ class Ranks:
             raise outcome[1]
         return outcome[0]
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Say in one message that a collective failed because another rank has died.
+
+        Raises:
+            RankError: instead of the backend's error, which speaks of sockets.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            backend = isinstance(error, dist.DistError) or any(name in str(error) for name in ("gloo", "NCCL"))
+            if self.world == 1 or not backend:
+                raise
+            raise RankError(
+                f"rank {self.rank} has lost another rank, whose own message says why; "
+                f"the same command goes on from the last checkpoint ({str(error).splitlines()[0]})"
+            ) from error
+
+    def alone(self, items: Iterable[T]) -> Iterator[T]:
+        """The same items; a user's mistake found among them, such as a damaged file, is this rank's to print.
+
+        Raises:
+            RankError: instead of the UserError, where there are several ranks.
+        """
+        try:
+            yield from items
+        except UserError as error:
+            if self.world == 1:
+                raise
+            raise RankError(f"rank {self.rank}: {error}") from None
+
     def wrap(self, module: nn.Module, *, find_unused: bool) -> nn.Module:
         """Make gradients the mean over ranks; the module itself where there is one process.
 
@@ -124,3 +164,16 @@ def _cuda_device() -> torch.device:
     device = torch.device("cuda", local)
     torch.cuda.set_device(device)
     return device
+
+
+def take_gpu(job: int) -> None:
+    """Show one GPU of this machine to this process, in turn by the number of its first job of a sweep.
+
+    A worker process keeps its GPU for all its jobs. `CUDA_VISIBLE_DEVICES` bounds the choice where it is set.
+    """
+    if _TAKEN in os.environ:
+        return
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = given.split(",") if given is not None else [str(index) for index in range(torch.cuda.device_count())]
+    if devices not in ([], [""]):
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[_TAKEN] = devices[job % len(devices)]

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrc_exp.coding import Decoder
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.predictions import load_prediction, save_prediction
 from atrc_exp.engine.scores import Scores
-from atrc_exp.engine.step import Batch, Predictor
+from atrc_exp.engine.step import Batch
 from atrc_exp.losses import build_losses
 from atrc_exp.tasks import Task
 
@@ -66,7 +66,7 @@ class FirstImages:
 
 @torch.inference_mode()
 def evaluate(
-    predict: Predictor,
+    predict: nn.Module,
     batches: Iterable[Batch],
     tasks: Sequence[Task],
     ranks: Ranks,
@@ -81,6 +81,7 @@ def evaluate(
     It is the loss of the task's form; metrics and observers get metres and unit vectors in every form.
 
     Args:
+        predict: called with images and `labels=`, gives an `Output`.
         scores: where images are scored, for rules other than the published ones; all tasks if None.
         codebook: unit normals (40, 3), where normals have the form of a classification.
 

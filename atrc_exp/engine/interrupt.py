@@ -89,10 +89,11 @@ class Interruption:
         handle.wait()
         return int(ballot)
 
-    def leave_if_asked(self, *_: object) -> None:
+    def leave_if_asked(self, result: object = None) -> None:
         """End this rank at once where it has had a signal; for work that the last checkpoint precedes.
 
-        Takes any arguments, so that it can observe the images of a validation.
+        Args:
+            result: not looked at; makes this an observer of the images of a validation.
 
         Raises:
             Interrupted: there was a signal.

@@ -11,13 +11,14 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
 
 import yaml
 
+from atrc_exp import branching as branchings
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
 from atrc_exp.engine import checkpoint
@@ -30,11 +31,11 @@ from atrc_exp.files import read_json, write_json, write_text
 log = logging.getLogger(__name__)
 
 FREE = (
-    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "logger", "dataset.root",
-    "dataset.cache_dir", "engine.accumulate", "engine.val_batch_size", "engine.device", "engine.workers",
-    "engine.activation_checkpointing", "engine.compile", "engine.checkpoint_every", "engine.log_every",
-    "engine.progress", "engine.memory_check", "engine.save_predictions", "engine.keep_best",
-    "evaluation.boundary_every", "benchmark",
+    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "prepare", "benchmark",
+    "logger", "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate", "engine.val_batch_size",
+    "engine.device", "engine.workers", "engine.activation_checkpointing", "engine.compile", "engine.checkpoint_every",
+    "engine.log_every", "engine.progress", "engine.memory_check", "engine.save_predictions", "engine.keep_best",
+    "evaluation.boundary_every",
 )  # fmt: skip
 """Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 
@@ -127,12 +128,25 @@ class Run:
         Raises:
             UserError: the file that the configuration names has changed since the first start.
         """
+        self._keep(
+            self.folder / genotypes.FILE_NAME,
+            lambda path: dict(genotypes.load(path).blocks) == dict(genotype.blocks),
+            lambda path: genotypes.save(genotype, path),
+        )
 
+    def keep_branching(self, branching: branchings.Branching) -> None:
+        """Write the branching of the encoder, with the same rule."""
+        self._keep(
+            self.folder / branchings.FILE_NAME,
+            lambda path: branchings.load(path) == branching,
+            lambda path: branchings.save(branching, path),
+        )
+
+    def _keep(self, path: Path, unchanged: Callable[[Path], bool], save: Callable[[Path], None]) -> None:
         def keep() -> None:
-            path = self.folder / genotypes.FILE_NAME
-            if path.exists() and dict(genotypes.load(path).blocks) != dict(genotype.blocks):
-                raise UserError(f"{path} differs from the genotype given now; use another name= for another genotype")
-            genotypes.save(genotype, path)
+            if path.exists() and not unchanged(path):
+                raise UserError(f"{path} differs from the {path.stem} given now; use another name= for another one")
+            save(path)
 
         self.ranks.on_main(keep)
 
@@ -157,7 +171,7 @@ class Run:
         if cause is not None and self.ranks.is_main and not self.done:
             try:
                 text = str(cause) or type(cause).__name__
-                status = "interrupted" if isinstance(cause, Interrupted) else "failed"
+                status = "interrupted" if _by_signal(error) else "failed"
                 write_json(self.folder / "status.json", {"status": status, "error": text})
             except OSError as second:
                 log.warning("status.json was not written: %s", second)
@@ -167,9 +181,14 @@ class Run:
             raise cause from error
 
 
+def _by_signal(error: BaseException | None) -> bool:
+    """Whether a signal ended the run; a scheduler's handler may have put an exit of its own in the place."""
+    return isinstance(error, Interrupted) or (error is not None and isinstance(error.__context__, Interrupted))
+
+
 def _clear(folder: Path) -> None:
     """Forget a start that saved nothing, so that a corrected command is not refused for what the first one said."""
-    for name in ("config.yaml", "environment.json", "status.json", genotypes.FILE_NAME):
+    for name in ("config.yaml", "environment.json", "status.json", genotypes.FILE_NAME, branchings.FILE_NAME):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -10,10 +10,11 @@ from torch import nn
 from atrc_exp.config import Config
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.errors import UserError
-from atrc_exp.models.network import Network
 from atrc_exp.models.recompute import recompute_activations
 
 log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def images_per_micro_batch(config: Config, ranks: Ranks) -> int:
@@ -31,7 +32,7 @@ def images_per_micro_batch(config: Config, ranks: Ranks) -> int:
     return engine.batch_size // parts
 
 
-def place_network(network: Network, config: Config, ranks: Ranks) -> Network:
+def place_network(network: M, config: Config, ranks: Ranks) -> M:
     """Move the network to the rank's device, with batch statistics over all ranks where PyTorch can (CUDA only)."""
     if ranks.world > 1 and config.engine.sync_bn and ranks.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -41,7 +42,7 @@ def place_network(network: Network, config: Config, ranks: Ranks) -> Network:
         )
     network.to(ranks.device)
     if config.engine.activation_checkpointing:
-        recompute_activations(network.backbone)
+        recompute_activations(network)
     if config.engine.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.engine.compile:
@@ -57,11 +58,11 @@ def use_determinism(deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
-def facts(config: Config, ranks: Ranks, network: Network) -> dict[str, Any]:
+def facts(config: Config, ranks: Ranks, network: nn.Module) -> dict[str, Any]:
     """Derived numbers worth a look before a long run."""
     return {
         "tasks": ", ".join(config.task_names),
-        "network": f"{config.backbone.name}, distillation {config.distillation.name}, "
+        "network": f"{config.backbone.name}, neck {config.neck.name}, distillation {config.distillation.name}, "
         f"{parameter_count(network) / 1e6:.3f} M parameters",
         "batch": f"{config.engine.batch_size} = {ranks.world} ranks x {config.engine.accumulate} accumulated x "
         f"{images_per_micro_batch(config, ranks)} images",

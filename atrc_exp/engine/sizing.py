@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from atrc_exp.data.augment import EvalTransform
+from atrc_exp.data.finish import finish
 from atrc_exp.data.sample import Sample
 
 Outputs = dict[str, Tensor]
@@ -82,5 +83,5 @@ def predict_resized(forward: Pass, image: np.ndarray, crop: Sequence[int]) -> Ou
 
 def _on_canvas(image: np.ndarray, crop: Sequence[int]) -> tuple[Tensor, int, int]:
     """Normalised image (3, h, w), padded to at least the crop size, and the offset of its content."""
-    canvas = EvalTransform(crop, ())(Sample("", image, {}))["image"]
+    canvas = finish(EvalTransform(crop, ())(Sample("", image, {})), (), torch.device("cpu"))["image"]
     return canvas, (canvas.shape[1] - image.shape[0]) // 2, (canvas.shape[2] - image.shape[1]) // 2

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from atrc_exp.config import Config
+from atrc_exp.config import Config, OptimConfig
 from atrc_exp.engine import checkpoint
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.record import LossRecord
@@ -84,7 +84,7 @@ class TrainState:
         self.iteration, self.skipped, self.seconds = state["iteration"], state["skipped"], state["seconds"]
 
 
-def load_network(network: Network, state: dict[str, Any]) -> None:
+def load_network(network: nn.Module, state: dict[str, Any]) -> None:
     """Put the weights of a checkpoint into the network.
 
     Raises:
@@ -101,12 +101,8 @@ def load_network(network: Network, state: dict[str, Any]) -> None:
 def build_state(
     config: Config, network: Network, record: LossRecord, run_id: str, codebook: Tensor | None
 ) -> TrainState:
-    """SGD over the network (heads at their own rate) and Adam over the architecture (App. A)."""
-    optim = config.optim
-    groups = [
-        {"params": list(network.backbone_parameters()), "factor": 1.0},
-        {"params": list(network.head_parameters()), "factor": optim.head_lr_factor},
-    ]
+    """SGD over the network (`parameter_groups`) and Adam over the architecture (App. A)."""
+    optim, groups = config.optim, parameter_groups(config.optim, network)
     # A first step that the fp16 scaler skips would leave the momentum of the fused kernel uninitialised (torch 2.15).
     fused = config.engine.precision != "fp16"
     sgd = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=fused)
@@ -117,3 +113,17 @@ def build_state(
         )
     scaler = torch.amp.GradScaler(record.sums.device.type, enabled=config.engine.precision == "fp16")
     return TrainState(network, sgd, adam, scaler, record, run_id, codebook)
+
+
+def parameter_groups(optim: OptimConfig, network: Network) -> list[dict[str, Any]]:
+    """SGD's groups: the backbone, the heads, and what of the distillation module differs from them in rate or decay."""
+    module: Any = network.distillation
+    distilling = {id(p) for p in module.parameters()} if module is not None else set()
+    undecayed = {id(p) for p in module.undecayed_parameters()} if hasattr(module, "undecayed_parameters") else set()
+    others: dict[tuple[float, float], list[Tensor]] = {}
+    for parameter in network.head_parameters():
+        factor = optim.head_lr_factor * (optim.distillation_lr_factor if id(parameter) in distilling else 1.0)
+        decay = 0.0 if id(parameter) in undecayed else optim.weight_decay
+        others.setdefault((factor, decay), []).append(parameter)
+    groups = [{"params": params, "factor": factor, "weight_decay": decay} for (factor, decay), params in others.items()]
+    return [{"params": network.backbone_parameters(), "factor": 1.0}, *groups]

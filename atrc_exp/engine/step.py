@@ -89,7 +89,7 @@ class Objective(nn.Module):
         counts: Mapping[str, Tensor] | None = None,
         sample: ArchSample | None = None,
     ) -> dict[str, Tensor]:
-        """Loss terms "<task>", "<task>_aux" of this micro-batch as shares of the `counts`, and in a search "entropy".
+        """Loss terms of this micro-batch as shares of the `counts`, and in a search "entropy".
 
         Args:
             image: (B, 3, H, W).
@@ -98,7 +98,7 @@ class Objective(nn.Module):
             sample: architecture sample of the step, for the search network.
         """
         output = self.predict(image, sample, labels)
-        terms = dict(self.losses(output.final, output.aux, labels, counts))
+        terms = dict(self.losses(output.final, output.aux, labels, counts, output.initial))
         if self.predict.network.search is not None:
             terms[ENTROPY] = self.predict.network.search.entropy()
         return terms
@@ -123,7 +123,7 @@ def train_step(
     micro-batches and ranks, and the loss is multiplied by the number of ranks, since DDP takes the mean.
     """
     sample, schedule = _prepare(config, state)
-    counts = _whole_batch_counts(losses, micro, ranks)
+    counts = whole_batch_counts(losses, micro, ranks)
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=ranks.device))
     for index, batch in enumerate(micro):
         last = index == len(micro) - 1
@@ -155,7 +155,8 @@ def _prepare(config: Config, state: TrainState) -> tuple[ArchSample | None, dict
     return ArchSample(schedule["temperature"], gumbel_noise(len(search.frozen), config.seed, step)), schedule
 
 
-def _whole_batch_counts(losses: MultiTaskLoss, micro: Sequence[Batch], ranks: Ranks) -> dict[str, Tensor]:
+def whole_batch_counts(losses: MultiTaskLoss, micro: Sequence[Batch], ranks: Ranks) -> dict[str, Tensor]:
+    """`losses.counts` summed over all micro-batches and ranks; collective."""
     each = [losses.counts(batch["labels"]) for batch in micro]
     return ranks.sum({name: torch.stack([counts[name] for counts in each]).sum(0) for name in each[0]})
 

@@ -1,18 +1,32 @@
 """summary.json: what a finished run hands to tables and votes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
+
+from torch import nn
 
 from atrc_exp.config import Config
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.setup import parameter_count
-from atrc_exp.engine.state import TrainState
 from atrc_exp.logging.jsonl import plain
+from atrc_exp.models.network import Network
 from atrc_exp.tasks import Task
 
 
+class Progress(Protocol):
+    """What the state of a training run and that of a branch search tell of their end."""
+
+    iteration: int
+    skipped: int
+    seconds: float
+    validation: dict[str, float]
+
+    @property
+    def network(self) -> nn.Module: ...
+
+
 def summarise(
-    config: Config, run: Run, state: TrainState, tasks: Sequence[Task], best: Mapping[str, Any] | None = None
+    config: Config, run: Run, state: Progress, tasks: Sequence[Task], best: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Scores and losses of the last iteration, and circumstances; a score that has no value (no valid pixel) is null.
 
@@ -20,7 +34,7 @@ def summarise(
         best: the record of the kept best checkpoints; none of their scores, since they are selected on these images.
     """
     metrics, losses = by_task(state.validation, tasks)
-    search = state.network.search
+    search = state.network.search if isinstance(state.network, Network) else None
     return plain({
         "version": 1,
         "name": config.name,
@@ -28,6 +42,7 @@ def summarise(
         "stage": config.stage.name,
         "dataset": run.dataset,
         "backbone": config.backbone.name,
+        "neck": config.neck.name,
         "distillation": config.distillation.name,
         "tasks": [task.name for task in tasks],
         "classifications": [task.name for task in tasks if task.loss == task.classification_loss],

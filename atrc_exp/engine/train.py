@@ -23,7 +23,7 @@ from atrc_exp.engine.interrupt import Interrupted, Interruption
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.schedules import due
-from atrc_exp.engine.scores import Scores
+from atrc_exp.engine.scores import Borders, Scores
 from atrc_exp.engine.setup import facts, place_network, use_determinism
 from atrc_exp.engine.state import build_state
 from atrc_exp.engine.step import ENTROPY, Batch, Objective, Predictor, StepResult, train_step
@@ -46,6 +46,8 @@ class Loaders:
     """Micro-batches of this rank from a given iteration on, `engine.accumulate` for each iteration."""
     val: Iterable[Batch]
     """Validation images of this rank; iterated anew at every validation."""
+    borders: Borders | None = None
+    """`Data.borders`: what boundaries are scored against."""
 
 
 def train(
@@ -74,7 +76,8 @@ def train(
     session = Session(config, run, ranks, network, tasks, loaders, codebook)
     state, engine = session.state, config.engine
     logger = Logger(config, run.folder, run.id, tasks, iteration=state.iteration, is_main=ranks.is_main)
-    with session.interruption, logger, session.operations, torch.autograd.set_detect_anomaly(config.debug.anomaly):
+    anomaly = torch.autograd.set_detect_anomaly(config.debug.anomaly)
+    with session.interruption, logger, ranks.together(), session.operations, anomaly:
         session.announce()
         if state.iteration and session.due(engine.validate_every):
             session.validate(logger)  # the checkpoint is from before it
@@ -113,10 +116,10 @@ class Session:
         saved = checkpoint.load(last) if last else None
         codebook = saved["codebook"] if saved else codebook  # a refit elsewhere might differ in the last digits
         self.network = place_network(network, config, ranks)
-        self.losses = build_losses(tasks, tuple(network.aux_heads), codebook).to(ranks.device)
+        self.losses = build_losses(tasks, tuple(network.aux_heads), codebook, network.initial_scales).to(ranks.device)
         self.predict = Predictor(self.network, config, codebook).to(ranks.device)
-        terms = [task.name for task in tasks] + [f"{name}_aux" for name in network.aux_heads]
-        record = LossRecord([*terms, *([ENTROPY] if network.search is not None else [])], ranks.device)
+        terms = [*self.losses.weights, *([ENTROPY] if network.search is not None else [])]
+        record = LossRecord(terms, ranks.device)
         self.state = build_state(config, self.network, record, run.id, codebook)
         checkpoint.seed_all(config.seed + ranks.rank)  # dropout differs between ranks
         if saved:
@@ -149,7 +152,7 @@ class Session:
         start, accumulate = self.state.iteration, self.config.engine.accumulate
         if start == self.config.engine.iterations:
             return
-        batches = iter(self.loaders.train(start))
+        batches = self.ranks.alone(self.loaders.train(start))
         for iteration in range(start, self.config.engine.iterations):
             micro_batches = list(islice(batches, accumulate))
             if len(micro_batches) < accumulate:
@@ -169,7 +172,7 @@ class Session:
         self.last_record = (now, state.iteration)
         logger.record({
             "step": state.iteration, "kind": "train",
-            "loss": sum(task.weight * (terms[task.name] + terms.get(f"{task.name}_aux", 0.0)) for task in self.tasks),
+            "loss": sum(self.losses.weights[name] * term for name, term in terms.items()),
             **terms, "lr": result.schedule["lr"], "seconds_per_step": (now - then) / (state.iteration - since),
             "memory_mib": memory.peak_mib(self.ranks.device),
             **({"skipped_steps": state.skipped} if state.scaler.is_enabled() else {}),
@@ -192,9 +195,15 @@ class Session:
         if config.engine.save_predictions and state.iteration == config.engine.iterations:
             observers.append(PredictionWriter(self.run.folder / "predictions", self.tasks))
         began = time.monotonic()
-        scores = Scores(self.tasks, self.ranks, config.evaluation, boundaries=self.boundaries_due())
+        scores = Scores(
+            self.tasks,
+            self.ranks,
+            config.evaluation,
+            boundaries=self.boundaries_due(),
+            borders=self.loaders.borders,
+        )
         state.validation = evaluate(
-            self.predict, self.loaders.val, self.tasks, self.ranks, observers, scores, state.codebook
+            self.predict, self.ranks.alone(self.loaders.val), self.tasks, self.ranks, observers, scores, state.codebook
         )
         self.last_record = (self.last_record[0] + time.monotonic() - began, self.last_record[1])
         logger.record({"step": state.iteration, "kind": "val", **state.validation})

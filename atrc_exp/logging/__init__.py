@@ -83,6 +83,6 @@ class Logger:
         self.train_log.close()
         if self.wandb is not None:
             if isinstance(error, Interrupted):
-                self.wandb.close(exit_code=int(error.code), preempted=error.preempted)
+                self.wandb.close(exit_code=128 + error.signal, preempted=error.preempted)
             else:
                 self.wandb.close(exit_code=0 if error is None else 1)

@@ -105,6 +105,8 @@ def _build_model(config: BackboneConfig) -> nn.Module:
     options: dict[str, Any] = (
         {"feature_location": ""} if timm.models.is_model_in_modules(config.name, ("hrnet",)) else {}
     )
+    if config.output_stride is not None:
+        options["output_stride"] = config.output_stride
     try:
         model: Any = timm.create_model(config.name, features_only=True, out_indices=tuple(indices), **options)
         found = len(model.feature_info.channels())

@@ -13,3 +13,8 @@ def feature_head(in_channels: int, channels: int) -> nn.Sequential:
 def auxiliary_head(in_channels: int, regions: int) -> nn.Sequential:
     """A_n: 1x1 Conv-BN-ReLU, then 1x1 Conv to the logits of the label regions (B, regions, h, w)."""
     return nn.Sequential(*conv_bn_act(in_channels, in_channels), logit_conv(in_channels, regions))
+
+
+def pointwise_head(in_channels: int, channels: int) -> nn.Sequential:
+    """1x1 Conv (with bias)-BN-ReLU, the head of MTI-Net, from joined maps to (B, channels, h, w)."""
+    return nn.Sequential(nn.Conv2d(in_channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU())

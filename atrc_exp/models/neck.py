@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from atrc_exp.config import NeckConfig
+from atrc_exp.models.aspp import SkipNeck
 from atrc_exp.models.fpm import FPM
 from atrc_exp.models.pyramid import Neck
 from atrc_exp.tasks import Task
@@ -23,4 +24,8 @@ def _fpm(config: NeckConfig, channels: list[int], tasks: tuple[Task, ...]) -> Ne
     return FPM(channels, {task.name: task.channels for task in tasks}, softmax=config.softmax)
 
 
-NECKS: dict[str, Builder] = {"shared": _shared, "fpm": _fpm}
+def _skip(config: NeckConfig, channels: list[int], tasks: tuple[Task, ...]) -> Neck:
+    return SkipNeck(channels, [task.name for task in tasks], aspp=config.name == "aspp")
+
+
+NECKS: dict[str, Builder] = {"shared": _shared, "fpm": _fpm, "skip": _skip, "aspp": _skip}

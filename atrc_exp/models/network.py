@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atrc_exp import branching as branchings
 from atrc_exp import distillation as distillations
 from atrc_exp.config import Config
 from atrc_exp.genotype import Genotype
 from atrc_exp.models.backbone import Backbone, build_backbone
+from atrc_exp.models.branched import BranchedBackbone
 from atrc_exp.models.contexts import region_densities
-from atrc_exp.models.heads import auxiliary_head, feature_head
+from atrc_exp.models.heads import auxiliary_head, feature_head, pointwise_head
 from atrc_exp.models.layers import logit_conv, resize
 from atrc_exp.models.neck import build_neck
 from atrc_exp.models.pyramid import Neck, Pyramid, join
@@ -39,7 +41,8 @@ class Network(nn.Module):
         tasks: in the order used everywhere.
         channels: C of the task features.
         distillation: maps {task: (B, C, h, w)} and the logits of its `label_tasks` to refined features; None refines
-            nothing (single-task and multi-task baselines).
+            nothing (single-task and multi-task baselines). Where it is `multi_scale` it refines the pyramids in front
+            of the heads, which then have no 3x3 convolution (MTI-Net).
         neck: turns the backbone's maps into those of the tasks; None leaves them as they are.
         regions_from_labels: the label regions that the module reads are given to `forward`, not predicted by auxiliary
             heads, of which there are none (App. E); for modules that take `densities`.
@@ -47,7 +50,7 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone | BranchedBackbone,
         tasks: tuple[Task, ...],
         channels: int,
         distillation: nn.Module | None,
@@ -59,8 +62,10 @@ class Network(nn.Module):
         self.backbone = backbone
         self.neck = neck
         self.initial_scales = neck.initial_scales if neck is not None else 0
+        self.multi_scale: bool = getattr(distillation, "multi_scale", False)
         joined = sum((neck or backbone).channels)
-        self.heads = nn.ModuleDict({task.name: feature_head(joined, channels) for task in tasks})
+        head = pointwise_head if self.multi_scale else feature_head
+        self.heads = nn.ModuleDict({task.name: head(joined, channels) for task in tasks})
         names: Any = distillation.label_tasks if distillation is not None else ()
         self.label_tasks = tuple(task for task in tasks if task.name in names)
         self.regions_from_labels = regions_from_labels
@@ -90,11 +95,14 @@ class Network(nn.Module):
         size = image.shape[-2:]
         maps = self.backbone(image)
         pyramids, initial = self.neck(maps) if self.neck is not None else (maps, {})
+        if self.multi_scale and self.distillation is not None:
+            pyramids = self.distillation(pyramids)
         inputs = join(pyramids, tuple(self.heads))
         features = {task: head(inputs[task]) for task, head in self.heads.items()}
         # The auxiliary losses train the auxiliary heads alone; final losses reach these through the label contexts.
         logits = {task: head(inputs[task].detach()) for task, head in self.aux_heads.items()}
-        features = self._refine(features, logits, sample, valid, regions)
+        if not self.multi_scale:
+            features = self._refine(features, logits, sample, valid, regions)
         final = {task: resize(predict(features[task]), size) for task, predict in self.predictors.items()}
         aux = {task: resize(x, size) for task, x in logits.items()} if self.training else {}
         return Output(final, aux, initial)
@@ -141,20 +149,31 @@ class Network(nn.Module):
 
 
 def build_network(config: Config, tasks: tuple[Task, ...], genotype: Genotype | None = None) -> Network:
-    """Build the network that `config.backbone`, `config.neck` and `config.distillation` describe.
+    """Build the network that `config.backbone`, `config.branching`, `config.neck` and `config.distillation` describe.
 
     Args:
         tasks: the run's tasks, filled by `tasks.build_tasks`.
         genotype: for `distillation=atrc` only; its tasks must be the run's, in any order.
 
     Raises:
-        UserError: unknown backbone or distillation, weights that cannot be had, a genotype that is missing or for
-            other tasks.
+        UserError: unknown backbone or distillation, weights that cannot be had, a genotype or branching that is missing
+            or for other tasks.
     """
-    backbone = build_backbone(config.backbone)
-    neck = build_neck(config.neck, backbone.channels, tasks)
-    channels = config.distillation.channels or sum((neck or backbone).channels) // 4
     names = tuple(task.name for task in tasks)
-    distillation = distillations.build_distillation(config.distillation, names, channels, genotype)
+    backbone = _build_encoder(config, names)
+    neck = build_neck(config.neck, backbone.channels, tasks)
+    pyramid = (neck or backbone).channels
+    entry = distillations.DISTILLATIONS.get(config.distillation.name)
+    multi_scale = entry is not None and entry.multi_scale
+    channels = config.distillation.channels or (sum(pyramid) if multi_scale else sum(pyramid) // 4)
+    width = pyramid if multi_scale else channels
+    distillation = distillations.build_distillation(config.distillation, names, width, genotype)
     from_labels = config.distillation.regions == "labels"
     return Network(backbone, tasks, channels, distillation, neck=neck, regions_from_labels=from_labels)
+
+
+def _build_encoder(config: Config, tasks: tuple[str, ...]) -> Backbone | BranchedBackbone:
+    backbone = build_backbone(config.backbone)
+    if config.branching.file is None:
+        return backbone
+    return BranchedBackbone(backbone, branchings.load(config.branching.file), tasks)

@@ -9,15 +9,23 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from atrc_exp.errors import UserError
 from atrc_exp.models.backbone import Backbone
 
 
-def recompute_activations(backbone: Backbone) -> None:
+def recompute_activations(network: nn.Module) -> None:
     """Keep only the inputs of the blocks in the backbone's stages for the backward pass; results stay the same.
 
     Parameters and state-dict names do not change. Batch statistics are updated by the first computation alone.
+
+    Raises:
+        UserError: a network without a `Backbone`, or one whose backbone is not built of such blocks.
     """
-    stages = [stage for stage in backbone.model.children() if isinstance(stage, nn.Sequential)]
+    backbones = [module for module in network.modules() if isinstance(module, Backbone)]
+    children = [child for backbone in backbones for child in backbone.model.children()]
+    stages = [stage for stage in children if isinstance(stage, nn.Sequential)]
+    if not stages:
+        raise UserError("engine.activation_checkpointing=true: this network's backbone has no stages; leave it false")
     for block in (block for stage in stages for block in stage):
         norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         block.forward = partial(_forward, block.forward, norms)

@@ -37,6 +37,7 @@ class Experiment:
     """What the repetitions of one experiment have in common."""
 
     stage: str
+    neck: str = "shared"
     distillation: str
     tasks: tuple[str, ...]
     classifications: tuple[str, ...]
@@ -45,8 +46,9 @@ class Experiment:
 
     @property
     def is_baseline(self) -> bool:
-        """A single-task network in the usual form, against which Δm is measured."""
-        return self.distillation == "none" and len(self.tasks) == 1 and not self.classifications
+        """A single-task network in the usual form, against which Δm is measured (in Table 5 also that of ASPP)."""
+        plain = self.distillation == "none" and self.neck in ("shared", "skip")
+        return plain and len(self.tasks) == 1 and not self.classifications
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +124,7 @@ def _read_run(path: Path, seed: int) -> RunResult:
         dataset = summary["dataset"]
         experiment = Experiment(
             stage=summary["stage"],
+            neck=summary.get("neck", "shared"),
             distillation=summary["distillation"],
             tasks=tuple(summary["tasks"]),
             classifications=tuple(summary.get("classifications", ())),

@@ -81,6 +81,8 @@ def _curve_csv(scores: BoundaryScores) -> str:
 def _show(record: Mapping[str, Any], confusion: Mapping[str, np.ndarray]) -> None:
     output, source = console(), record["source"]
     what = source.get("predictions") or f"{source['checkpoint']}, iteration {source['iteration']}"
+    if "selected_on" in source:
+        what += f", a checkpoint selected on {source['selected_on']}"
     output.print(Text(f"{what}: {record['images']} images of {record['dataset']['name']}"), soft_wrap=True)
     table = Table()
     for heading in ("Task", "Metric", "Value", "Unit"):

@@ -1,5 +1,6 @@
 """What the figures have in common: names and looks of the context types, titles of tasks, and the two file formats."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -13,9 +14,9 @@ INKS = {"none": "black", "global": "black", "local": "black", "tlabel": "black",
 FORMATS = (".png", ".pdf")
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write the figure beside and move it into place as `<stem>.png` and `<stem>.pdf`."""
-    paths = [stem.with_name(stem.name + suffix) for suffix in FORMATS]
+def save(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write the figure beside and move it into place, by default as `<stem>.png` and `<stem>.pdf`."""
+    paths = [stem.with_name(stem.name + suffix) for suffix in formats]
     for path in paths:
         with replacing(path) as temporary:
             figure.savefig(temporary, dpi=160, bbox_inches="tight", facecolor="white")

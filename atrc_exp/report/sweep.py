@@ -82,13 +82,19 @@ def expected_jobs(config: DictConfig) -> int:
     return math.prod(lengths.values())
 
 
-def finish(runs_dir: str | Path, sweep_id: str, expected: int) -> bool:
-    """Aggregate what the jobs of a sweep left and print it, then what went wrong; True if nothing did."""
+def finish(runs_dir: str | Path, sweep_id: str, expected: int, ranking: str | None = None) -> bool:
+    """Aggregate what the jobs of a sweep left and print it, then what went wrong; True if nothing did.
+
+    Args:
+        ranking: name under which the runs' names are ranked against one another, if they are.
+    """
     records = read_records(runs_dir, sweep_id)
     names = {stage: list(dict.fromkeys(r.name for r in records if r.stage == stage)) for stage in TRAINING_STAGES}
     root = Path(runs_dir).absolute()
     problems = _vote([root / name for name in names["search"]])
     problems += _tabulate([root / name for name in names["retrain"]])
+    if ranking is not None:
+        problems += _rank([root / name for name in dict.fromkeys(r.name for r in records)], root / ranking)
     problems += [f"job {r.job_num}, {r.run_dir}: {r.error}" for r in records if r.status != "done"]
     missing = sorted(set(range(expected)) - {record.job_num for record in records})
     if missing:
@@ -131,8 +137,25 @@ def _tabulate(folders: list[Path]) -> list[str]:
     return problems
 
 
+def _rank(folders: list[Path], output: Path) -> list[str]:
+    from atrc_exp.report import ranking
+
+    try:
+        ranking.show(ranking.rank(folders), output)
+    except (UserError, OSError) as error:
+        return [f"no ranking: {error}"]
+    return []
+
+
 class SweepCallback(Callback):
-    """Gives a multirun its id and, at its end, aggregates it; exit code 3 where anything failed or is missing."""
+    """Gives a multirun its id and, at its end, aggregates it; exit code 3 where anything failed or is missing.
+
+    Args:
+        ranking: set by `+sweep=...`: the name under which the runs are ranked.
+    """
+
+    def __init__(self, ranking: str | None = None) -> None:
+        self.ranking = ranking
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set the sweep id before any worker starts."""
@@ -145,7 +168,7 @@ class SweepCallback(Callback):
             SystemExit: a job failed or is missing, or the aggregation itself failed.
         """
         try:
-            good = finish(config.runs_dir, os.environ.pop(SWEEP_VARIABLE), expected_jobs(config))
+            good = finish(config.runs_dir, os.environ.pop(SWEEP_VARIABLE), expected_jobs(config), self.ranking)
         except Exception:  # Hydra would turn it into a warning and exit code 0
             traceback.print_exc()
             good = False

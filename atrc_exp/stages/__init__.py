@@ -1,17 +1,22 @@
 """What a command does: one module a stage, each with `run(config)`, imported when it is asked for."""
 
 from importlib import import_module
+from pathlib import Path
 
-from atrc_exp.config import Config
+from atrc_exp import genotype as genotypes
+from atrc_exp.config import TRAINING_STAGES, Config
+from atrc_exp.errors import UserError
 
 MODULES = {
     "search": "training",
     "retrain": "training",
+    "branch": "branch",
     "evaluate": "evaluate",
     "predict": "predict",
     "profile": "profile",
     "benchmark": "benchmark",
     "generate": "generate",
+    "prepare": "prepare",
 }
 
 
@@ -21,4 +26,17 @@ def run_stage(config: Config) -> None:
     Raises:
         UserError: a mistake of the user; anything else is a defect of this package.
     """
+    if config.stage.name in TRAINING_STAGES:
+        _look_for_inputs(config)
     import_module(f"atrc_exp.stages.{MODULES[config.stage.name]}").run(config)
+
+
+def _look_for_inputs(config: Config) -> None:
+    """Name a missing input at once: the import of PyTorch alone takes seconds, and rooms would be made first."""
+    root = Path(config.dataset.root).expanduser()
+    if not config.dataset.procedural and not root.is_dir():
+        raise UserError(
+            f"dataset.root={config.dataset.root}: does not exist; give the folder of the dataset {config.dataset.name}"
+        )
+    if config.genotype is not None:
+        genotypes.load(config.genotype)

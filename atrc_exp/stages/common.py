@@ -4,21 +4,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from atrc_exp.config import Config
+from atrc_exp.data.codebook import codebook_for
 from atrc_exp.data.loader import Data, build_datasets
 from atrc_exp.engine import checkpoint
 from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.run import Run
 from atrc_exp.engine.setup import place_network
 from atrc_exp.engine.state import load_network
 from atrc_exp.engine.step import Predictor
 from atrc_exp.errors import UserError
-from atrc_exp.files import read_json
+from atrc_exp.files import read_json, replacing
 from atrc_exp.genotype import Genotype, load, uniform
 from atrc_exp.models import build_network
 from atrc_exp.stored import checkpoint_file, run_folder
-from atrc_exp.tasks import Task, build_tasks
+from atrc_exp.tasks import CODEWORDS, Task, build_tasks
 
 
 def build_tasks_of(config: Config) -> tuple[Task, ...]:
@@ -52,6 +55,16 @@ def open_data(config: Config, ranks: Ranks) -> Data:
     """Open both splits on every rank; rank 0 goes first, since it makes procedural data that is missing."""
     opened = ranks.on_main(lambda: build_datasets(config))
     return opened if ranks.is_main else build_datasets(config)
+
+
+def keep_codebook(config: Config, run: Run, ranks: Ranks, data: Data) -> Tensor:
+    """The codewords (40, 3) of the normals' label regions; rank 0 fits them and keeps a copy in the run."""
+    codebook = ranks.on_main(lambda: codebook_for(config, data))
+    if ranks.is_main:
+        assert codebook.shape == (CODEWORDS, 3)
+        with replacing(run.folder / "codebook.npy") as temporary:
+            np.save(temporary, codebook.numpy())
+    return codebook
 
 
 @dataclass(frozen=True)

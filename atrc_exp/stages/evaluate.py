@@ -6,6 +6,7 @@ from typing import Any
 
 from atrc_exp.config import Config
 from atrc_exp.data.loader import Data, val_count, val_loader, val_samples
+from atrc_exp.engine.best import PREFIX, SELECTED_ON
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.evaluate import Observer, PredictionWriter, evaluate, evaluate_files
 from atrc_exp.engine.predictions import predicted_tasks
@@ -47,12 +48,14 @@ def _score_run(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
     observers: list[Observer] = []
     if config.engine.save_predictions:
         observers.append(PredictionWriter(_output(config, trained.folder) / "predictions", tasks))
-    scores = Scores(tasks, ranks, config.evaluation)
+    scores = Scores(tasks, ranks, config.evaluation, borders=data.borders)
     batches = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
     with image_progress("images", val_count(data, config), bar=config.engine.progress and ranks.is_main) as advance:
         results = evaluate(trained.predict, batches, tasks, ranks, [*observers, advance], scores, trained.codebook)
     source = {"run": str(trained.folder), "checkpoint": str(trained.checkpoint), "iteration": trained.iteration,
               "precision": config.engine.precision}  # fmt: skip
+    if trained.checkpoint.name.startswith(PREFIX):
+        source["selected_on"] = SELECTED_ON
     return _record(config, source, data, tasks, results), scores
 
 
@@ -61,7 +64,8 @@ def _score_files(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
     folder = Path(str(config.predictions)).expanduser()
     plain_forms = replace(config, task_forms={})  # files hold metres and unit vectors, whatever made them
     tasks = predicted_tasks(folder, build_tasks_of(plain_forms), data.val.ids[: val_count(data, config)])
-    scores = Scores(tasks, Ranks(ranks.rank, ranks.world), config.evaluation)  # files are read to the CPU
+    on_cpu = Ranks(ranks.rank, ranks.world)  # files are read to the CPU
+    scores = Scores(tasks, on_cpu, config.evaluation, borders=data.borders)
     samples = val_samples(data, config, rank=ranks.rank, world=ranks.world)
     with image_progress("images", val_count(data, config), bar=config.engine.progress and ranks.is_main) as advance:
         results = evaluate_files(folder, samples, tasks, scores, [advance])

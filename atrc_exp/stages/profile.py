@@ -8,12 +8,12 @@ import torch
 from atrc_exp.config import Config
 from atrc_exp.files import write_json
 from atrc_exp.models import build_network
-from atrc_exp.models.profile import profile
+from atrc_exp.models.profile import Profile, profile
 from atrc_exp.stages.common import build_tasks_of, genotype_of
 
 
-def run(config: Config) -> None:
-    """Print the table and write `<runs_dir>/<name>/profile.json`.
+def profile_of(config: Config) -> Profile:
+    """Count for one image of `dataset.crop`.
 
     Raises:
         UserError: a network that cannot be built.
@@ -22,7 +22,17 @@ def run(config: Config) -> None:
     height, width = config.dataset.crop
     with torch.device("meta"):
         network = build_network(config, build_tasks_of(config), genotype_of(config))
-    result = profile(network, (height, width))
+    return profile(network, (height, width))
+
+
+def run(config: Config) -> None:
+    """Print the table and write `<runs_dir>/<name>/profile.json`.
+
+    Raises:
+        UserError: a network that cannot be built.
+    """
+    result = profile_of(config)
+    height, width = result.image_size
     print(f"{config.name}, input 1x3x{height}x{width}")
     print(result.table())
     path = Path(config.runs_dir) / config.name / "profile.json"

@@ -8,22 +8,19 @@ import logging
 import sys
 from collections.abc import Iterable
 
-import numpy as np
 import torch
-from torch import Tensor
 
+from atrc_exp import branching as branchings
 from atrc_exp.config import Config
-from atrc_exp.data.codebook import codebook_for
 from atrc_exp.data.loader import Batch, Data, check_batch, train_loader, val_loader
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.train import Loaders, train
-from atrc_exp.files import replacing
 from atrc_exp.logging.console import show_messages
 from atrc_exp.models import build_network
 from atrc_exp.models.network import Network
-from atrc_exp.stages.common import build_tasks_of, genotype_of, open_data
-from atrc_exp.tasks import CODEWORDS, Task
+from atrc_exp.stages.common import build_tasks_of, genotype_of, keep_codebook, open_data
+from atrc_exp.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +45,8 @@ def run(config: Config) -> None:
                 return
             if genotype is not None:
                 folder.keep_genotype(genotype)
+            if config.branching.file is not None:
+                folder.keep_branching(branchings.load(config.branching.file))
             _train(config, folder, ranks, data, network, tasks)
     finally:
         ranks.close()
@@ -56,7 +55,7 @@ def run(config: Config) -> None:
 def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network, tasks: tuple[Task, ...]) -> None:
     coded = (*network.label_tasks, *(task for task in tasks if task.loss == task.classification_loss))
     needs_codebook = any(task.label == "normals" for task in coded)
-    codebook = _codebook(config, run, ranks, data) if needs_codebook else None
+    codebook = keep_codebook(config, run, ranks, data) if needs_codebook else None
 
     def batches(start: int) -> Iterable[Batch]:
         return train_loader(
@@ -70,14 +69,4 @@ def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network,
         )
 
     validation = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
-    train(config, run, ranks, network, tasks, Loaders(batches, validation), codebook)
-
-
-def _codebook(config: Config, run: Run, ranks: Ranks, data: Data) -> Tensor:
-    """The codewords (40, 3) of the normals' label regions; rank 0 fits them and keeps a copy in the run."""
-    codebook = ranks.on_main(lambda: codebook_for(config, data))
-    if ranks.is_main:
-        assert codebook.shape == (CODEWORDS, 3)
-        with replacing(run.folder / "codebook.npy") as temporary:
-            np.save(temporary, codebook.numpy())
-    return codebook
+    train(config, run, ranks, network, tasks, Loaders(batches, validation, data.borders), codebook)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from atrc_exp.data.augment import EvalTransform, TrainTransform
+from atrc_exp.data.finish import finish
 from atrc_exp.data.sample import Sample
 from atrc_exp.tasks import IGNORE, TASKS
 
@@ -31,6 +32,11 @@ def random_sample(size=(60, 80), seed=0) -> Sample:
         rng.integers(0, 256, (*size, 3), dtype=np.uint8),
         {"semseg": semseg, "depth": depth, "normals": normals, "edge": (rng.random(size) < 0.1).astype(np.uint8)},
     )
+
+
+def apply(transform: TrainTransform | EvalTransform, sample: Sample, seed=0) -> dict:
+    """The sample as the network gets it."""
+    return finish(transform(sample, seed), transform.tasks, torch.device("cpu"))
 
 
 def drawn(transform: TrainTransform) -> dict:
@@ -68,8 +74,8 @@ def padded(array: np.ndarray, size, fill) -> np.ndarray:
 
 def expected(sample: Sample, crop, tasks, params: dict) -> dict[str, np.ndarray]:
     """The published steps, one after the other, with the parameters that were drawn."""
-    scale = params["RandomScale"]["scale"]
-    left, top, right, bottom = params["CategoryCrop"]["crop_coords"]
+    scale = params["ScaledCrop"]["scale"]
+    left, top, right, bottom = params["ScaledCrop"]["crop_coords"]
     height, width = sample.image.shape[:2]
     new_size = (int(width * scale), int(height * scale))
     arrays = {"image": cv2.resize(sample.image.astype(np.float32), new_size, interpolation=cv2.INTER_LINEAR)}
@@ -96,10 +102,10 @@ def expected(sample: Sample, crop, tasks, params: dict) -> dict[str, np.ndarray]
 
 @pytest.mark.parametrize("size", [(60, 80), (41, 97), (90, 33)])
 def test_training_steps_equal_the_published_ones(size):
-    crop, sample, transform = (48, 64), random_sample(size), TrainTransform((48, 64), KINDS)
+    crop, sample, transform = (48, 64), random_sample(size), TrainTransform((48, 64), KINDS, "semseg")
     flips = set()
     for seed in range(25):
-        result = transform(sample, (3, seed))
+        result = apply(transform, sample, (3, seed))
         params = drawn(transform)
         flips.add(bool(params["HorizontalFlip"]))
         truth = expected(sample, crop, KINDS, params)
@@ -111,10 +117,10 @@ def test_training_steps_equal_the_published_ones(size):
 
 
 def test_shapes_and_types():
-    result = TrainTransform((48, 64), KINDS)(random_sample(), 5)
+    result = apply(TrainTransform((48, 64), KINDS, "semseg"), random_sample(), 5)
     assert result["image"].shape == (3, 48, 64) and result["image"].dtype == torch.float32
     shapes = {"semseg": (48, 64), "depth": (1, 48, 64), "normals": (3, 48, 64), "edge": (48, 64)}
-    types = {"semseg": torch.uint8, "depth": torch.float32, "normals": torch.float32, "edge": torch.uint8}
+    types = {"semseg": torch.int64, "depth": torch.float32, "normals": torch.float32, "edge": torch.int64}
     for name, label in result["labels"].items():
         assert label.shape == shapes[name] and label.dtype == types[name]
     assert result["size"].dtype == torch.int64
@@ -125,10 +131,10 @@ def test_the_kind_of_label_decides_not_the_name():
     sample = random_sample()
     renamed = Sample("0001", sample.image, {names[name]: label for name, label in sample.labels.items()})
     tasks = tuple(replace(task, name=names[task.name]) for task in KINDS)
-    one = TrainTransform((48, 64), KINDS)
+    one = TrainTransform((48, 64), KINDS, "semseg")
     other = TrainTransform((48, 64), tasks, crop_labels="a")
     for seed in range(8):
-        first, second = one(sample, seed)["labels"], other(renamed, seed)["labels"]
+        first, second = apply(one, sample, seed)["labels"], apply(other, renamed, seed)["labels"]
         for name, new in names.items():
             assert torch.equal(first[name], second[new])
 
@@ -136,9 +142,10 @@ def test_the_kind_of_label_decides_not_the_name():
 def test_only_the_seed_decides():
     sample = random_sample()
     before = {name: label.copy() for name, label in sample.labels.items()}
-    transform = TrainTransform((48, 64), KINDS)
-    first = [transform(sample, (1, 2, index)) for index in range(6)]
-    again = [TrainTransform((48, 64), KINDS)(sample, (1, 2, index)) for index in reversed(range(6))][::-1]
+    transform = TrainTransform((48, 64), KINDS, "semseg")
+    first = [apply(transform, sample, (1, 2, index)) for index in range(6)]
+    other = TrainTransform((48, 64), KINDS, "semseg")
+    again = [apply(other, sample, (1, 2, index)) for index in reversed(range(6))][::-1]
     for one, two in zip(first, again, strict=True):
         assert torch.equal(one["image"], two["image"])
         assert all(torch.equal(label, two["labels"][name]) for name, label in one["labels"].items())
@@ -149,23 +156,25 @@ def test_only_the_seed_decides():
 
 def test_crop_labels_need_not_be_a_task():
     sample, depth = random_sample(), KINDS[1:2]
-    with_guide = TrainTransform((30, 40), depth)
-    result = with_guide(sample, 4)
+    with_guide = TrainTransform((30, 40), depth, "semseg")
+    result = apply(with_guide, sample, 4)
     assert list(result["labels"]) == ["depth"] and set(with_guide.names) == {"semseg", "depth"}
-    assert torch.equal(result["labels"]["depth"], TrainTransform((30, 40), KINDS)(sample, 4)["labels"]["depth"])
+    assert torch.equal(
+        result["labels"]["depth"], apply(TrainTransform((30, 40), KINDS, "semseg"), sample, 4)["labels"]["depth"]
+    )
     without = TrainTransform((30, 40), depth, crop_labels=None)
     assert without.names == ("depth",)
-    assert without(sample, 4)["labels"]["depth"].shape == (1, 30, 40)
+    assert apply(without, sample, 4)["labels"]["depth"].shape == (1, 30, 40)
 
 
 def test_draws_have_the_published_distributions():
     """Also that the steps share one stream: with the same seed in each, flips would follow from the scale."""
-    transform, sample = TrainTransform((16, 16), KINDS[:1]), random_sample((24, 32))
+    transform, sample = TrainTransform((16, 16), KINDS[:1], "semseg"), random_sample((24, 32))
     scales, flips, colours = [], [], []
     for seed in range(600):
         transform(sample, seed)
         params = drawn(transform)
-        scales.append(params["RandomScale"]["scale"])
+        scales.append(params["ScaledCrop"]["scale"])
         flips.append(bool(params["HorizontalFlip"]))
         colours.append(params["PhotometricDistortion"])
     scales, flips = np.array(scales), np.array(flips)
@@ -206,13 +215,13 @@ def test_crops_mix_classes_where_they_can():
 @pytest.mark.parametrize("fill", [3, IGNORE])
 def test_a_crop_that_cannot_mix_is_taken_anyway(fill):
     sample = Sample("0001", np.zeros((40, 40, 3), np.uint8), {"semseg": np.full((40, 40), fill, np.uint8)})
-    result = TrainTransform((16, 16), KINDS[:1])(sample, 0)
+    result = TrainTransform((16, 16), KINDS[:1], "semseg")(sample, 0)
     assert set(result["labels"]["semseg"].flatten().tolist()) == {fill}
 
 
 def test_without_augmentation_only_the_centre_is_cut_out():
     sample = random_sample((60, 50))
-    result = TrainTransform((40, 64), KINDS, augment=False)(sample, 9)
+    result = apply(TrainTransform((40, 64), KINDS, "semseg", augment=False), sample, 9)
     np.testing.assert_array_equal(result["labels"]["depth"][0], padded(sample.labels["depth"], (60, 64), 0)[10:50])
     np.testing.assert_array_equal(result["labels"]["edge"], padded(sample.labels["edge"], (60, 64), IGNORE)[10:50])
     image = padded((sample.image / 255 - MEAN) / STD, (60, 64), 0)[10:50].transpose(2, 0, 1)
@@ -222,7 +231,7 @@ def test_without_augmentation_only_the_centre_is_cut_out():
 @pytest.mark.parametrize(("size", "canvas"), [((37, 50), (48, 64)), ((60, 50), (48, 64)), ((60, 80), (48, 64))])
 def test_evaluation_pads_and_never_shrinks(size, canvas):
     sample = random_sample(size)
-    result = EvalTransform(canvas, KINDS)(sample)
+    result = apply(EvalTransform(canvas, KINDS), sample)
     height, width = (max(own, wanted) for own, wanted in zip(size, canvas, strict=True))
     assert result["image"].shape == (3, height, width) and result["size"].tolist() == list(size)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
@@ -247,23 +256,25 @@ def test_parts_without_people_are_unlabelled():
     person = Sample("0002", empty.image, {"human_parts": label.copy()})
     person.labels["human_parts"][20, 20] = 6
     evaluate = EvalTransform((48, 48), [parts])
-    assert (evaluate(empty)["labels"]["human_parts"] == IGNORE).all()
-    assert evaluate(person)["labels"]["human_parts"].unique().tolist() == [0, 6, IGNORE]
+    assert (apply(evaluate, empty)["labels"]["human_parts"] == IGNORE).all()
+    assert apply(evaluate, person)["labels"]["human_parts"].unique().tolist() == [0, 6, IGNORE]
     train = TrainTransform((16, 16), [parts], crop_labels=None)
-    seen = {tuple(train(person, seed)["labels"]["human_parts"].unique().tolist()) for seed in range(60)}
+    seen = {tuple(apply(train, person, seed)["labels"]["human_parts"].unique().tolist()) for seed in range(60)}
     assert (IGNORE,) in seen and any(6 in values for values in seen)
     assert all(values == (IGNORE,) or 6 in values for values in seen)  # the crop decides, not the image
     background = EvalTransform((48, 48), [replace(parts, background_is_unlabelled=False)])
-    assert 0 in background(empty)["labels"]["human_parts"]
+    assert 0 in apply(background, empty)["labels"]["human_parts"]
 
 
 def test_flipping_twice_gives_the_sample_back():
-    from atrc_exp.data.augment import HorizontalFlip, _compose
+    import albumentations as A
+
+    from atrc_exp.data.augment import HorizontalFlip
 
     kinds = {task.name: task.label for task in KINDS}
     flip = HorizontalFlip(kinds)
     flip.p = 1.0
-    pipeline, sample = _compose([flip], kinds), random_sample()
+    pipeline, sample = A.Compose([flip], additional_targets=dict.fromkeys(kinds, "mask")), random_sample()
     once = pipeline(image=sample.image, **sample.labels)
     np.testing.assert_array_equal(once["normals"][..., 0], -sample.labels["normals"][:, ::-1, 0])
     twice = pipeline(**once)

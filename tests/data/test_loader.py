@@ -197,7 +197,7 @@ def test_validation_workers_serve_again(root):
 
 def test_sources_and_transforms_reach_other_processes(root):
     data = build_datasets(config(root))
-    transform = TrainTransform((32, 32), [TASKS["depth"]])
+    transform = TrainTransform((32, 32), [TASKS["depth"]], "semseg")
     sent, sent_transform = pickle.loads(pickle.dumps((data, transform)))
     one = transform(data.train.load(2, transform.names), 7)
     assert same(one, sent_transform(sent.train.load(2, sent_transform.names), 7))

@@ -90,6 +90,19 @@ def test_boundaries_of_worked_label_maps():
     assert not label_boundaries(ramp)[:, 1:-1].any()
 
 
+def test_borders_of_regions_are_another_map_than_the_boundaries_to_train_on(root):
+    ramp = np.repeat(np.arange(37)[None] // 9 * 10, 50, axis=0).astype(np.uint16)
+    ramp[:, 20:] = 40  # 0, 10, 20, 40
+    savemat(root / "pascal-context" / "trainval" / "2008_000001.mat", {"LabelMap": ramp})
+    data = opened(root)
+    for _ in ("derived", "from the cache"):
+        borders = data.borders("2008_000001")
+        assert np.flatnonzero(borders.any(axis=0)).tolist() == [8, 17, 19]
+        assert borders[:, [8, 17, 19]].all()
+    # the ramp's one-pixel steps 0 10 and 20 40 respond on both sides before thinning
+    assert not np.array_equal(borders, data.train.load(0, ["edge"]).labels["edge"])
+
+
 def test_later_parts_lie_over_earlier_ones(root):
     mask = np.zeros((50, 37), np.uint8)
     mask[10:20, 5:15] = 1

@@ -1,14 +1,19 @@
 """One of the two processes that `test_distributed.py` starts: `collectives` or `boundaries` alone, or
-`training` into a folder."""
+`training`, `dying` or `interrupted` into a folder."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
 import torch
 
 from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.interrupt import Interrupted
 from atrc_exp.engine.scores import Scores
+from atrc_exp.engine.state import TrainState
 from atrc_exp.errors import UserError
+from atrc_exp.models.search import gumbel_noise
 from atrc_exp.tasks import build_tasks
 
 
@@ -19,6 +24,9 @@ def collectives(ranks: Ranks) -> None:
     gathered = ranks.gather(f"rank {ranks.rank}")
     assert gathered == (["rank 0", "rank 1"] if ranks.is_main else [])
     assert ranks.on_main(lambda: ranks.rank) == 0
+    torch.manual_seed(ranks.rank)
+    noise = ranks.gather(gumbel_noise(3, seed=0, step=7))
+    assert not ranks.is_main or torch.equal(noise[0], noise[1])
 
     def fail() -> None:
         raise UserError("only rank 0 looked")
@@ -49,8 +57,9 @@ def training(ranks: Ranks, runs_dir: Path) -> None:
     """The runs that the single process makes too, then one with a NaN in the images of rank 1."""
     import tiny_engine as tiny
 
-    for kind in ("search", "atrc"):
-        tiny.run_training(tiny.exact_config(runs_dir, kind), ranks, hold_bn=True, dtype=torch.float64)
+    for dtype in (torch.float64, torch.float32):
+        for kind in ("search", "atrc"):
+            tiny.run_training(tiny.exact_config(runs_dir / str(dtype), kind), ranks, hold_bn=True, dtype=dtype)
     spoilt = tiny.config(runs_dir, kind="atrc", iterations=3, seed_of_run=1)
     try:
         tiny.run_training(spoilt, ranks, spoil_at=1, spoil_rank=1)
@@ -60,11 +69,43 @@ def training(ranks: Ranks, runs_dir: Path) -> None:
         raise AssertionError("a loss that is not finite on one rank must stop every rank")
 
 
+def dying(ranks: Ranks, runs_dir: Path) -> None:
+    """Rank 1 is killed in its fourth step."""
+    import tiny_engine as tiny
+
+    loading = {"stop_at": 3} if ranks.rank == 1 else {}
+    tiny.Killed.__init__ = lambda self: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[misc]
+    tiny.run_training(tiny.config(runs_dir, kind="atrc"), ranks, **loading)
+
+
+def interrupted(ranks: Ranks, runs_dir: Path) -> None:
+    """Rank 1 alone gets a signal in its fourth step; both leave after the same one, and go on together."""
+    import tiny_engine as tiny
+
+    from atrc_exp.engine import step
+
+    config, update = tiny.config(runs_dir, kind="atrc", checkpoint_every=100), step._update
+
+    def signalled(config: tiny.Config, state: TrainState) -> None:
+        if ranks.rank == 1 and state.iteration == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        update(config, state)
+
+    step._update = signalled
+    try:
+        tiny.run_training(config, ranks)
+    except Interrupted as stop:
+        assert stop.code == 143
+    else:
+        raise AssertionError("a signal to one rank must stop every rank")
+    step._update = update
+    tiny.run_training(config, ranks)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     started = Ranks.start("cpu")
-    if sys.argv[1] == "training":
-        training(started, Path(sys.argv[2]))
-    else:
-        {"collectives": collectives, "boundaries": boundaries}[sys.argv[1]](started)
+    work = {"collectives": collectives, "boundaries": boundaries, "training": training, "dying": dying,
+            "interrupted": interrupted}[sys.argv[1]]  # fmt: skip
+    work(started, *map(Path, sys.argv[2:]))  # type: ignore[operator]
     started.close()

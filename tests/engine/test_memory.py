@@ -13,7 +13,8 @@ from atrc_exp.losses import build_losses
 
 def objective(config: tiny.Config) -> Objective:
     network = tiny.network(config)
-    return Objective(Predictor(network, config), build_losses(tiny.tasks(), tuple(network.aux_heads))).train()
+    losses = build_losses(tiny.tasks(), tuple(network.aux_heads), initial_scales=network.initial_scales)
+    return Objective(Predictor(network, config), losses).train()
 
 
 def batch(number: int, height: int, width: int) -> dict:
@@ -25,7 +26,7 @@ def batch(number: int, height: int, width: int) -> dict:
     return {**small, "image": torch.randn(number, 3, height, width), "labels": labels}
 
 
-@pytest.mark.parametrize("kind", ["search", "atrc"])
+@pytest.mark.parametrize("kind", ["search", "atrc", "fpm"])
 def test_estimate_grows_with_pixels_and_precision(tmp_path: Path, kind: str) -> None:
     config = tiny.config(tmp_path, kind=kind)
     made = objective(config)

@@ -63,6 +63,16 @@ def test_protocol_and_interpolation_are_chosen_by_the_rules():
     assert scores.boundaries["edge"] == alone((0, 1, 2), protocol="mtl_pytorch", interpolate=True)
 
 
+def test_boundaries_are_scored_against_the_borders_of_regions_unless_the_rules_say_labels():
+    borders = {f"i{seed}": image(seed + 10)[1]["edge"].numpy().astype(np.uint8) for seed in range(3)}
+    _, scores = scored(borders=borders.__getitem__)
+    predictions = [image(seed)[0]["edge"][0].sigmoid().numpy() for seed in range(3)]
+    assert scores.boundaries["edge"] == boundary.evaluate(predictions, list(borders.values()), max_dist=0.03)
+    assert scores.boundaries["edge"] != alone((0, 1, 2))
+    _, scores = scored(EvaluationConfig(boundary_truth="labels"), borders=borders.__getitem__)
+    assert scores.boundaries["edge"] == alone((0, 1, 2))
+
+
 def test_a_list_of_ids_restricts_the_boundaries_alone(tmp_path):
     (tmp_path / "ids.txt").write_text("i2\ni0\n")
     flat, scores = scored(EvaluationConfig(boundary_ids=str(tmp_path / "ids.txt")))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from atrc_exp.data.augment import MEAN, STD
+from atrc_exp.data.finish import MEAN, STD
 from atrc_exp.engine.sizing import predict_resized, predict_tiled, tile_starts
 
 CROP = (16, 24)

@@ -30,7 +30,9 @@ class Setting:
         torch.set_num_threads(1)
         self.config = config
         self.network = tiny.network(config, hold_bn=hold_bn, dtype=dtype)
-        self.losses = build_losses(tiny.tasks(), tuple(self.network.aux_heads))
+        self.losses = build_losses(
+            tiny.tasks(), tuple(self.network.aux_heads), initial_scales=self.network.initial_scales
+        )
         self.objective = Objective(Predictor(self.network, config), self.losses).train()
         self.state: TrainState = build_state(config, self.network, LossRecord((), torch.device("cpu")), "id", None)
         self.batch = tiny.images(5, 4, dtype)
@@ -43,7 +45,7 @@ class Setting:
         return {name: parameter.detach().clone() for name, parameter in self.network.named_parameters()}
 
 
-@pytest.mark.parametrize("kind", ["search", "atrc"])
+@pytest.mark.parametrize("kind", ["search", "atrc", "fpm"])
 def test_micro_batches_add_up_to_the_whole_batch(tmp_path: Path, kind: str) -> None:
     config = tiny.config(tmp_path, kind=kind)
     config = replace(config, distillation=replace(config.distillation, dropout=0.0))
@@ -104,7 +106,7 @@ def test_retraining_does_not_clip(tmp_path: Path) -> None:
     assert max((setting.weights()[name] - before[name]).abs().max() for name in before) > 1e-4
 
 
-@pytest.mark.parametrize("kind", ["search", "atrc"])
+@pytest.mark.parametrize("kind", ["search", "atrc", "fpm"])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_trains(tmp_path: Path, kind: str, precision: str) -> None:
     config = tiny.config(tmp_path, kind=kind, precision=precision, channels_last=True)

@@ -1,13 +1,11 @@
 """Whole runs of a tiny network: resuming, records, and stopping at a loss that is not finite."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
+import resource
 from pathlib import Path
 from typing import Any
 
+import command_line as cli
 import numpy as np
 import pytest
 import tiny_engine as tiny
@@ -16,11 +14,8 @@ from PIL import Image
 
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
-from atrc_exp.engine import checkpoint
+from atrc_exp.engine import checkpoint, step
 from atrc_exp.errors import UserError
-from atrc_exp.logging.jsonl import read
-
-MEASURED = ("seconds_per_step", "memory_mib")
 
 
 @pytest.fixture(autouse=True)
@@ -29,26 +24,14 @@ def one_thread() -> None:
 
 
 def records(config: Config, kind: str = "") -> list[dict[str, Any]]:
-    """Records of a run without what a clock or the operating system measured."""
-    found = read(tiny.folder(config) / "metrics.jsonl")
-    return [{k: v for k, v in r.items() if k not in MEASURED} for r in found if r["kind"].startswith(kind)]
+    return cli.records(tiny.folder(config), kind)
 
 
 def last(config: Config) -> dict[str, Any]:
-    return checkpoint.load(tiny.folder(config) / "checkpoints" / "last.pt")
+    return cli.last(tiny.folder(config))
 
 
-def same(left: Any, right: Any) -> bool:
-    if isinstance(left, torch.Tensor):
-        return torch.equal(left, right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right, strict=True))
-    return left == right
-
-
-@pytest.mark.parametrize("kind", ["search", "atrc"])
+@pytest.mark.parametrize("kind", ["search", "atrc", "fpm"])
 def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: str) -> None:
     whole, cut = tiny.config(tmp_path / "whole", kind=kind), tiny.config(tmp_path / "cut", kind=kind)
     whole_summary = tiny.run_training(whole)
@@ -59,9 +42,7 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: 
     cut_summary = tiny.run_training(cut)
 
     assert records(cut) == records(whole)
-    left, right = last(cut), last(whole)
-    for key in left.keys() - {"seconds", "run_id"}:
-        assert same(left[key], right[key]), key
+    assert cli.same(last(cut), last(whole))
     assert {**cut_summary, "seconds": 0} == {**whole_summary, "seconds": 0}
     if kind == "search":
         frozen = {record["step"]: record["frozen"] for record in records(cut, "search")}
@@ -69,24 +50,16 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: 
         assert genotypes.load(tiny.folder(cut)).blocks == genotypes.load(tiny.folder(whole)).blocks
 
 
-@pytest.mark.slow
-def test_killed_process_leaves_a_run_that_resumes(tmp_path: Path) -> None:
-    """SIGKILL in the middle of a step: the lock is free, and the rest of the run is that of an uninterrupted one."""
-    program = (
-        "import os, signal, sys, pathlib, torch, tiny_engine as tiny; torch.set_num_threads(1);"
-        "tiny.Killed.__init__ = lambda self: os.kill(os.getpid(), signal.SIGKILL);"
-        "tiny.run_training(tiny.config(pathlib.Path(sys.argv[1])), stop_at=10)"
-    )
-    here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parents[1]}"}
-    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "cut")], env=environment, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    whole, cut = tiny.config(tmp_path / "whole"), tiny.config(tmp_path / "cut")
-    assert last(cut)["iteration"] == 8
-    tiny.run_training(whole)
-    tiny.run_training(cut)
-    assert records(cut) == records(whole)
-    assert same(last(cut)["network"], last(whole)["network"])
+def test_initial_predictions_have_terms_in_training_records_only(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, kind="fpm", iterations=2, log_every=1)
+    summary = tiny.run_training(config)
+    names = {"semseg_aux", *(f"{task}{kind}" for task in tiny.NAMES for kind in ("", "_initial0", "_initial1"))}
+    assert set(summary["losses"]) == set(tiny.NAMES)
+    for record in records(config, "train"):
+        assert {key for key in record if key.startswith(tiny.NAMES)} == names
+        # Both tasks have weight 1.
+        assert record["loss"] == pytest.approx(sum(record[name] for name in names))
+    assert not any("initial" in key for record in records(config, "val") for key in record)
 
 
 def test_loss_falls_and_logging_interval_does_not_change_it(tmp_path: Path) -> None:
@@ -158,6 +131,67 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) ->
     assert "step 6" in (tiny.folder(config) / "train.log").read_text()
     tiny.run_training(config)
     assert not (tiny.folder(config) / "status.json").exists()
+
+
+def test_full_disk_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    whole, cut = tiny.config(tmp_path / "whole", kind="atrc"), tiny.config(tmp_path / "cut", kind="atrc")
+    tiny.run_training(whole)
+    with pytest.raises(tiny.Killed):
+        tiny.run_training(cut, stop_at=5)
+    size = (tiny.folder(cut) / "checkpoints" / "last.pt").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
+    try:
+        with pytest.raises(UserError, match="File too large; free space"):
+            tiny.run_training(cut)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert last(cut)["iteration"] == 4
+    assert not list((tiny.folder(cut) / "checkpoints").glob(".*"))
+    tiny.run_training(cut)
+    assert records(cut) == records(whole) and cli.same(last(cut), last(whole))
+
+
+def test_damaged_checkpoint_costs_one_interval(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole, cut = tiny.config(tmp_path / "whole", kind="atrc"), tiny.config(tmp_path / "cut", kind="atrc")
+    tiny.run_training(whole)
+    with pytest.raises(tiny.Killed):
+        tiny.run_training(cut, stop_at=9)
+    path = tiny.folder(cut) / "checkpoints" / "last.pt"
+    path.write_bytes(path.read_bytes()[:-1000])
+    tiny.run_training(cut)
+    assert "going on from the one before, after 6 iterations" in caplog.text
+    assert records(cut) == records(whole) and cli.same(last(cut), last(whole))
+
+
+def test_best_checkpoint_is_kept_and_marked(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, validate_every=3, keep_best=2)
+    summary = tiny.run_training(config)
+    losses = {r["step"]: [r["semseg/loss"], r["depth/loss"]] for r in records(config, "val")}
+    scores = {step: sum(loss / first for loss, first in zip(own, losses[3], strict=True))
+              for step, own in losses.items()}  # fmt: skip
+    expected = sorted(scores, key=scores.__getitem__)[:2]
+    assert [entry["iteration"] for entry in summary["best_checkpoints"]["kept"]] == expected
+    assert summary["best_checkpoints"]["selected_on"] == "val"
+    for iteration in expected:
+        assert checkpoint.load(tiny.folder(config) / "checkpoints" / f"best-{iteration}.pt")["iteration"] == iteration
+    assert summary["losses"]["depth"] == losses[12][1], "results are those of the last iteration"
+
+
+@pytest.mark.slow
+def test_memory_stays_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resident memory over the last 1500 of 2000 iterations of a search, validations and checkpoints among them."""
+    pages, update = [], step._update
+
+    def measured(*arguments: Any) -> None:
+        update(*arguments)
+        pages.append(int(Path("/proc/self/statm").read_text().split()[1]))
+
+    monkeypatch.setattr(step, "_update", measured)
+    every = {"validate_every": 250, "checkpoint_every": 100, "log_every": 20}
+    tiny.run_training(tiny.config(tmp_path, iterations=2000, **every))
+    grown = (max(pages[1800:]) - max(pages[400:600])) * resource.getpagesize()
+    assert grown < 4 * 2**20, f"{grown / 2**20:.1f} MiB in 1400 iterations"
 
 
 def test_predictions_of_last_validation_are_written(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from atrc_exp.config import (
     DistillationConfig,
     EngineConfig,
     LoggerConfig,
+    NeckConfig,
     SearchConfig,
     StageConfig,
 )
@@ -24,6 +25,7 @@ from atrc_exp.engine.run import Run
 from atrc_exp.engine.train import Loaders, train
 from atrc_exp.genotype import Genotype
 from atrc_exp.models.atrc import ATRC
+from atrc_exp.models.neck import build_neck
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import SearchATRC
 from atrc_exp.tasks import Task, build_tasks
@@ -47,6 +49,18 @@ class TinyBackbone(nn.Module):
         return [self.layers(image)]
 
 
+class TwoScales(TinyBackbone):
+    """A second map at stride 8, for necks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = [8, 8]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        (x,) = super().forward(image)
+        return [x, F.avg_pool2d(x, 2)]
+
+
 class HeldBatchNorm(nn.BatchNorm2d):
     """Batch norm that uses its running statistics in training too, so that images do not see one another."""
 
@@ -64,7 +78,9 @@ def network(config: Config, *, hold_bn: bool = False, dtype: torch.dtype = torch
     module: nn.Module = SearchATRC(NAMES, 4, kernel_size=3)
     if config.distillation.name == "atrc":
         module = ATRC(FIXED, 4, kernel_size=3, dropout=dropout)
-    built = Network(TinyBackbone(), tasks(), 4, module)  # type: ignore[arg-type]
+    backbone = TinyBackbone() if config.neck.name == "shared" else TwoScales()
+    neck = build_neck(config.neck, backbone.channels, tasks())
+    built = Network(backbone, tasks(), 4, module, neck=neck)  # type: ignore[arg-type]
     for child in built.modules():
         if hold_bn and type(child) is nn.BatchNorm2d:
             child.__class__ = HeldBatchNorm
@@ -76,17 +92,18 @@ def network(config: Config, *, hold_bn: bool = False, dtype: torch.dtype = torch
 
 
 def config(runs_dir: Path, *, kind: str = "search", seed_of_run: int = 0, **engine: Any) -> Config:
-    """kind: search or atrc (retrain)."""
+    """kind: search, atrc (retrain), or fpm (retrain of ATRC on the FPM)."""
     settings = {"iterations": 12, "batch_size": 4, "validate_every": 6, "checkpoint_every": 4, "log_every": 2,
                 "device": "cpu", "workers": 0, **engine}  # fmt: skip
     return Config(
         name=f"tiny_{kind}",
         runs_dir=str(runs_dir),
         seed=seed_of_run,
-        genotype="given" if kind == "atrc" else None,
+        genotype=None if kind == "search" else "given",
         dataset=DatasetConfig(tasks=list(NAMES), num_classes={"semseg": CLASSES}, crop=list(SIZE)),
         backbone=BackboneConfig(weights="random"),
-        distillation=DistillationConfig(name=kind, kernel_size=3, dropout=0.3),
+        neck=NeckConfig(name="fpm" if kind == "fpm" else "shared"),
+        distillation=DistillationConfig(name="search" if kind == "search" else "atrc", kernel_size=3, dropout=0.3),
         stage=StageConfig(name="search" if kind == "search" else "retrain"),
         search=SearchConfig(arch_lr=0.3),
         engine=EngineConfig(**settings),
@@ -95,8 +112,8 @@ def config(runs_dir: Path, *, kind: str = "search", seed_of_run: int = 0, **engi
 
 
 def exact_config(runs_dir: Path, kind: str) -> Config:
-    """Nothing in which ranks could differ: no dropout; a search in which a block freezes."""
-    exact = config(runs_dir, kind=kind, iterations=8, log_every=1, validate_every=8)
+    """Five steps in which ranks could differ in nothing: no dropout; a search in which a block freezes."""
+    exact = config(runs_dir, kind=kind, iterations=5, log_every=1, validate_every=5)
     exact = replace(exact, distillation=replace(exact.distillation, dropout=0.0))
     return replace(exact, search=replace(exact.search, arch_lr=1.0))
 

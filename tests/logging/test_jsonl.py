@@ -14,6 +14,14 @@ def test_records_beyond_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     assert [(record["step"], record["loss"]) for record in read(path)] == [(2, 2 / 3), (4, 4 / 3), (6, 9.0)]
 
 
+def test_validation_of_the_checkpoint_itself_is_made_again(tmp_path: Path) -> None:
+    lines = JsonLines(tmp_path / "metrics.jsonl", 0)
+    for kind in ("train", "search", "val"):
+        lines.record({"step": 4, "kind": kind})
+    JsonLines(tmp_path / "metrics.jsonl", 4)
+    assert [record["kind"] for record in read(tmp_path / "metrics.jsonl")] == ["train", "search"]
+
+
 def test_line_cut_by_a_kill_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     JsonLines(path, 0).record({"step": 2, "kind": "train"})

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from atrc_exp.config import Config, LoggerConfig, StageConfig
+from atrc_exp.engine.interrupt import Interrupted
+from atrc_exp.logging import Logger
 from atrc_exp.logging import wandb as logger
 
 
@@ -27,7 +30,7 @@ class FakeWandb(ModuleType):
         self.key, self.server = key, server
         self.errors = SimpleNamespace(Error=self.Error)
         self.starts: list[dict[str, Any]] = []
-        self.finished: list[int] = []
+        self.finished: list[int | str] = []
 
     def login(self, *, prompt: bool, verify: bool) -> bool:
         assert not prompt, "a prompt would hang a job"
@@ -37,7 +40,10 @@ class FakeWandb(ModuleType):
         self.starts.append(settings)
         if settings["mode"] == "online" and not self.server:
             raise self.Error("no server")
-        return SimpleNamespace(finish=lambda exit_code: self.finished.append(exit_code))
+        return SimpleNamespace(
+            finish=lambda exit_code: self.finished.append(exit_code),
+            mark_preempting=lambda: self.finished.append("preempting"),
+        )
 
 
 def config(mode: str) -> Config:
@@ -59,6 +65,27 @@ def test_identity_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given["config"]["engine"]["iterations"] == 40_000 and given["settings"].init_timeout <= 60
     run.close(1)
     assert wandb.finished == [1]
+
+
+def stopped_by(error: BaseException, monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[int | str]:
+    """What W&B is told at the end of a run that an exception ends."""
+    wandb = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    with (
+        pytest.raises(type(error)),
+        Logger(config("offline"), folder, "abcd1234", (), iteration=0, is_main=True),
+    ):
+        raise error
+    return wandb.finished
+
+
+def test_end_by_a_signal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A scheduler will start the run again, a person may not."""
+    assert stopped_by(Interrupted(signal.SIGTERM), monkeypatch, tmp_path) == ["preempting", 143]
+    assert stopped_by(Interrupted(signal.SIGUSR1), monkeypatch, tmp_path) == ["preempting", 138]
+    assert stopped_by(Interrupted(signal.SIGINT), monkeypatch, tmp_path) == [130]
+    assert stopped_by(ValueError(), monkeypatch, tmp_path) == [1]
+    assert "stopped: SIGTERM; the same command goes on" in (tmp_path / "train.log").read_text()
 
 
 @pytest.mark.parametrize("wandb", [FakeWandb(key=False), FakeWandb(server=False)])

@@ -1,5 +1,7 @@
 """What every choice of `distillation` must do, and what the final and auxiliary losses may train."""
 
+import copy
+
 import pytest
 import torch
 
@@ -10,7 +12,9 @@ from atrc_exp.models.search import ArchSample, gumbel_noise
 TASKS = ("semseg", "depth", "normals", "edge")
 FINAL = {"semseg": 40, "depth": 1, "normals": 3, "edge": 1}
 REGIONS = {"semseg": 40, "depth": 40, "normals": 40, "edge": 2}
-LABEL_TASKS = {"none": (), "global": (), "local": ()}  # all tasks for the others
+LABEL_READERS = ("atrc", "search", "tlabel", "slabel")
+NETWORKS = [(name, None) for name in DISTILLATIONS if name != "custom"]  # that one is whatever the user names
+NETWORKS += [(name, "fpm") for name in ("none", "atrc", "search", "global", "padnet_c")]
 
 
 def draw(network, step: int = 0) -> ArchSample | None:
@@ -21,35 +25,44 @@ def loss(maps: dict[str, torch.Tensor]) -> torch.Tensor:
     return sum(((x * torch.randn_like(x)).mean() for x in maps.values()), torch.zeros(()))
 
 
-@pytest.mark.parametrize("name", DISTILLATIONS)
+def initial_loss(maps: dict[str, list[torch.Tensor]]) -> torch.Tensor:
+    return sum((loss(dict(enumerate(pyramid))) for pyramid in maps.values()), torch.zeros(()))
+
+
+@pytest.mark.parametrize(("name", "neck"), NETWORKS)
 @pytest.mark.parametrize("size", [(64, 96), (75, 53)])
-def test_contract(make_network, name, size):
-    network = make_network(name, channels=8, kernel_size=3).train()
+def test_contract(make_network, name, neck, size):
+    network = make_network(name, neck=neck, channels=8, kernel_size=3).train()
     image = torch.randn(2, 3, *size)
-    final, aux, _ = network(image, draw(network))
+    final, aux, initial = network(image, draw(network))
     assert {t: x.shape for t, x in final.items()} == {t: (2, c, *size) for t, c in FINAL.items()}
-    assert {t: x.shape for t, x in aux.items()} == {t: (2, REGIONS[t], *size) for t in LABEL_TASKS.get(name, TASKS)}
-    (loss(final) + loss(aux)).backward()
+    assert {t: x.shape for t, x in aux.items()} == {t: (2, REGIONS[t], *size) for t in TASKS if name in LABEL_READERS}
+    strides = network.backbone.reductions if network.neck is not None else []
+    sizes = [tuple(-(-pixels // stride) for pixels in size) for stride in strides]
+    assert {t: [x.shape for x in maps] for t, maps in initial.items()} == {
+        t: [(2, FINAL[t], *s) for s in sizes] for t in TASKS if sizes
+    }
+    (loss(final) + loss(aux) + initial_loss(initial)).backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), key
 
     network.eval()
     with torch.no_grad():
-        final, aux, _ = network(image[:1])
+        final, aux, initial = network(image[:1])
         pair = network(image).final
     assert {t: x.shape for t, x in final.items()} == {t: (1, c, *size) for t, c in FINAL.items()}
-    assert aux == {}
+    assert aux == initial == {}
     for task in TASKS:  # images of a batch do not see each other
         torch.testing.assert_close(final[task], pair[task][:1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in DISTILLATIONS if n != "atrc"])
-def test_single_task(make_network, name):
-    network = make_network(name, tasks=("depth",), channels=8, kernel_size=3).train()
-    final, aux, _ = network(torch.randn(2, 3, 64, 64), draw(network))
-    (loss(final) + loss(aux)).backward()
+@pytest.mark.parametrize(("name", "neck"), [row for row in NETWORKS if row[0] != "atrc"])
+def test_single_task(make_network, name, neck):
+    network = make_network(name, neck=neck, tasks=("depth",), channels=8, kernel_size=3).train()
+    final, aux, initial = network(torch.randn(2, 3, 64, 64), draw(network))
+    (loss(final) + loss(aux) + initial_loss(initial)).backward()
     assert list(final) == ["depth"]
-    assert list(aux) == ([] if name in LABEL_TASKS else ["depth"])
+    assert list(aux) == (["depth"] if name in LABEL_READERS else [])
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
@@ -67,16 +80,19 @@ def test_channels_last_gives_the_same(make_network, name):
         torch.testing.assert_close(final[task], expected[task], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["atrc", "search"])
+@pytest.mark.parametrize(
+    ("name", "neck"), [("atrc", "shared"), ("search", "shared"), ("search", "fpm"), ("mti_net", "fpm")]
+)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_is_finite(make_network, name, dtype):
-    network = make_network(name, tasks=TASKS, channels=8, kernel_size=3).train()
-    for fusion in network.distillation.fusions.values():
+def test_autocast_is_finite(make_network, name, neck, dtype):
+    network = make_network(name, neck=neck, channels=8, kernel_size=3).train()
+    for fusion in getattr(network.distillation, "fusions", {}).values():
         torch.nn.init.ones_(fusion.context[1].weight)
     with torch.autocast("cpu", dtype=dtype):
-        final, aux, _ = network(torch.randn(2, 3, 64, 96), draw(network))
-    (loss({t: x.float() for t, x in final.items()}) + loss({t: x.float() for t, x in aux.items()})).backward()
-    assert all(x.isfinite().all() for x in (*final.values(), *aux.values()))
+        final, aux, initial = network(torch.randn(2, 3, 64, 96), draw(network))
+    maps = [*final.values(), *aux.values(), *(x for pyramid in initial.values() for x in pyramid)]
+    loss({index: x.float() for index, x in enumerate(maps)}).backward()
+    assert all(x.isfinite().all() for x in maps)
     assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
@@ -132,6 +148,40 @@ def test_final_losses_reach_the_backbone_through_the_features_only(make_network)
     torch.testing.assert_close(gradient(), expected)
 
 
+def test_auxiliary_heads_read_the_tasks_own_input_detached(make_network):
+    network = make_network("tlabel", neck="fpm", tasks=("semseg", "edge"), channels=8).train()
+    inputs = {}
+    for part in ("heads", "aux_heads"):
+        for task, head in getattr(network, part).items():
+            head.register_forward_pre_hook(lambda _m, args, key=(part, task): inputs.update({key: args[0]}))
+    loss(network(torch.randn(2, 3, 64, 64)).aux).backward()
+    for task in ("semseg", "edge"):
+        assert torch.equal(inputs["heads", task], inputs["aux_heads", task])
+    assert not torch.equal(inputs["heads", "semseg"], inputs["heads", "edge"])
+    assert all(p.grad is None for part in (network.backbone, network.neck) for p in part.parameters())
+
+
+class Branched(torch.nn.Module):
+    """A backbone with a trunk of its own for every task, which see different images."""
+
+    def __init__(self, trunk, signs):
+        super().__init__()
+        self.trunks = torch.nn.ModuleDict({task: copy.deepcopy(trunk) for task in signs})
+        self.signs, self.channels = signs, trunk.channels
+
+    def forward(self, image):
+        return {task: trunk(self.signs[task] * image) for task, trunk in self.trunks.items()}
+
+
+def test_backbone_may_be_branched_by_task(make_network):
+    network = make_network("none", tasks=("depth", "edge"), channels=8).eval()
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = {"depth": network(image).final["depth"], "edge": network(-image).final["edge"]}
+        network.backbone = Branched(network.backbone, {"depth": 1, "edge": -1})
+        torch.testing.assert_close(network(image).final, expected)
+
+
 def test_initial_logit_layers(make_network):
     network = make_network("tlabel")
     for conv in (*network.predictors.values(), *(head[-1] for head in network.aux_heads.values())):
@@ -183,7 +233,7 @@ def test_genotype_of_the_same_tasks_in_another_order_gives_the_same_network(make
 def test_mistakes_are_named(make_network):
     with pytest.raises(UserError, match=r"semseg, depth, normals, edge.*run has depth, edge"):
         make_network("atrc", tasks=("depth", "edge"))
-    with pytest.raises(UserError, match=r"did you mean global.*none, atrc, search"):
+    with pytest.raises(UserError, match=r"did you mean global.*none, cross_stitch"):
         make_network("globl")
 
 

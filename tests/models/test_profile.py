@@ -9,24 +9,30 @@ from atrc_exp.models.profile import PARTS, profile
 SIZE = (425, 560)
 ARCHITECTURE_LOGITS = 16 * len(CONTEXTS)
 
-# distillation, tasks, parameters, multiply-adds in 10^9 without and with local attention
+# distillation, tasks, parameters, multiply-adds in 10^9: plain, with local attention, by the paper's convention
 ROWS = [
-    ("none", ("semseg",), 4_026_000, 10.1536, 10.1536),
-    ("none", ("normals",), 4_024_000, 10.1164, 10.1164),
-    ("none", ("depth",), 4_024_000, 10.1144, 10.1144),
-    ("none", ("edge",), 4_024_000, 10.1144, 10.1144),
-    ("none", None, 4_515_556, 17.4753, 17.4753),
-    ("global", None, 4_734_172, 21.1849, 21.1849),
-    ("local", None, 4_734_172, 20.6550, 21.9363),
-    ("tlabel", None, 5_060_994, 25.1707, 25.1707),
-    ("slabel", None, 5_060_994, 25.1707, 25.1707),
-    ("atrc", None, 5_060_994, 25.0546, 25.0546),
-    ("search", None, 5_459_238 + ARCHITECTURE_LOGITS, 31.2487, 32.5300),
+    ("none", ("semseg",), 4_026_000, 10.1536, 10.1536, 10.2585),
+    ("none", ("normals",), 4_024_000, 10.1164, 10.1164, 10.2207),
+    ("none", ("depth",), 4_024_000, 10.1144, 10.1144, 10.2186),
+    ("none", ("edge",), 4_024_000, 10.1144, 10.1144, 10.2186),
+    ("none", None, 4_515_556, 17.4753, 17.4753, 17.5897),
+    ("cross_stitch", None, 4_515_556 + 1_072, 17.4753, 17.4753, 17.590),
+    ("nddr", None, 4_515_556 + 72_360, 18.5512, 18.5512, 18.678),
+    ("padnet_b", None, 4_515_556 + 504_912, 25.0067, 25.0067, 25.169),
+    ("padnet_c", None, 4_515_556 + 988_116, 32.2692, 32.2692, 32.396),
+    ("pap", None, 4_515_556 + 27_620, 18.2412, 18.2412, 53.025),
+    ("psd", None, 4_515_556 + 189_740, 20.2976, 21.5020, 21.103),
+    ("global", None, 4_734_172, 21.1849, 21.1849, 21.422),
+    ("local", None, 4_734_172, 20.6550, 21.9363, 22.189),
+    ("tlabel", None, 5_060_994, 25.1707, 25.1707, 25.403),
+    ("slabel", None, 5_060_994, 25.1707, 25.1707, 25.403),
+    ("atrc", None, 5_060_994, 25.0546, 25.0546, 25.290),
+    ("search", None, 5_459_238 + ARCHITECTURE_LOGITS, 31.2487, 32.5300, None),
 ]
 
 
-@pytest.mark.parametrize(("name", "tasks", "parameters", "plain", "with_local"), ROWS)
-def test_published_resources(make_network, name, tasks, parameters, plain, with_local):
+@pytest.mark.parametrize(("name", "tasks", "parameters", "plain", "with_local", "paper"), ROWS)
+def test_published_resources(make_network, name, tasks, parameters, plain, with_local, paper):
     with torch.device("meta"):
         network = make_network(name, backbone="hrnet_w18_small_v2", **({"tasks": tasks} if tasks else {}))
     total = profile(network, SIZE).total
@@ -36,6 +42,17 @@ def test_published_resources(make_network, name, tasks, parameters, plain, with_
         assert total.parameters == parameters
     assert total.multiply_adds / 1e9 == pytest.approx(plain, abs=1e-3)
     assert (total.multiply_adds + total.local_attention) / 1e9 == pytest.approx(with_local, abs=1e-3)
+    assert paper is None or total.paper / 1e9 == pytest.approx(paper, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "extra"),
+    [("cross_stitch", {"stitch": "scalar"}, 16), ("padnet_b", {"plain_messages": True}, 503_304)],
+)
+def test_parameters_of_the_other_forms(make_network, name, options, extra):
+    with torch.device("meta"):
+        network = make_network(name, backbone="hrnet_w18_small_v2", **options)
+    assert sum(p.numel() for p in network.parameters()) == 4_515_556 + extra
 
 
 @pytest.mark.parametrize("name", ["tlabel", "slabel"])

@@ -100,6 +100,7 @@ def test_zero_baseline_leaves_delta_undefined(runs_dir, make_run):
         {"dataset": {"name": "rooms", "fingerprint": "other"}},
         {"dataset": {"name": "nyud", "fingerprint": "0123456789abcdef"}},
         {"distillation": "global"},
+        {"neck": "fpm"},
     ],
 )
 def test_baselines_of_another_setting_do_not_count(runs_dir, make_run, change):

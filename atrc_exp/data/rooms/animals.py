@@ -82,6 +82,7 @@ def dog(site: Site, resting: bool = False) -> None:
 def bicycle(site: Site) -> None:
     """A bicycle along the wall: wheels of 0.33 m radius 1.02 m apart, diamond frame, saddle, handlebar."""
     rng, look, it = site.rng, site.look, site.thing("bicycle")
+    site.room.subjects.append(site.rotation @ [0, 0.3, 0.5] + site.origin)
     y, radius = site.depth / 2, 0.33
     rubber, steel = look.dark(), look.metal(0.7)
     paint = look.paint(look.any_colour((0.4, 1.0), (0.2, 0.95)), 0.4)

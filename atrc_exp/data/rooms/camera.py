@@ -86,7 +86,7 @@ def _score(camera: Camera, probe: tuple[int, int], geometry: Geometry, tracer: T
         kinds = geometry.kind[hits.triangle]
         alive = float(np.isin(kinds, _ALIVE).mean())
         score += 50 * min(alive, 0.16) - 40 * max(0.0, alive - 0.3)
-        score += float((np.bincount(VOC_LABELS[kinds])[1:] >= 3).sum())
+        score += 2.0 * float((np.bincount(VOC_LABELS[kinds])[1:] >= 3).sum())
     return score
 
 

@@ -46,6 +46,7 @@ def chest(site: Site, label: str, columns: int, rows: int, height: float) -> Non
 
 
 def night_stand(site: Site) -> None:
+    """One to three drawers 0.45 to 0.6 m high, with a lamp or a few things on top."""
     height = site.rng.uniform(0.45, 0.6)
     chest(site, "night_stand", 1, int(site.rng.integers(1, 4)), height)
     if site.rng.random() < 0.65:
@@ -55,6 +56,7 @@ def night_stand(site: Site) -> None:
 
 
 def dresser(site: Site) -> None:
+    """Three or four rows of drawers 0.75 to 1.05 m high, with things or a television on top."""
     height = site.rng.uniform(0.75, 1.05)
     chest(site, "dresser", 2 if site.width > 0.9 else 1, int(site.rng.integers(3, 5)), height)
     if site.rng.random() < 0.25:
@@ -70,11 +72,13 @@ def wardrobe(site: Site) -> None:
 
 
 def low_cabinet(site: Site) -> None:
+    """Cabinet of the site's height with doors or drawers, and things on top."""
     chest(site, "cabinet", max(1, round(site.width / 0.45)), 1 if site.rng.random() < 0.5 else 3, site.height)
     props.clutter(site, site.height, (props.book_pile, props.knick_knack, props.carton, props.papers), 3, 0.45)
 
 
 def filing_cabinet(site: Site) -> None:
+    """Metal drawers of about 0.33 m, stacked to the site's height."""
     rng, it = site.rng, site.thing("cabinet")
     metal = site.look.metal(rng.uniform(0.3, 0.8))
     it.box(metal, (-site.width / 2, site.width / 2), (0, site.depth - 0.015), (0, site.height))
@@ -130,6 +134,7 @@ def shelves(site: Site) -> None:
 
 
 def television_stand(site: Site) -> None:
+    """Low chest, 0.4 to 0.6 m high, with a television on it."""
     height = site.rng.uniform(0.4, 0.6)
     chest(site, "otherfurniture", 3, 1, height)
     props.television(site.inner(0, 0.04, height, site.width * 0.85, site.depth - 0.08))

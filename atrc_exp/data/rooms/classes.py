@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from atrc_exp.data.pascal_classes import CLASS_NAMES as VOC_NAMES
+from atrc_exp.data.pascal_classes import CONTEXT_CLASSES, PART_IDS
+
 # fmt: off
 CLASSES = (
     "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door",
@@ -20,9 +23,7 @@ CLASSES = (
 STORED = {name: position + 1 for position, name in enumerate(CLASSES)} | {"unlabelled": 0}
 # fmt: on
 
-VOC = {"bicycle": 2, "bottle": 5, "cat": 8, "chair": 9, "diningtable": 11, "dog": 12, "person": 15, "pottedplant": 16,
-       "sofa": 18, "tvmonitor": 20}  # fmt: skip
-"""The classes of PASCAL VOC that occur in rooms, with their published numbers; 0 is background."""
+VOC = {name: number for number, name in enumerate(VOC_NAMES)}
 
 _UNKNOWN = 431  # PASCAL-Context's "unknown": things without a class of their own
 
@@ -64,19 +65,15 @@ NUMBERS = {name: number for number, name in enumerate(KINDS)}
 NYUD_LABELS = np.array([kind.nyud for kind in KINDS.values()], np.uint8)
 VOC_LABELS = np.array([kind.voc for kind in KINDS.values()], np.uint8)
 CONTEXT_LABELS = np.array([kind.context for kind in KINDS.values()], np.uint16)
-CONTEXT_TO_VOC = np.zeros(460, np.uint8)
+CONTEXT_TO_VOC = np.zeros(CONTEXT_CLASSES + 1, np.uint8)
 np.maximum.at(CONTEXT_TO_VOC, CONTEXT_LABELS, VOC_LABELS)
 
 # fmt: off
-PERSON_PARTS = (
-    "hair", "head", "lear", "rear", "lebrow", "rebrow", "leye", "reye", "mouth", "nose", "neck", "torso",
-    "luarm", "ruarm", "llarm", "rlarm", "lhand", "rhand", "luleg", "ruleg", "llleg", "rlleg", "lfoot", "rfoot",
-)
-ANIMAL_PARTS = (
+_ANIMAL_PARTS = (
     "head", "lear", "rear", "leye", "reye", "nose", "muzzle", "neck", "torso", "tail",
     "lfleg", "rfleg", "lbleg", "rbleg", "lfpa", "rfpa", "lbpa", "rbpa",
 )
-"""Parts of people, and of cats and dogs (legs and paws left or right, front or back), named as in PASCAL-Part."""
 # fmt: on
-PARTS = ("", *dict.fromkeys(PERSON_PARTS + ANIMAL_PARTS))
+PARTS = ("", *dict.fromkeys((*PART_IDS, *_ANIMAL_PARTS)))
+"""Parts of people, and of cats and dogs (legs and paws left or right, front or back), named as in PASCAL-Part."""
 PART_NUMBERS = {name: number for number, name in enumerate(PARTS)}

@@ -64,6 +64,7 @@ def ceiling_light(room: Room) -> None:
 
 
 def door(site: Site) -> None:
+    """A closed leaf with panels and a handle at 1 m, in a frame that fills the site."""
     rng, look, it = site.rng, site.look, site.thing("door")
     frame = look.white(0.2) if rng.random() < 0.6 else look.wood(upright=True)
     leaf = frame if rng.random() < 0.5 else (look.white(0.2) if rng.random() < 0.4 else look.wood(upright=True))
@@ -159,6 +160,7 @@ def curtains(site: Site, w: float, h: float, to_floor: bool) -> None:
 
 
 def picture(site: Site) -> None:
+    """A framed picture, now and then with a mount, that fills the site."""
     rng, look, it = site.rng, site.look, site.thing("picture")
     w, h, edge = site.width / 2, site.height, rng.uniform(0.015, 0.05)
     frame = look.wood() if rng.random() < 0.5 else (look.dark() if rng.random() < 0.5 else look.metal(0.7))
@@ -178,6 +180,7 @@ def picture(site: Site) -> None:
 
 
 def mirror(site: Site) -> None:
+    """A framed mirror that fills the site."""
     rng, look, it = site.rng, site.look, site.thing("mirror")
     w, h, edge = site.width / 2, site.height, rng.uniform(0.02, 0.06)
     frame = look.wood() if rng.random() < 0.5 else look.metal()
@@ -187,6 +190,7 @@ def mirror(site: Site) -> None:
 
 
 def whiteboard(site: Site) -> None:
+    """A board with writing and a tray for pens that fills the site."""
     look, it = site.look, site.thing("whiteboard")
     w, h = site.width / 2, site.height
     it.box(look.metal(0.7), (-w, w), (0, 0.025), (0, h))
@@ -251,6 +255,7 @@ def wall_shelf(site: Site) -> None:
 
 
 def radiator(site: Site) -> None:
+    """Upright ribs, 7 cm apart, up to the site's height."""
     it, paint = site.thing("otherstructure"), site.look.white(0.3)
     for x in np.arange(-site.width / 2, site.width / 2 - 0.04, 0.07):
         it.box(paint, (x, x + 0.055), (0.03, 0.1), (0.0, site.height))
@@ -258,6 +263,7 @@ def radiator(site: Site) -> None:
 
 
 def fireplace(site: Site) -> None:
+    """Two pillars and a lintel about a black opening, with a mantelpiece and things on it."""
     look, it = site.look, site.thing("otherstructure")
     w, d, h = site.width / 2, site.depth, site.height
     stone = look.stone() if site.rng.random() < 0.5 else look.wall(False)

@@ -71,7 +71,7 @@ def chair(site: Site, before: str = "") -> None:
         for side in (-1, 1):
             it.box(frame, between(side * w, side * (w - 0.04)), (0.02, d * 0.8), (seat + 0.2, seat + 0.23))
             it.box(frame, between(side * w, side * (w - 0.04)), (d * 0.7, d * 0.75), (seat, seat + 0.2))
-    site.room.seats.append(Seat(site.inner(0, 0.21, 0, 0.5, 0.5), seat + 0.02 * soft, before, soft=False))
+    site.room.seats.append(Seat(site.inner(0, 0.21, 0, 0.5, 0.5), seat + 0.02 * soft, before))
     if rng.random() < 0.12:
         props.person(site.inner(0, 0.1, 0, 0.5, d - 0.25), seated=True)
     elif rng.random() < 0.1:
@@ -106,7 +106,7 @@ def sofa(site: Site) -> None:
         x = -w + arm + number * each
         it.cushion(cloth, (x + 0.005, x + each - 0.005), (0.18, d + 0.01), (seat - 0.14, seat), 0.2)
         it.cushion(cloth, (x + 0.01, x + each - 0.01), (0.2, 0.42), (seat - 0.04, back - 0.02), 0.35, tilt(-0.1))
-        site.room.seats.append(Seat(site.inner(x + each / 2, 0.52, 0, 0.5, 0.5), seat, "", soft=True))
+        site.room.seats.append(Seat(site.inner(x + each / 2, 0.52, 0, 0.5, 0.5), seat, ""))
         if rng.random() < 0.45:
             place = site.inner(
                 x + each / 2 + rng.normal(0, 0.05),

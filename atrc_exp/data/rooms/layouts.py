@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from atrc_exp.data.rooms.annotations import PeopleSample, VocObject, render_people
-from atrc_exp.data.rooms.classes import CONTEXT_TO_VOC, VOC
+from atrc_exp.data.rooms.classes import CONTEXT_TO_VOC, VOC_NAMES
 from atrc_exp.data.rooms.render import RoomSample, render_room
 
 
@@ -17,11 +18,13 @@ from atrc_exp.data.rooms.render import RoomSample, render_room
 class Layout:
     """The folders of a data set, the folder of its split lists, the id of image `index`, and the writer of one room.
 
-    `write(root, id, seed, index, image_size)` renders room `index` and writes its files.
+    Ids have places for `most` images. `write(root, id, seed, index, image_size)` renders room `index` and writes its
+    files.
     """
 
     folders: tuple[str, ...]
     lists: str
+    most: int
     name: Callable[[int], str]
     write: Callable[[Path, str, int, int, tuple[int, int]], None]
 
@@ -87,6 +90,15 @@ def _write_indices(path: Path, labels: np.ndarray) -> None:
     image.save(path, compress_level=1)
 
 
+def _write_mat(path: Path, name: str, value: np.ndarray) -> None:
+    """One variable in MATLAB's format, without the date that SciPy writes into the header's 116 bytes of text."""
+    from scipy.io import savemat
+
+    file = BytesIO()
+    savemat(file, {name: value}, do_compression=True)
+    path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(116) + file.getvalue()[116:])
+
+
 def _struct(rows: list[dict[str, object]]) -> np.ndarray:
     """A MATLAB struct array (1, n) of rows with the same fields; an empty array for no rows."""
     if not rows:
@@ -102,31 +114,31 @@ def _annotation(one: VocObject) -> dict[str, object]:
     parts: list[dict[str, object]] = [
         {"part_name": name, "mask": mask.astype(np.uint8)} for name, mask in one.parts.items()
     ]
-    name = next(name for name, number in VOC.items() if number == one.voc)
-    return {"class": name, "class_ind": float(one.voc), "mask": one.mask.astype(np.uint8), "parts": _struct(parts)}
+    return {
+        "class": VOC_NAMES[one.voc],
+        "class_ind": float(one.voc),
+        "mask": one.mask.astype(np.uint8),
+        "parts": _struct(parts),
+    }
 
 
 def write_pascal(root: Path, name: str, sample: PeopleSample) -> None:
     """Write the seven files of one populated room."""
-    from scipy.io import savemat
-
     _write_image(root / "JPEGImages" / f"{name}.jpg", sample.image)
     _write_image(root / "normals_distill" / f"{name}.png", _encode_normals(sample.normals))
     _write_image(root / "sal_distill" / f"{name}.png", sample.saliency)
     _write_indices(root / "semseg" / "VOC12" / f"{name}.png", sample.voc)
     _write_indices(root / "semseg" / "pascal-context" / f"{name}.png", CONTEXT_TO_VOC[sample.context])
-    context = {"LabelMap": sample.context}
-    savemat(root / "pascal-context" / "trainval" / f"{name}.mat", context, do_compression=True)
+    _write_mat(root / "pascal-context" / "trainval" / f"{name}.mat", "LabelMap", sample.context)
     objects = _struct([_annotation(one) for one in sample.objects])
-    anno = _struct([{"imname": name, "objects": objects}])
-    savemat(root / "human_parts" / f"{name}.mat", {"anno": anno}, do_compression=True)
+    _write_mat(root / "human_parts" / f"{name}.mat", "anno", _struct([{"imname": name, "objects": objects}]))
 
 
 def _nyud(write: Callable[[Path, str, RoomSample], None]) -> Layout:
     def render(root: Path, name: str, seed: int, index: int, image_size: tuple[int, int]) -> None:
         write(root, name, render_room(seed, index, image_size))
 
-    return Layout(("images", "edge", "segmentation", "normals", "depth"), "gt_sets", _nyud_name, render)
+    return Layout(("images", "edge", "segmentation", "normals", "depth"), "gt_sets", 9999, _nyud_name, render)
 
 
 def _render_pascal(root: Path, name: str, seed: int, index: int, image_size: tuple[int, int]) -> None:
@@ -142,6 +154,7 @@ LAYOUTS = {
             *("pascal-context/trainval", "human_parts"),
         ),
         lists="ImageSets/Context",
+        most=999_999,
         name=_pascal_name,
         write=_render_pascal,
     ),

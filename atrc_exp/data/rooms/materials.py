@@ -46,6 +46,7 @@ class MaterialTable:
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
+    """A colour from hue (a full turn is 1), saturation and value; the latter two are clipped to [0, 1]."""
     return colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0))
 
 
@@ -74,6 +75,7 @@ class Palette:
     def any_colour(
         self, saturation: tuple[float, float] = (0.05, 0.8), value: tuple[float, float] = (0.2, 0.95)
     ) -> Colour:
+        """One of the room's hues or any other, with saturation and value from two ranges."""
         return hsv(self._hue(), self.rng.uniform(*saturation), self.rng.uniform(*value))
 
     def wood(self, upright: bool = False, sheen: float = 0.12) -> Material:
@@ -89,43 +91,53 @@ class Palette:
         return self._make("wood", tone, shade(tone, rng.uniform(0.65, 0.88)), tone, 0.5, turned=upright, sheen=sheen)
 
     def paint(self, colour: Colour, sheen: float = 0.05) -> Material:
+        """Flat paint in a colour."""
         return self._make("paint", colour, shade(colour, 0.93), colour, 1.3, sheen=sheen)
 
     def white(self, sheen: float = 0.05) -> Material:
+        """Paint that is almost white."""
         return self.paint(hsv(self.rng.random(), self.rng.uniform(0, 0.07), self.rng.uniform(0.82, 0.98)), sheen)
 
     def fabric(self, families: tuple[str, ...] = ("weave",), size: float = 0.35, value=(0.2, 0.95)) -> Material:
+        """Cloth of one of the texture families; `size` metres of one tile, `value` the range of brightness."""
         family = str(self.rng.choice(families))
         a = self.any_colour(value=value)
         b = shade(a, self.rng.uniform(0.75, 0.9)) if family in ("weave", "carpet") else self.any_colour(value=value)
         return self._make(family, a, b, self.any_colour(), size)
 
     def leather(self) -> Material:
+        """Brown to black, slightly glossy."""
         tone = hsv(self.rng.uniform(0.0, 0.1), self.rng.uniform(0.1, 0.6), self.rng.uniform(0.1, 0.55))
         return self._make("plaster", tone, shade(tone, 0.85), tone, 0.5, sheen=0.25)
 
     def metal(self, bright: float | None = None) -> Material:
+        """Brushed grey metal; `bright` in [0, 1], random if not given."""
         value = self.rng.uniform(0.35, 0.8) if bright is None else bright
         tone = hsv(0.6, 0.04, value)
         return self._make("metal", tone, shade(tone, 0.85), tone, 0.6, sheen=0.45)
 
     def dark(self) -> Material:
+        """Almost black and slightly glossy: plastic, rubber, iron."""
         tone = hsv(self.rng.random(), 0.1, self.rng.uniform(0.05, 0.2))
         return self._make("paint", tone, tone, tone, 1.0, sheen=0.25)
 
     def porcelain(self) -> Material:
+        """Almost white and glossy."""
         tone = hsv(self.rng.uniform(0.08, 0.6), self.rng.uniform(0.0, 0.06), self.rng.uniform(0.86, 0.99))
         return self._make("paint", tone, shade(tone, 0.97), tone, 2.0, sheen=0.5)
 
     def stone(self) -> Material:
+        """Granite or marble, polished."""
         tone = hsv(self.rng.uniform(0.02, 0.6), self.rng.uniform(0.0, 0.25), self.rng.uniform(0.15, 0.9))
         family = str(self.rng.choice(["granite", "marble"]))
         return self._make(family, tone, shade(tone, 0.75), shade(tone, self.rng.uniform(0.4, 1.6)), 0.6, sheen=0.35)
 
     def pattern(self, family: str, colours: tuple[Colour, Colour, Colour], size: float, **more) -> Material:
+        """Any texture family in three colours; `size` metres of one tile, `more` are fields of `Material`."""
         return self._make(family, *colours, size, **more)
 
     def wall(self, wet: bool) -> Material:
+        """Paint, plaster, wallpaper or bricks; mostly tiles where it is wet."""
         rng = self.rng
         tone = hsv(rng.random(), rng.uniform(0.0, 0.3) ** 1.3, rng.uniform(0.6, 0.97))
         if wet and rng.random() < 0.7:
@@ -144,6 +156,7 @@ class Palette:
         return self._make(str(family), tone, shade(tone, 0.92), shade(tone, 0.85), rng.uniform(0.6, 1.2))
 
     def floor(self, wet: bool) -> Material:
+        """Planks, carpet, tiles or stone; no wood or carpet where it is wet."""
         rng = self.rng
         family = rng.choice(
             ["tiles", "checker", "marble"] if wet else ["planks", "carpet", "tiles", "planks", "carpet", "granite"]

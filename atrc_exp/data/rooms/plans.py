@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from atrc_exp.data.rooms import cases, fittings, furniture, lamps, props, wet
-from atrc_exp.data.rooms.population import populate
+from atrc_exp.data.rooms.population import populate, stock
 from atrc_exp.data.rooms.room import Room
 from atrc_exp.data.rooms.scene import Site
 
@@ -82,6 +82,7 @@ def _common(room: Room) -> None:
 
 
 def bedroom(room: Room) -> None:
+    """A bed with night stands, and some of dresser, wardrobe, desk, bookshelf, lamp, chair."""
     rng = room.rng
     width = rng.choice([1.0, 1.4, 1.6, 1.8])
     bed = _stand(room, furniture.bed, width, rng.uniform(1.95, 2.1), 1.2)
@@ -112,6 +113,7 @@ def bedroom(room: Room) -> None:
 
 
 def living_room(room: Room) -> None:
+    """A sofa with a coffee table, a television, and some of armchair, bookshelf, cabinet, fireplace."""
     rng = room.rng
     sofa = _stand(room, furniture.sofa, rng.choice([1.5, 1.9, 2.3]), rng.uniform(0.82, 0.95), 0.95, reserve=0.9)
     if sofa is not None:
@@ -142,6 +144,7 @@ def _rug_under(table: Site) -> None:
 
 
 def kitchen(room: Room) -> None:
+    """Base cabinets with sink and stove under wall cabinets, a refrigerator, mostly a table with chairs."""
     rng = room.rng
     wall = int(rng.integers(4))
     length = room.wall_length(wall)
@@ -168,6 +171,7 @@ def kitchen(room: Room) -> None:
 
 
 def bathroom(room: Room) -> None:
+    """Toilet, wash basin with mirror, mostly a bathtub, towels, a mat."""
     rng = room.rng
     _stand(room, wet.toilet, 0.6, 0.72, 0.85, reserve=0.2)
     _stand(room, wet.bathtub, rng.uniform(1.5, 1.75), 0.78, 2.1, 0.85, corner=True)
@@ -183,6 +187,7 @@ def bathroom(room: Room) -> None:
 
 
 def office(room: Room) -> None:
+    """One to three desks with computers, a whiteboard, shelves, files, sometimes a meeting table."""
     rng = room.rng
     for _ in range(rng.integers(1, 4)):
         _stand(room, furniture.desk, rng.uniform(1.2, 1.7), 1.15, 1.2, reserve=0.3)
@@ -198,6 +203,7 @@ def office(room: Room) -> None:
 
 
 def dining_room(room: Room) -> None:
+    """A long table with chairs in the middle, cabinets along the walls."""
     rng = room.rng
     _open(room, furniture.table, rng.uniform(1.3, 2.2), rng.uniform(0.8, 1.0), 1.0, overhang=0.6, gap=0.1)
     _stand(room, cases.low_cabinet, rng.uniform(1.0, 1.6), 0.45, rng.uniform(0.8, 1.0))
@@ -211,6 +217,7 @@ def dining_room(room: Room) -> None:
 
 
 def classroom(room: Room) -> None:
+    """A large whiteboard, rows of tables with chairs, shelves, notices."""
     rng = room.rng
     _hang(room, fittings.whiteboard, rng.uniform(1.6, 2.6), rng.uniform(1.0, 1.2), 0.95)
     for _ in range(2):
@@ -234,6 +241,7 @@ def classroom(room: Room) -> None:
 
 
 def store(room: Room) -> None:
+    """Racks full of boxes, cartons on the floor, hooks with clothes."""
     rng = room.rng
     for _ in range(rng.integers(2, 4)):
         _stand(room, cases.shelves, rng.uniform(0.8, 1.5), rng.uniform(0.35, 0.5), rng.uniform(1.5, 2.0))
@@ -275,6 +283,8 @@ def furnish(rng: np.random.Generator, populated: bool = False) -> Room:
             fittings.door(site)
     for _ in range(rng.integers(windows[0], windows[1] + 1)):
         fittings.window(room, private=build is bathroom)
+    if populated:
+        stock(room)
     build(room)
     if populated:
         populate(room)

@@ -1,17 +1,36 @@
-"""Who lives in a furnished room: people on seats, on their feet and at the furniture; pets; what VOC calls objects."""
+"""Who lives in a room: people on seats, on their feet and at the furniture; pets; and what they have about them."""
+
+from collections.abc import Callable
 
 import numpy as np
 
 from atrc_exp.data.rooms import animals, cases, poses, props
 from atrc_exp.data.rooms.people import person
-from atrc_exp.data.rooms.room import Room
-from atrc_exp.data.rooms.scene import spread
+from atrc_exp.data.rooms.room import Room, Seat
+from atrc_exp.data.rooms.scene import Site, spread
 
 _PEOPLE = (0.2, 0.29, 0.29, 0.15, 0.07)  # chances of none to four
 
 
+def stock(room: Room) -> None:
+    """Bicycles, bottles and plants against bare walls: what VOC asks for and most rooms lack. To be called first."""
+    rng = room.rng
+    if rng.random() < 0.25:
+        site = room.against_wall(1.75, 0.6, 1.1, reserve=0.3)
+        if site is not None:
+            animals.bicycle(site)
+    if rng.random() < 0.4:
+        site = room.against_wall(rng.uniform(0.8, 1.3), 0.42, 1.3, reserve=0.3)
+        if site is not None:
+            bar(site)
+    for _ in range(rng.integers(0, 3)):
+        site = room.against_wall(0.55, 0.55, 1.5, corner=True)
+        if site is not None:
+            props.plant(site, rng.uniform(0.8, 1.5))
+
+
 def populate(room: Room) -> None:
-    """Put people, pets, bottles, a bicycle and plants where the furniture leaves space; some rooms stay without people.
+    """Put people and pets where the furniture leaves space; some rooms stay without people.
 
     Feet stand on free floor or before a seat, so that nobody stands in the furniture.
     """
@@ -27,26 +46,13 @@ def populate(room: Room) -> None:
             _at_furniture(room)
         else:
             _on_the_floor(room)
-    if rng.random() < 0.3:
-        _pet(room, animals.cat, [seat for seat in seats if seat.soft])
-    if rng.random() < 0.3:
+    if rng.random() < 0.5:
+        _pet(room, animals.cat, [seat for seat in seats if not seat.before])
+    if rng.random() < 0.33:
         _pet(room, animals.dog, [])
-    if rng.random() < 0.22:
-        site = room.against_wall(1.75, 0.6, 1.1)
-        if site is not None:
-            animals.bicycle(site)
-            room.subjects.append(site.rotation @ [0, 0.3, 0.5] + site.origin)
-    if rng.random() < 0.4:
-        site = room.against_wall(rng.uniform(0.8, 1.3), 0.42, 1.3)
-        if site is not None:
-            bar(site)
-    for _ in range(rng.integers(0, 3)):
-        site = room.against_wall(0.55, 0.55, 1.5, corner=True)
-        if site is not None:
-            props.plant(site, rng.uniform(0.8, 1.5))
 
 
-def bar(site) -> None:
+def bar(site: Site) -> None:
     """A low cabinet with a row of wine and oil bottles on it."""
     rng, look, height = site.rng, site.look, site.rng.uniform(0.7, 0.9)
     cases.chest(site, "cabinet", max(1, round(site.width / 0.45)), 1, height)
@@ -89,12 +95,13 @@ def _on_the_floor(room: Room) -> None:
         person(site.inner(0, site.depth / 2, 0, 0.5, 0.5), pose(rng, stature), stature)
 
 
-def _pet(room: Room, builder, beds: list) -> None:
+def _pet(room: Room, builder: Callable[[Site, bool], None], beds: list[Seat]) -> None:
     """A cat or dog on free floor or, lying, on one of some seats."""
     rng, resting = room.rng, bool(room.rng.random() < 0.4)
     if beds and rng.random() < 0.6:
         seat = beds[0]
-        builder(seat.site.inner(0, -0.05, seat.height, 0.4, 0.3, angle=rng.choice([-1, 1]) * np.pi / 2), True)
+        turned = rng.choice([-1, 1]) * np.pi / 2
+        builder(seat.site.inner(np.sign(turned) * 0.1, 0, seat.height, 0.4, 0.2, angle=turned), True)
         return
     site = room.anywhere(0.4, 0.9, 0.7)
     if site is not None:

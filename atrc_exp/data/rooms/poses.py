@@ -146,15 +146,10 @@ def reaching(rng: np.random.Generator, stature: float, height: float) -> Pose:
 
 
 def sitting(rng: np.random.Generator, stature: float, height: float, table: bool) -> Pose:
-    """On a seat `height` metres high; the hands on the thighs, or on a table before it."""
+    """On a seat `height` metres high, children's feet dangling; the hands on the thighs, or on a table before it."""
     pelvis = np.array([0.0, 0.0, height + 0.055 * stature])
-    reach = min(height, (THIGH + SHANK) * stature * 0.9)
-    ankles = np.array(
-        [
-            [s * rng.uniform(0.05, 0.1) * stature, rng.uniform(0.22, 0.3) * stature, height - reach + ANKLE * stature]
-            for s in _SIDES
-        ]
-    )
+    low = max(ANKLE * stature, pelvis[2] - 0.97 * SHANK * stature)
+    ankles = np.array([[s * rng.uniform(0.05, 0.1), rng.uniform(0.22, 0.27), low / stature] for s in _SIDES]) * stature
     on_thigh = rng.random(2) < (0.25 if table else 0.8)
     thigh = [np.array([s * 0.07 * stature, rng.uniform(0.12, 0.2) * stature, height + 0.14 * stature]) for s in _SIDES]
     ahead = [

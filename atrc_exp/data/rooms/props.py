@@ -26,6 +26,7 @@ def book_row(site: Site) -> None:
 
 
 def book_pile(site: Site) -> None:
+    """One to five lying books, each 0.15 to 0.21 m wide."""
     rng, look, books = site.rng, site.look, site.thing("books")
     z = 0.0
     for _ in range(rng.integers(1, 6)):
@@ -39,6 +40,7 @@ def book_pile(site: Site) -> None:
 
 
 def papers(site: Site) -> None:
+    """One to three sheets of A4 with writing."""
     rng, look, paper = site.rng, site.look, site.thing("paper")
     ink = hsv(0.6, 0.2, 0.35)
     for number in range(rng.integers(1, 4)):
@@ -98,6 +100,7 @@ def bag(site: Site) -> None:
 
 
 def clothes_heap(site: Site) -> None:
+    """Two to five crumpled garments on one another."""
     rng, clothes = site.rng, site.thing("clothes")
     for _ in range(rng.integers(2, 6)):
         w, d, h = rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.4), rng.uniform(0.05, 0.14)

@@ -91,9 +91,11 @@ class View:
         return values.reshape(*values.shape[:-1], *self.size)
 
     def hit(self, rays: np.ndarray) -> Surfels:
+        """What world directions (3, N) from the camera meet first."""
         return surfels(self.geometry, self.camera.origin, rays, self.tracer.first_hits(self.camera.origin, rays))
 
     def direct(self, at: Surfels, jitter: np.ndarray) -> np.ndarray:
+        """Light (3, N) that reaches surfels from the lamps and windows; `jitter` as in `direct_light`."""
         return direct_light(self.tracer, self.lights, at, jitter, least=0.03 * float(self.ambient.mean()))
 
     def _irradiance(self) -> np.ndarray:

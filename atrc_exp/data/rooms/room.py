@@ -16,7 +16,6 @@ class Seat:
     site: Site
     height: float  # metres, of the seat
     before: str  # what stands before it: "table", or "" for free floor
-    soft: bool  # a sofa, on which cats lie, too
 
 
 @dataclass

@@ -158,15 +158,8 @@ class Site:
         return Thing(self.room, kind, self.rotation, self.origin)
 
     def inner(
-        self,
-        x: float,
-        y: float,
-        z: float,
-        width: float,
-        depth: float,
-        height: float = 1.0,
-        angle: float = 0.0,
-    ):
+        self, x: float, y: float, z: float, width: float, depth: float, height: float = 1.0, angle: float = 0.0
+    ) -> "Site":
         """A smaller site whose back edge is centred at (x, y, z), turned about z by `angle` radians."""
         origin = self.rotation @ np.array([x, y, z]) + self.origin
         return Site(self.room, self.rotation @ turn(angle), origin, width, depth, height)

@@ -1,11 +1,13 @@
-"""A contact sheet of image and labels, from rooms in memory or any folder in the NYUD layout.
+"""A contact sheet of rooms: the image and all labels, as the data set's reader delivers them.
 
-python -m atrc_exp.data.rooms.sheet ROOT docs/rooms.png --rows 6
+python -m atrc_exp.data.rooms.sheet docs/rooms.png --rows 6
+python -m atrc_exp.data.rooms.sheet docs/rooms_people.png --packaging pascal --rows 8 --size 375 500
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -14,104 +16,111 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from atrc_exp.data.rooms.classes import CLASSES
-from atrc_exp.data.rooms.render import RoomSample, render_room
-from atrc_exp.errors import UserError
+from atrc_exp.config import DatasetConfig
+from atrc_exp.data.datasets import open_dataset
+from atrc_exp.data.rooms.write import generate
+from atrc_exp.data.sample import Sample, Source
+from atrc_exp.tasks import DEPTH_RANGE, IGNORE, TASKS, Task
 
-_TITLES = ("image", "semantics", "depth", "normals", "boundaries")
 _NAMED_SHARE = 0.025  # regions above this share of the image carry their class's name
+_TASKS = {"nyud": ["semseg", "depth", "normals", "edge"], "pascal": ["semseg", "human_parts", "sal", "normals", "edge"]}
+_CLASSES = {"nyud": 40, "pascal": 21}
+_READERS = {"A": "nyud", "B": "nyud", "pascal": "pascal"}  # by packaging
 
 
-def _palette() -> np.ndarray:
-    """A colour for each stored label (41, 3), black for unlabelled."""
-    number = np.arange(40)
+def _palette(names: Sequence[str]) -> np.ndarray:
+    """A colour for each class (256, 3): black for a background, light grey for what is unlabelled."""
+    number = np.arange(256)
     hue, value = number * 0.61803 % 1.0, 0.55 + 0.4 * (number % 3) / 2
-    colours = colormaps["hsv"](hue)[:, :3] * value[:, None]
-    return np.concatenate([np.zeros((1, 3)), 0.85 * colours + 0.1])
+    colours: np.ndarray = 0.85 * colormaps["hsv"](hue)[:, :3] * value[:, None] + 0.1
+    colours[IGNORE] = 0.85
+    if names[0] == "background":
+        colours[0] = 0
+    return colours
 
 
-def _read(path: Path) -> np.ndarray:
-    if path.suffix == ".npy":
-        return np.load(path)
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise UserError(f"{path} is not an image.")
-    return image[..., ::-1] if image.ndim == 3 else image
-
-
-def read_samples(root: Path, count: int) -> list[RoomSample]:
-    """The first `count` samples of a folder in the NYUD layout; UserError for a missing file."""
-
-    def load(part: str, name: str) -> np.ndarray:
-        found = sorted((root / part).glob(f"{name}.*"))
-        if not found:
-            raise UserError(f"{root / part} has no file for id {name}. Give the root of a folder in the NYUD layout.")
-        return _read(found[0])
-
-    files = sorted((root / "images").glob("*.*"))[:count]
-    if not files:
-        raise UserError(f"{root} has no images/ with files. Give the root of a folder in the NYUD layout.")
-    samples = []
-    for name in (file.stem for file in files):
-        normals = load("normals", name)
-        if normals.dtype == np.uint8:
-            holes = (normals == 127).all(-1, keepdims=True)
-            normals = np.where(holes, 0, 2 * normals.astype(np.float32) / 255 - 1)
-        image, labels, depth = (load(part, name) for part in ("images", "segmentation", "depth"))
-        samples.append(RoomSample(image, labels, depth, normals, load("edge", name) > 0))
-    return samples
-
-
-def _name_regions(axes: Axes, labels: np.ndarray) -> None:
+def _name_regions(axes: Axes, labels: np.ndarray, names: Sequence[str]) -> None:
     """Write class names into the large regions of a label map, at each region's innermost point."""
-    for label in np.unique(labels[labels > 0]):
+    for label in np.unique(labels[labels != IGNORE]):
         region = (labels == label).astype(np.uint8)
-        if region.mean() > _NAMED_SHARE:
+        if names[label] != "background" and region.mean() > _NAMED_SHARE:
             inside = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
             row, column = np.unravel_index(inside.argmax(), inside.shape)
-            name = CLASSES[label - 1].replace("_", " ")
+            name = names[label].replace("_", " ")
             text = axes.text(float(column), float(row), name, color="white", fontsize=5.5, clip_on=True)
             text.set(ha="center", va="center", in_layout=False)
 
 
-def contact_sheet(rooms: Path | Sequence[RoomSample], path: Path, rows: int = 6) -> None:
-    """Write a PNG with a row of panels for each of the first `rows` rooms: image and all labels.
+def _draw(axes: Axes, task: Task, label: np.ndarray, names: Sequence[str]) -> None:
+    """Depth from 0.7 m (dark) to 10 m (bright) on a logarithmic scale; normals as RGB = (n + 1) / 2, invalid grey."""
+    if task.label == "depth":
+        near, far = DEPTH_RANGE
+        depth = np.log(np.clip(label, near, far) / near) / np.log(far / near)
+        axes.imshow(depth, cmap="magma", vmin=0, vmax=1)
+    elif task.label == "normals":
+        axes.imshow(np.clip((label + 1) / 2, 0, 1))
+    elif task.metric == "miou":
+        axes.imshow(_palette(names)[label], interpolation="nearest")
+        _name_regions(axes, label, names)
+    else:
+        axes.imshow(label, cmap="gray_r", vmin=0, vmax=1)
 
-    `rooms` is a folder in the NYUD layout or a sequence of samples. Depth runs from 0.7 m (dark) to 10 m
-    (bright) on a logarithmic scale; normals are shown as RGB = (n + 1) / 2.
+
+def contact_sheet(samples: Sequence[Sample], names: dict[str, list[str]], path: Path) -> None:
+    """Write a PNG with a row of panels for each sample: the image and its labels.
+
+    `names` are the names of classes by task, as in `DatasetInfo`.
     """
-    samples = read_samples(rooms, rows) if isinstance(rooms, Path) else list(rooms[:rows])
-    height = 2.2 * samples[0].image.shape[0] / samples[0].image.shape[1]
+    tasks = [TASKS[task] for task in samples[0].labels]
+    heights = [2.2 * sample.image.shape[0] / sample.image.shape[1] + 0.04 for sample in samples]
     layout = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
-    figure = Figure((len(_TITLES) * 2.25, len(samples) * (height + 0.04) + 0.25), layout=layout)
-    grid = figure.subplots(len(samples), len(_TITLES), squeeze=False)
-    palette = _palette()
+    figure = Figure(((len(tasks) + 1) * 2.25, sum(heights) + 0.25), layout=layout)
+    grid = figure.subplots(len(samples), len(tasks) + 1, squeeze=False, height_ratios=heights)
     for row, sample in zip(grid, samples, strict=True):
-        depth = np.log(np.clip(sample.depth, 0.7, 10) / 0.7) / np.log(10 / 0.7)
         row[0].imshow(sample.image)
-        row[1].imshow(palette[sample.semseg])
-        _name_regions(row[1], sample.semseg)
-        row[2].imshow(depth, cmap="magma", vmin=0, vmax=1)
-        row[3].imshow(np.clip((sample.normals + 1) / 2, 0, 1))
-        row[4].imshow(sample.edge, cmap="gray_r", vmin=0, vmax=1)
+        for axes, task in zip(row[1:], tasks, strict=True):
+            _draw(axes, task, sample.labels[task.name], names.get(task.name, ()))
         for axes in row:
             axes.set_axis_off()
-    for axes, title in zip(grid[0], _TITLES, strict=True):
+    for axes, title in zip(grid[0], ("Image", *(task.title for task in tasks)), strict=True):
         axes.set_title(title, fontsize=8, pad=2)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Contact sheet of rooms or of a folder in the NYUD layout.")
+def sheet_of(root: Path, reader: str, path: Path, rows: int) -> None:
+    """The contact sheet of the first images of a folder in the layout of "nyud" or "pascal"."""
+    with TemporaryDirectory() as cache:
+        config = DatasetConfig(
+            reader=reader,
+            root=str(root),
+            tasks=_TASKS[reader],
+            num_classes={"semseg": _CLASSES[reader]},
+            cache_dir=cache,
+        )
+        data = open_dataset(config)
+        sources: tuple[Source, ...] = (data.train, data.val)
+        keys = [(source, index) for source in sources for index in range(len(source))][:rows]
+        contact_sheet([source.load(index, config.tasks) for source, index in keys], data.info.class_names, path)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Draw the sheet of a folder, or of rooms rendered for it, as the words of a command line say."""
+    parser = argparse.ArgumentParser(description="Contact sheet of procedural rooms, or of a folder in their layout.")
     parser.add_argument("path", type=Path, help="PNG to write")
-    parser.add_argument("--root", type=Path, help="folder in the NYUD layout; without it rooms are rendered")
+    parser.add_argument("--root", type=Path, help="folder to show; without it rooms are rendered")
+    parser.add_argument("--packaging", choices=list(_READERS), default="A", help="layout of the folder or the rooms")
     parser.add_argument("--rows", type=int, default=6)
     parser.add_argument("--size", type=int, nargs=2, default=(425, 560), help="height and width of rendered rooms")
     parser.add_argument("--seed", type=int, default=0, help="seed of rendered rooms")
-    arguments = parser.parse_args()
-    rendered = (render_room(arguments.seed, index, tuple(arguments.size)) for index in range(arguments.rows))
-    contact_sheet(arguments.root or list(rendered), arguments.path, arguments.rows)
+    arguments = parser.parse_args(words)
+    reader, rows = _READERS[arguments.packaging], arguments.rows
+    with TemporaryDirectory() as folder:
+        root = arguments.root or Path(folder) / "rooms"
+        if arguments.root is None:
+            settings = {"image_size": tuple(arguments.size), "seed": arguments.seed, "packaging": arguments.packaging}
+            generate(root, train=max(rows - 1, 1), val=1, **settings)
+        sheet_of(root, reader, arguments.path, rows)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def kitchen_run(site: Site) -> None:
 
 
 def wall_cabinets(site: Site) -> None:
+    """A row of doors of the site's height, 0.34 m deep."""
     it, wood = site.thing("cabinet"), site.look.wood(upright=True)
     w = site.width / 2
     it.box(wood, (-w, w), (0, 0.32), (0, site.height))
@@ -82,6 +83,7 @@ def wall_cabinets(site: Site) -> None:
 
 
 def microwave(site: Site) -> None:
+    """A metal case 0.28 m high with a dark window."""
     it, w = site.thing("otherprop"), min(site.width, 0.48) / 2
     it.box(site.look.metal(), (-w, w), (0.02, 0.36), (0, 0.28))
     glass = site.look.pattern("paint", (hsv(0.6, 0.2, 0.08),) * 3, 1.0, sheen=0.5)
@@ -106,6 +108,7 @@ def stove(site: Site) -> None:
 
 
 def refrigerator(site: Site) -> None:
+    """Two doors with handles, sometimes with notes on them and a box on top."""
     rng, look, it = site.rng, site.look, site.thing("refrigerator")
     w, d, h = site.width / 2, site.depth, site.height
     body = look.white(0.45) if rng.random() < 0.5 else look.metal(rng.uniform(0.3, 0.75))
@@ -132,6 +135,7 @@ def refrigerator(site: Site) -> None:
 
 
 def toilet(site: Site) -> None:
+    """Cistern, bowl with its rim at 0.42 m, the lid down or up."""
     rng, it, white = site.rng, site.thing("toilet"), site.look.porcelain()
     it.cushion(white, (-0.22, 0.22), (0.02, 0.21), (0.36, 0.76), 0.15)
     it.box(white, (-0.23, 0.23), (0.01, 0.22), (0.74, 0.78))

@@ -74,13 +74,14 @@ def _cores() -> int:
 
 
 def _check(train: int, val: int, image_size: tuple[int, int], packaging: str, workers: int) -> None:
-    if train < 0 or val < 0 or not 1 <= train + val <= 9999:
-        raise UserError(f"train={train}, val={val}: the layout's 4-digit ids allow 1 to 9999 rooms in all.")
     if len(image_size) != 2 or min(image_size) < 16:
         raise UserError(f"image_size={tuple(image_size)}: give height and width in pixels, each at least 16.")
     if packaging not in LAYOUTS:
         allowed = "'A' (NYUD; 8-bit normals, PNG), 'B' (NYUD; arrays, JPEG) or 'pascal' (PASCAL-Context, with people)"
         raise UserError(f"packaging={packaging!r}: choose {allowed}.")
+    most = LAYOUTS[packaging].most
+    if train < 0 or val < 0 or not 1 <= train + val <= most:
+        raise UserError(f"train={train}, val={val}: the layout's ids allow 1 to {most} rooms in all.")
     if workers < 1:
         raise UserError(f"workers={workers}: give at least 1.")
 

@@ -1,0 +1,53 @@
+"""How the folders of one's own dataset are read (`dataset.reader=folders`); `conf/dataset/folders.yaml` shows it."""
+
+from dataclasses import dataclass, field
+
+from atrc_exp.config.checks import positive, require
+
+ENCODINGS = {"classes": ("indices", "mask"), "depth": ("metres",), "normals": ("vectors",)}
+"""By kind of label map, what its files can hold; the first is the default."""
+
+
+@dataclass(kw_only=True)
+class LabelFilesConfig:
+    """The label maps of one task: where they lie, and what their values mean."""
+
+    folder: str = "???"
+    """Folder under the root; an id's file lies there as the image lies in the folder of the images."""
+    suffix: str | None = None
+    """What follows the id in a file's name, e.g. _labels.png; null is any suffix of an image or array."""
+    encoding: str | None = None
+    """indices (a class a value), mask (a class above a threshold), metres (8- or 16-bit grey, or floats, times `scale`)
+    or vectors (floats, or 8-bit RGB with v = 2 u / 255 - 1); null is the first that the kind of task allows."""
+    first: int = 0
+    """indices: the value of the first class."""
+    threshold: float = 127
+    """mask: values above it are class 1, others class 0."""
+    scale: float = 1.0
+    """metres: length of one unit of the file, > 0; 0.001 for millimetres."""
+    invalid: list[float] | None = None
+    """Values of pixels without a label; null is [255] for indices, [0] for metres and none for mask."""
+
+    def __post_init__(self) -> None:
+        known = [encoding for encodings in ENCODINGS.values() for encoding in encodings]
+        require(self.encoding is None or self.encoding in known, "dataset.folders.labels.*.encoding", self.encoding,
+                f"one of {', '.join(known)}")  # fmt: skip
+        positive("dataset.folders.labels.*.scale", self.scale)
+
+
+@dataclass(kw_only=True)
+class FoldersConfig:
+    """Images, splits and label maps of one's own dataset."""
+
+    images: str = "images"
+    """Folder of the images under the root. An id is a path in it, with "/" and without suffix."""
+    image_suffix: str | None = None
+    """What follows the id in an image's name; null is any suffix of an image."""
+    train: str = "train.txt"
+    """A .txt file under the root with an id a line, or a pattern for the images' paths, e.g. train_*.jpg."""
+    val: str = "val.txt"
+    """The same for validation."""
+    labels: dict[str, LabelFilesConfig] = field(default_factory=dict)
+    """By task. An image whose file is not there has no label for the task."""
+    class_names: dict[str, list[str]] = field(default_factory=dict)
+    """By task, for tables and figures."""

@@ -1,0 +1,197 @@
+"""Samples a second that one core loads, against a plain loop over the same files: `python -m atrc_exp.data.benchmark`.
+
+    python -m atrc_exp.data.benchmark nyud=/data/NYUDv2 pascal=/data/PASCAL_MT --output data_benchmark.json
+
+Times are CPU times of one thread, so that other load on the machine counts as little as possible. The pipelines take
+turns on the same images, batch by batch; a comparison is the median of the ratios of neighbours. The train pipeline
+ends with a collated batch in main memory. The plain one is then normalised; `finish` does that for
+the others, on the GPU where there is one, and stands in a row of its own as it runs on a CPU.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from torch.utils.data import default_collate
+
+from atrc_exp.__main__ import CONF, typed
+from atrc_exp.config import Config
+from atrc_exp.data import plain
+from atrc_exp.data.augment import EvalTransform, TrainTransform
+from atrc_exp.data.datasets import open_reader
+from atrc_exp.data.finish import finish
+from atrc_exp.data.loader import build_datasets, crop_labels
+from atrc_exp.data.sample import Source
+from atrc_exp.errors import UserError
+from atrc_exp.files import write_json
+from atrc_exp.stages.common import build_tasks_of
+
+Times = dict[str, dict[str, list[float]]]
+"""CPU seconds an image by stage and pipeline, one value a batch and round; the rounds of one batch are neighbours."""
+
+_BATCH = 8
+_CPU = torch.device("cpu")
+
+
+def measure(config: Config, *, images: int, rounds: int) -> dict[str, Any]:
+    """Time the plain, the decoding and the packed pipeline on the first training images of a dataset.
+
+    Args:
+        images: how many, rounded down to whole batches of 8 (to one smaller batch where there are fewer).
+        rounds: how often each batch is loaded by each pipeline; the first round warms the caches and is left out.
+
+    Returns:
+        Milliseconds an image, samples a second and ratios to the plain pipeline (above 1 is faster) by stage.
+    """
+    with tempfile.TemporaryDirectory() as cache:
+        dataset = replace(config.dataset, cache_dir=cache)
+        decoding = build_datasets(replace(config, dataset=replace(dataset, packed=False)))
+        started = time.thread_time()
+        packed = build_datasets(replace(config, dataset=replace(dataset, packed=True)))
+        packing = time.thread_time() - started
+        size = sum(path.stat().st_size for path in Path(cache, "packed").rglob("*.bin"))
+        order = np.random.default_rng(0).permutation(len(decoding.train))[:images]  # random access
+        batches = [order[start : start + _BATCH] for start in range(0, max(len(order) - _BATCH + 1, 1), _BATCH)]
+        bench = _Bench(config, {"decoded": decoding.train, "packed": packed.train})
+        for number in range(rounds + 1):
+            for batch in batches:
+                bench.time(batch.tolist(), number)
+    total = sum(decoding.info.counts.values())
+    return {
+        "reader": config.dataset.reader,
+        "packaging": decoding.info.packaging,
+        "tasks": config.task_names,
+        "crop": list(config.dataset.crop),
+        "images": len(batches) * len(batches[0]),
+        "packing_ms_per_image": round(1e3 * packing / total, 2),
+        "packed_mib_per_image": round(size / total / 2**20, 3),
+        "stages": {stage: _summary(pipelines, len(batches)) for stage, pipelines in bench.times.items()},
+    }
+
+
+class _Bench:
+    """All pipelines over one dataset, and the times they took."""
+
+    def __init__(self, config: Config, sources: dict[str, Source]) -> None:
+        self.sources, self.reader, self.crop = sources, open_reader(config.dataset), config.dataset.crop
+        self.tasks, self.guide = build_tasks_of(config), crop_labels(config)
+        self.train = TrainTransform(self.crop, self.tasks, self.guide)
+        self.evaluate = EvalTransform(self.crop, self.tasks)
+        self.times: Times = defaultdict(lambda: defaultdict(list))
+
+    def time(self, batch: list[int], number: int) -> None:
+        """Load one batch by every pipeline, stage by stage."""
+        self._time_plain(batch, number)
+        for name, source in self.sources.items():
+            self._time_source(name, source, batch, number)
+        for kind in ("train", "evaluation"):
+            for name, seconds in self.times["load"].items():
+                whole = seconds[-1] + self.times[f"{kind} transform"][name][-1]
+                self.times[f"{kind} pipeline"][name].append(whole)
+
+    def _time_source(self, name: str, source: Source, batch: list[int], number: int) -> None:
+        def timed(stage: str, work: Callable[[], Any]) -> Any:
+            return self._timed(stage, name, len(batch), work)
+
+        seeds = [(number, index) for index in batch]
+        samples = timed("load", lambda: [source.load(index, self.train.names) for index in batch])
+        collated = timed("train transform", lambda: default_collate(list(map(self.train, samples, seeds))))
+        timed("evaluation transform", lambda: [self.evaluate(sample) for sample in samples])
+        timed("finish on a CPU", lambda: finish(collated, self.tasks, _CPU))
+
+    def _time_plain(self, batch: list[int], number: int) -> None:
+        def timed(stage: str, work: Callable[[], Any]) -> Any:
+            return self._timed(stage, "plain", len(batch), work)
+
+        ids, draw = next(iter(self.sources.values())).ids, np.random.default_rng((number, *batch))
+        arrays = timed("load", lambda: [plain.read(self.reader, ids[index], self.tasks) for index in batch])
+        timed(
+            "train transform",
+            lambda: plain.collate([plain.augment(item, self.tasks, self.crop, self.guide, draw) for item in arrays]),
+        )
+        timed("evaluation transform", lambda: [plain.normalise(item, self.tasks, self.crop) for item in arrays])
+
+    def _timed(self, stage: str, pipeline: str, images: int, work: Callable[[], Any]) -> Any:
+        started = time.thread_time()
+        result = work()
+        self.times[stage][pipeline].append((time.thread_time() - started) / images)
+        return result
+
+
+def _summary(pipelines: dict[str, list[float]], first: int) -> dict[str, Any]:
+    """Medians without the first values."""
+    kept = {name: seconds[first:] for name, seconds in pipelines.items()}
+    summary = {
+        "ms": {name: round(1e3 * median(seconds), 3) for name, seconds in kept.items()},
+        "samples_per_second": {name: round(1 / median(seconds), 1) for name, seconds in kept.items()},
+    }
+    if "plain" in kept:
+        summary["times_the_plain_loop"] = {
+            name: round(median(base / own for base, own in zip(kept["plain"], seconds, strict=True)), 2)
+            for name, seconds in kept.items()
+            if name != "plain"
+        }
+    return summary
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    packages = ("torch", "numpy", "pillow", "opencv-python-headless", "albumentations")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the datasets named on the command line and print or write one JSON object."""
+    parser = argparse.ArgumentParser(prog="python -m atrc_exp.data.benchmark", description=__doc__.split("\n")[0])
+    parser.add_argument("datasets", nargs="+", metavar="DATASET=ROOT", help="an option of conf/dataset and its files")
+    parser.add_argument("--config-dir", type=Path, help="folder of one's own options, as for python -m atrc_exp")
+    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--output", type=Path, help="JSON file to write; standard output otherwise")
+    options = parser.parse_args(arguments)
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    result: dict[str, Any] = {"machine": machine(), "datasets": {}}
+    for given in options.datasets:
+        name, _, root = given.partition("=")
+        overrides = [f"dataset={name}", f"dataset.root='{root}'", "dataset.procedural=false"]
+        if options.config_dir:
+            overrides.append(f"hydra.searchpath=['file://{options.config_dir.resolve()}']")
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            config = typed(compose("config", overrides=overrides))
+        result["datasets"][given] = measure(config, images=options.images, rounds=options.rounds)
+    if options.output:
+        write_json(options.output, result)
+    else:
+        print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,74 @@
+"""The last steps from loaded arrays to a batch, on the device: floats, normalisation, channels first, the ignore step.
+
+Until here images and class maps are bytes, which is what crosses to a GPU.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atrc_exp.tasks import IGNORE, Task
+
+MEAN = (0.485, 0.456, 0.406)  # of RGB / 255
+STD = (0.229, 0.224, 0.225)
+
+Item = dict[str, Any]
+"""What the transforms make of a sample, and their collation of several: "image" (..., H, W, 3) uint8, "labels" by task:
+(..., H, W) uint8 class maps, (..., H, W) float32 depth, (..., H, W, 3) float32 normals; "id"; "size" (..., 2) as in
+`Batch`; "content" (..., 2), height and width of what is not padding, centred on the canvas."""
+
+Batch = dict[str, Any]
+"""`{"image": (B, 3, H, W) float32 normalised RGB, "labels": {task: tensor}, "id": list[str], "size": (B, 2) int64}`;
+labels are (B, H, W) int64 for class maps, (B, 1, H, W) depth and (B, 3, H, W) normals in float32. "size" is the
+original height and width, centred on the canvas at offset floor((canvas - size) / 2)."""
+
+
+def finish(item: Item, tasks: Sequence[Task], device: torch.device) -> Batch:
+    """Move an item, or a collation of items, to the device and bring it into its final form; without a host sync.
+
+    The image's padding is 0 after normalisation, the mean colour. Where a map of a task with
+    `background_is_unlabelled` shows nothing but background it is unlabelled.
+    """
+    labels = {task.name: _label(item["labels"][task.name].to(device, non_blocking=True), task) for task in tasks}
+    return {"image": _image(item, device), "labels": labels, "id": item["id"], "size": item["size"]}
+
+
+def _image(item: Item, device: torch.device) -> Tensor:
+    """Normalised RGB (..., 3, H, W) float32."""
+    pixels = item["image"].to(device, non_blocking=True).movedim(-1, -3)
+    factor, offset = _normalisation(device)
+    image = torch.addcmul(offset, pixels.to(torch.float32, memory_format=torch.contiguous_format), factor)
+    if bool((item["content"] == torch.tensor(image.shape[-2:])).all()):
+        return image
+    return image.masked_fill_(~_inside(item["content"].to(device, non_blocking=True), *image.shape[-2:]), 0)
+
+
+@cache
+def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Factor and offset (3, 1, 1) from 8-bit values to normalised ones; kept, since a copy to a GPU waits for it."""
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (MEAN, STD))
+    return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
+
+
+def _inside(content: Tensor, height: int, width: int) -> Tensor:
+    """Whether a pixel is none of the padding, (..., 1, H, W)."""
+    along = []
+    for length, own in zip((height, width), content.unbind(-1), strict=True):
+        first, position = (length - own[..., None]) // 2, torch.arange(length, device=content.device)
+        along.append((position >= first) & (position < first + own[..., None]))
+    return (along[0][..., :, None] & along[1][..., None, :]).unsqueeze(-3)
+
+
+def _label(label: Tensor, task: Task) -> Tensor:
+    match task.label:
+        case "depth":
+            return label.unsqueeze(-3)
+        case "normals":
+            return label.movedim(-1, -3).contiguous()
+    if task.background_is_unlabelled:
+        empty = ((label == 0) | (label == IGNORE)).flatten(-2).all(-1)
+        label = label.masked_fill(empty[..., None, None], IGNORE)
+    return label.long()

@@ -1,0 +1,92 @@
+"""Did every network learn? `python -m atrc_exp.report.learning RUNS`: training losses at the start and the end.
+
+Reads the runs of a folder, one row a run: its mean training loss over the first and the last logging interval, and its
+final scores. Exit code 1 where a loss did not fall.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atrc_exp.errors import UserError
+from atrc_exp.files import read_json, write_json, write_text
+from atrc_exp.logging import jsonl
+from atrc_exp.report.aggregate import run_names, seed_folders
+from atrc_exp.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Learning:
+    """One run."""
+
+    run: str
+    distillation: str
+    iterations: int
+    first: float
+    """Mean training loss over the first logging interval."""
+    last: float
+    scores: dict[str, float]
+    """Headline metric by task, fractions as fractions."""
+
+    @property
+    def fell(self) -> bool:
+        """Whether the loss ended below its start."""
+        return self.last < self.first
+
+
+def read_run(folder: Path) -> Learning:
+    """Read a finished run.
+
+    Raises:
+        UserError: it is not finished, or has fewer than two training records.
+    """
+    if not (folder / "summary.json").is_file():
+        raise UserError(f"{folder} is not finished (no summary.json)")
+    summary: dict[str, Any] = read_json(folder / "summary.json")
+    losses = [record["loss"] for record in jsonl.read(folder / "metrics.jsonl") if record["kind"] == "train"]
+    if len(losses) < 2:
+        raise UserError(f"{folder} has {len(losses)} training records; give a smaller engine.log_every")
+    run = f"{folder.parent.name}/{folder.name}"
+    return Learning(run, summary["distillation"], summary["iteration"], losses[0], losses[-1], summary["headline"])
+
+
+def to_markdown(rows: Sequence[Learning]) -> str:
+    """The table; a loss that did not fall is marked."""
+    tasks = [task for name, task in TASKS.items() if any(name in row.scores for row in rows)]
+    scores = [f"{task.title} {task.metric} [{task.unit}] {'↑' if task.higher_is_better else '↓'}" for task in tasks]
+    lines = [["Run", "Iterations", "Loss at start", "Loss at end", *scores]]
+    lines.append([":--", *["--:"] * (len(lines[0]) - 1)])
+    for row in rows:
+        line = [row.run, str(row.iterations), f"{row.first:.3f}", f"{row.last:.3f}{'' if row.fell else ' (not lower)'}"]
+        line += [
+            f"{row.scores[task.name] * (100 if task.unit == '%' else 1):.3f}" if task.name in row.scores else "–"
+            for task in tasks
+        ]
+        lines.append(line)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table and write `learning.md` and `learning.json` into the folder."""
+    parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.learning", description=__doc__)
+    parser.add_argument("runs", type=Path, help="folder of runs")
+    runs = parser.parse_args(arguments).runs
+    try:
+        rows = [read_run(folder) for name in run_names(runs) for folder in seed_folders(name).values()]
+        if not rows:
+            raise UserError(f"{runs} holds no runs")
+        write_text(runs / "learning.md", to_markdown(rows))
+        write_json(runs / "learning.json", {"version": 1, "rows": [{**vars(row), "fell": row.fell} for row in rows]})
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(to_markdown(rows), end="")
+    print(f"written: {runs}/learning.md, learning.json")
+    if not all(row.fell for row in rows):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

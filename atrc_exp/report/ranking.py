@@ -1,0 +1,96 @@
+"""Ranking of the settings of a grid by validation loss, from the runs' `summary.json` files.
+
+On NYUD-v2 the validation split is the test split: what is chosen by such a ranking is selected on it, and is marked so.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+
+from rich.table import Table
+
+from atrc_exp.errors import UserError
+from atrc_exp.files import read_json, write_json, write_text
+from atrc_exp.report.aggregate import SUMMARY, seed_folders
+from atrc_exp.report.tables import console
+
+NOTE = "selected on val: sum over tasks of the validation loss divided by the lowest of all settings; lower is better"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One setting of the grid."""
+
+    name: str
+    seeds: tuple[int, ...]
+    score: float
+    """Sum over tasks of loss / lowest loss, at best the number of tasks; infinite where a loss has no value."""
+    losses: Mapping[str, float | None]
+    """Validation loss of the last iteration by task, mean over seeds."""
+
+
+def rank(folders: Sequence[Path]) -> list[Ranked]:
+    """Finished runs of each folder `runs/<name>`, the best name first; names without a finished run are left out.
+
+    Raises:
+        UserError: no finished run, or names that were trained on different tasks or for different lengths.
+    """
+    runs = {folder.name: _summaries(folder) for folder in folders}
+    runs = {name: found for name, found in runs.items() if found}
+    if not runs:
+        raise UserError("none of the runs has finished")
+    kinds = {(tuple(s["losses"]), s["iteration"], s["dataset"]["fingerprint"]) for r in runs.values() for s in r}
+    if len(kinds) > 1:
+        raise UserError("the runs differ in tasks, data or number of iterations, and cannot be ranked")
+    losses = {name: _mean_losses(found) for name, found in runs.items()}
+    lowest = {task: min(_value(by_task[task]) for by_task in losses.values()) for task in next(iter(kinds))[0]}
+    ranked = [
+        Ranked(
+            name,
+            tuple(int(summary["seed"]) for summary in found),
+            sum(_value(loss) / max(lowest[task], 1e-12) for task, loss in losses[name].items()),
+            losses[name],
+        )
+        for name, found in runs.items()
+    ]
+    return sorted(ranked, key=lambda setting: setting.score)
+
+
+def show(ranked: Sequence[Ranked], folder: Path) -> None:
+    """Print the ranking and write `ranking.json` and `ranking.md` into `folder`."""
+    header = ["", "Setting", "Seeds", "Score", *(f"{task} loss" for task in ranked[0].losses)]
+    rows = [
+        [str(place), one.name, str(len(one.seeds)), f"{one.score:.4f}", *map(_shown, one.losses.values())]
+        for place, one in enumerate(ranked, 1)
+    ]
+    table = Table(*header, title=f"{folder.name}, {NOTE}")
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+    lines = [f"| {' | '.join(row)} |" for row in (header, ["--:", ":--", *["--:"] * (len(header) - 2)], *rows)]
+    write_text(folder / "ranking.md", "\n".join([*lines, "", f"Score: {NOTE}.", ""]))
+    entries = [asdict(one) | {"score": one.score if math.isfinite(one.score) else None} for one in ranked]
+    write_json(folder / "ranking.json", {"version": 1, "selected_on": "val", "criterion": NOTE, "ranking": entries})
+
+
+def _summaries(folder: Path) -> list[dict]:
+    paths = [path / SUMMARY for path in seed_folders(folder).values()]
+    return [read_json(path) for path in paths if path.is_file()]
+
+
+def _mean_losses(summaries: Sequence[Mapping]) -> dict[str, float | None]:
+    means: dict[str, float | None] = {}
+    for task in summaries[0]["losses"]:
+        values = [summary["losses"][task] for summary in summaries]
+        means[task] = None if None in values else fmean(values)
+    return means
+
+
+def _value(loss: float | None) -> float:
+    return math.inf if loss is None else loss
+
+
+def _shown(loss: float | None) -> str:
+    return "–" if loss is None else f"{loss:.4f}"

@@ -1,0 +1,123 @@
+"""The resource columns of Table 1, ours beside the paper's: `python -m atrc_exp.report.resources [--out FOLDER]`.
+
+Parameters and multiply-adds of every network of the table, NYUD-v2 with HRNet18 at 425 x 560, counted by the paper's
+convention (`models/profile.py`), which is itself inferred from the table. So is what the column "inferred" names; of
+the label contexts 2 % of the multiply-adds are unexplained.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+
+from atrc_exp.__main__ import CONF, typed
+from atrc_exp.config import Config
+from atrc_exp.distillation import DISTILLATIONS
+from atrc_exp.files import write_json, write_text
+from atrc_exp.models.profile import Part
+from atrc_exp.stages.profile import profile_of
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row of Table 1: parameters in 10^6, multiply-adds in 10^9."""
+
+    title: str
+    preset: str
+    parameters: float
+    multiply_adds: float
+    note: str = ""
+    """What is inferred of the count, or unexplained."""
+
+
+_LABELS = "one more product of label regions and features would explain the difference"
+
+TABLE_1 = (
+    Published("None (single task baseline)", "single_task", 16.09, 40.93, "sum of four rounded numbers in the paper"),
+    Published("None (multi-task baseline)", "multi_task", 4.52, 17.59),
+    Published("Cross-Stitch", "cross_stitch", 4.52, 17.59),
+    Published("PAP", "pap", 4.54, 53.04),
+    Published("PSD", "psd", 4.71, 21.10),
+    Published("PAD-Net A / NDDR-CNN", "nddr", 4.59, 18.68),
+    Published("PAD-Net B", "padnet_b", 5.02, 25.18),
+    Published("PAD-Net C / MTI-Net", "padnet_c", 5.50, 32.42),
+    Published("Global relational context", "global", 4.73, 21.43),
+    Published("Local relational context", "local", 4.73, 22.19),
+    Published("T-label relational context", "tlabel", 5.06, 25.91, _LABELS),
+    Published("S-label relational context", "slabel", 5.06, 25.91, _LABELS),
+    Published("ATRC", "atrc", 5.06, 25.76, _LABELS),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network: the paper's numbers and ours."""
+
+    published: Published
+    distillation: str
+    ours: Part
+
+    @property
+    def inferred(self) -> str:
+        """What is inferred of the module or of its count; empty where nothing is."""
+        return "; ".join(filter(None, (DISTILLATIONS[self.distillation].inferred, self.published.note)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        published = {"parameters": self.published.parameters * 1e6, "multiply_adds": self.published.multiply_adds * 1e9}
+        return {"title": self.published.title, "preset": _preset(self.published), "distillation": self.distillation,
+                "parameters": self.ours.parameters, "multiply_adds": self.ours.paper,
+                "multiply_adds_computed": self.ours.multiply_adds + self.ours.local_attention,
+                "published": published, "inferred": self.inferred}  # fmt: skip
+
+
+def _preset(published: Published) -> str:
+    return f"nyud_hrnet18_{published.preset}"
+
+
+def measure(published: Published) -> Row:
+    """Count the network of a row, for the single-task baseline the sum over its networks."""
+    config = _compose(_preset(published))
+    if published.preset != "single_task":
+        return Row(published, config.distillation.name, profile_of(config).total)
+    parts = (profile_of(replace(config, tasks=[task])).total for task in config.dataset.tasks)
+    return Row(published, config.distillation.name, sum(parts, Part(0, 0, 0, 0)))
+
+
+def _compose(preset: str) -> Config:
+    overrides = [f"+experiment={preset}", "stage=profile"]
+    if preset.endswith("_atrc"):
+        overrides.append("genotype=published/nyud_hrnet18")
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return typed(compose("config", overrides=overrides))
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """The table."""
+    header = ["Distillation module", "Params ours [M]", "paper", "MAdds ours [G]", "paper", "difference", "inferred"]
+    lines = [header, [":--", *["--:"] * 5, ":--"]]
+    for row in rows:
+        ours, published = row.ours.paper / 1e9, row.published.multiply_adds
+        parameters = f"{row.ours.parameters / 1e6:.3f}", f"{row.published.parameters:.2f}"
+        difference = f"{100 * (ours / published - 1):+.2f} %"
+        lines.append([row.published.title, *parameters, f"{ours:.3f}", f"{published:.2f}", difference, row.inferred])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table and write `resources.md` and `resources.json`."""
+    parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.resources", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of resources.md and resources.json")
+    out = parser.parse_args(arguments).out
+    rows = [measure(published) for published in TABLE_1]
+    print(to_markdown(rows), end="")
+    write_text(out / "resources.md", to_markdown(rows))
+    write_json(out / "resources.json", {"version": 1, "input": [1, 3, 425, 560], "rows": [r.as_dict() for r in rows]})
+    print(f"written: {out}/resources.md, resources.json")
+
+
+if __name__ == "__main__":
+    main()

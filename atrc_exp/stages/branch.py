@@ -1,0 +1,78 @@
+"""`stage=branch`: search which tasks share which layers of the encoder; writes branching.json and the tree."""
+
+import logging
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from atrc_exp import branching as branchings
+from atrc_exp.config import Config
+from atrc_exp.data.loader import Batch, Data, check_batch, train_loader, val_loader
+from atrc_exp.data.parts import divide
+from atrc_exp.engine.branch import BranchLoaders, search_branching
+from atrc_exp.engine.branch_state import BranchSchedule
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.run import Run
+from atrc_exp.logging.console import show_messages
+from atrc_exp.models.branch_search import build_branch_search
+from atrc_exp.stages.common import build_tasks_of, keep_codebook, open_data
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config) -> None:
+    """Search to the end, from the run's checkpoint where there is one; say so where the run is done.
+
+    Raises:
+        UserError: what the user has to put right first.
+    """
+    ranks = Ranks.start(config.engine.device)
+    show_messages(ranks.is_main)
+    try:
+        data = open_data(config, ranks)
+        arch, weights = divide(data.train, config.branching.arch_share, config.seed)
+        for part in (arch, weights):
+            check_batch(config, len(part), ranks.world)
+        schedule = BranchSchedule(config, *(len(part) // config.engine.batch_size for part in (weights, arch)))
+        tasks = build_tasks_of(config)
+        torch.manual_seed(config.seed)  # initial weights; the same on every rank
+        network = build_branch_search(config, tasks)  # before the run's folder: what fails here leaves none
+        with Run.open(config, ranks, data.info, overrides=sys.argv[1:]) as folder:
+            if folder.done:
+                log.info("done already: %s", folder.folder / "summary.json")
+                return
+            streams = (
+                partial(_batches, replace(data, train=weights), config, ranks, config.engine.iterations),
+                partial(_batches, replace(data, train=arch), config, ranks, schedule.arch_iterations),
+            )
+            validation = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
+            coded = any(task.label == "normals" and task.loss == task.classification_loss for task in tasks)
+            codebook = keep_codebook(config, folder, ranks, data) if coded else None
+            search_branching(
+                config, folder, ranks, network, tasks, schedule, BranchLoaders(*streams, validation), codebook
+            )
+            if ranks.is_main:
+                _draw(folder)
+    finally:
+        ranks.close()
+
+
+def _batches(data: Data, config: Config, ranks: Ranks, iterations: int, start: int) -> Iterable[Batch]:
+    return train_loader(
+        data,
+        config,
+        start_iteration=start,
+        iterations=iterations,
+        rank=ranks.rank,
+        world=ranks.world,
+        device=ranks.device,
+    )
+
+
+def _draw(run: Run) -> None:
+    from atrc_exp.report.branching import FIGURE, save
+
+    save(branchings.load(run.folder), run.folder / FIGURE)

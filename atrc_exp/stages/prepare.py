@@ -1,0 +1,108 @@
+"""`stage=prepare`: unpack a dataset, check every file of it, and write down what it is."""
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from atrc_exp.config import Config
+from atrc_exp.data.archive import SUFFIXES, is_archive, unpack
+from atrc_exp.data.check import check_files
+from atrc_exp.data.crop import cropped_copy
+from atrc_exp.data.datasets import open_reader
+from atrc_exp.data.download import download, file_name, require_checksum
+from atrc_exp.data.reader import Reader, count_notes
+from atrc_exp.errors import UserError
+from atrc_exp.files import scratch_beside
+from atrc_exp.logging.console import image_progress, show_messages
+from atrc_exp.report import dataset as report
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config) -> None:
+    """Write `dataset_report.json` with its figure; end with an error where files are wrong.
+
+    Raises:
+        UserError: a source that cannot be had or unpacked, no dataset there, files that are wrong, or, with
+            `dataset.strict`, other numbers of images than the published ones.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError("stage=prepare runs in one process; start it without torchrun")
+    show_messages(True)
+    root = _place(config)
+    reader = open_reader(replace(config.dataset, root=str(root)))
+    if config.prepare.crop:
+        reader = _cropped(config, reader)
+    record = _check(config, reader)
+    folder = Path(config.output or Path(config.runs_dir) / "datasets" / config.dataset.name).expanduser()
+    report.write(folder, record)
+    count_notes(config.dataset, record["dataset"]["counts"])
+    if record["problems"]:
+        first = record["problems"][0]
+        raise UserError(
+            f"{reader.root}: {len(record['problems'])} problems, listed in {folder / report.FILE_NAME}; "
+            f"the first: {first['file']}: {first['problem']}"
+        )
+    print(f"{reader.root} is ready: dataset={config.dataset.name} dataset.root={reader.root}")
+
+
+def _place(config: Config) -> Path:
+    """The folder of the dataset, unpacked from its source where it is not there yet."""
+    source, root = config.prepare.source, Path(config.dataset.root).expanduser()
+    if source is None:
+        return root
+    url = source.startswith(("http://", "https://"))
+    given = Path(source).expanduser()
+    if not url and given.is_dir():
+        return given
+    if not url and not given.is_file():
+        raise UserError(f"prepare.source={source}: does not exist; give a folder, an archive or an http(s) address")
+    if not is_archive(file_name(source) if url else given.name):
+        raise UserError(f"prepare.source={source}: is neither a folder nor an archive ({', '.join(SUFFIXES)})")
+    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+        log.info("%s exists: it is checked, and prepare.source=%s is not looked at", root, source)
+        return root
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.parent / f".{root.name}.lock"):
+            archive = download(source, root.parent, progress=config.engine.progress) if url else given
+            if config.prepare.sha256 is not None:
+                require_checksum(archive, config.prepare.sha256)
+            _unpack(archive, root, config)
+    except OSError as error:
+        raise UserError(f"{root} cannot be written: {error.strerror or error}; set another dataset.root") from error
+    return root
+
+
+def _unpack(archive: Path, root: Path, config: Config) -> None:
+    """Unpack beside the root, see whether it is a dataset at all, and move it into place."""
+    with scratch_beside(root) as scratch:
+        folder = unpack(archive, scratch, progress=config.engine.progress)
+        try:
+            open_reader(replace(config.dataset, root=str(folder)))
+        except UserError as error:
+            text = str(error).replace(str(folder), archive.name).replace("dataset.root=", "")
+            raise UserError(f"{archive}: holds no dataset for dataset={config.dataset.name} ({text})") from error
+        os.replace(folder, root)  # an empty folder there is replaced
+
+
+def _cropped(config: Config, reader: Reader) -> Reader:
+    with image_progress("crops", _images(reader), bar=config.engine.progress) as advance:
+        root = cropped_copy(reader, advance=advance)
+    return open_reader(replace(config.dataset, root=str(root)))
+
+
+def _check(config: Config, reader: Reader) -> dict[str, Any]:
+    with image_progress("images", _images(reader), bar=config.engine.progress) as advance:
+        findings = check_files(
+            reader, config.dataset.tasks, values=config.prepare.values, workers=config.engine.workers, advance=advance
+        )
+    return report.as_record(reader, config.dataset, findings)
+
+
+def _images(reader: Reader) -> int:
+    return sum(map(len, reader.ids.values()))

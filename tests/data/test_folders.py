@@ -1,0 +1,207 @@
+"""One's own dataset in folders: every encoding against the arrays that were written, and mistakes in one line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from atrc_exp.config import Config, DatasetConfig, EngineConfig
+from atrc_exp.config.folders import FoldersConfig, LabelFilesConfig
+from atrc_exp.data.loader import build_datasets, train_loader, val_loader
+from atrc_exp.errors import UserError
+from atrc_exp.tasks import IGNORE
+
+SIZE, CLASSES = (40, 52), 5
+IDS = ("a/one", "a/two", "b/three", "four")
+CPU = torch.device("cpu")
+LABELS = {
+    "semseg": LabelFilesConfig(folder="labels", suffix="_ids.png", first=3, invalid=[0]),
+    "depth": LabelFilesConfig(folder="range", scale=0.001),
+    "normals": LabelFilesConfig(folder="normals"),
+    "sal": LabelFilesConfig(folder="salient", encoding="mask", threshold=99, invalid=[7]),
+}
+
+
+def save(root: Path, folder: str, name: str, array: np.ndarray) -> None:
+    path = root / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, array) if path.suffix == ".npy" else Image.fromarray(array).save(path)
+
+
+@pytest.fixture
+def truth(tmp_path):
+    """By id, what the reader must deliver of the dataset that this writes to `tmp_path`; one has no depth."""
+    rng, expected = np.random.default_rng(0), {}
+    for id in IDS:
+        image = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+        semseg = rng.integers(0, CLASSES, SIZE, dtype=np.uint8)
+        millimetres = rng.integers(0, 9000, SIZE).astype(np.uint16)
+        normals = rng.normal(size=(*SIZE, 3)).astype(np.float32)
+        salient = rng.integers(0, 256, SIZE, dtype=np.uint8)
+        salient[0, :3] = (99, 100, 7)
+        stored = semseg + np.uint8(3)
+        stored[:4] = 0
+        save(tmp_path, "images", f"{id}.png", image)
+        save(tmp_path, "labels", f"{id}_ids.png", stored)
+        save(tmp_path, "normals", f"{id}.npy", normals)
+        save(tmp_path, "salient", f"{id}.png", salient)
+        if id != "b/three":
+            save(tmp_path, "range", f"{id}.png", millimetres)
+        semseg[:4] = IGNORE
+        sal = (salient > 99).astype(np.uint8)
+        sal[salient == 7] = IGNORE
+        depth = millimetres.astype(np.float32) * np.float32(0.001) * (id != "b/three")
+        expected[id] = {"image": image, "semseg": semseg, "depth": depth, "normals": normals, "sal": sal}
+    (tmp_path / "train.txt").write_text("a/one\r\nb/three\r\na/two\r\n")
+    (tmp_path / "val.txt").write_text("four\n")
+    return expected
+
+
+def config(root, labels=LABELS, *, tasks=None, crop_labels=None, packed=False, classes=CLASSES, **folders) -> Config:
+    return Config(
+        name="test",
+        dataset=DatasetConfig(
+            name="mine", reader="folders", root=str(root), tasks=list(labels) if tasks is None else tasks,
+            num_classes={"semseg": classes}, crop=[32, 32], crop_labels=crop_labels, packed=packed,
+            cache_dir=str(root / "cache"), folders=FoldersConfig(labels=dict(labels), **folders),
+        ),
+        engine=EngineConfig(batch_size=3, workers=0, progress=False),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_encoding_gives_what_was_stored(tmp_path, truth, packed):
+    data = build_datasets(config(tmp_path, packed=packed))
+    assert data.train.ids == ["a/one", "b/three", "a/two"] and data.val.ids == ["four"]
+    for split in (data.train, data.val):
+        for index, id in enumerate(split.ids):
+            sample = split.load(index, list(LABELS))
+            for name, array in {"image": sample.image, **sample.labels}.items():
+                np.testing.assert_array_equal(array, truth[id][name], err_msg=f"{id} {name}")
+                assert array.dtype == truth[id][name].dtype
+    assert data.info.notes == ["2 of 3 train images have labels of depth"]
+
+
+def test_an_image_without_a_label_counts_in_no_loss(tmp_path, truth):
+    from atrc_exp.losses import build_losses
+    from atrc_exp.stages.common import build_tasks_of
+
+    settings = config(tmp_path, {"depth": LABELS["depth"]})
+    (batch,) = train_loader(build_datasets(settings), settings, start_iteration=0, iterations=1, rank=0, world=1,
+                            device=CPU)  # fmt: skip
+    missing = batch["id"].index("b/three")
+    assert not batch["labels"]["depth"][missing].any() and batch["labels"]["depth"].any()
+    prediction = torch.zeros_like(batch["labels"]["depth"], requires_grad=True)
+    build_losses(build_tasks_of(settings))({"depth": prediction}, {}, batch["labels"])["depth"].backward()
+    assert not prediction.grad[missing].any() and prediction.grad.any()
+
+
+def test_a_validation_image_without_a_label_changes_no_score(tmp_path, truth):
+    from atrc_exp.engine.distributed import Ranks
+    from atrc_exp.engine.scores import Scores
+    from atrc_exp.stages.common import build_tasks_of
+
+    labels = {**LABELS, "edge": LabelFilesConfig(folder="salient", encoding="mask")}
+    settings = config(tmp_path, labels)
+    tasks = build_tasks_of(settings)
+    (batch,) = val_loader(build_datasets(settings), settings, rank=0, world=1, device=CPU)
+    draw = torch.Generator().manual_seed(0)
+    label = {name: values[0] for name, values in batch["labels"].items()}
+    guess = {task.name: torch.randn(task.channels, *SIZE, generator=draw) for task in tasks}
+    absent = {name: torch.full_like(values, IGNORE) if values.ndim == 2 else torch.zeros_like(values)
+              for name, values in label.items()}  # fmt: skip
+
+    def scores(*images) -> dict[str, float]:
+        scored = Scores(tasks, Ranks())
+        for number, image in enumerate(images):
+            scored.add(str(number), guess, image)
+        return {name: value for name, value in scored.compute().items() if not name.endswith("/invalid_pixels")}
+
+    assert scores(label, absent) == pytest.approx(scores(label), nan_ok=True)
+
+
+def test_patterns_name_splits(tmp_path, truth):
+    data = build_datasets(config(tmp_path, train="a/*.png", val="b/*.png", tasks=["semseg"]))
+    assert data.train.ids == ["a/one", "a/two"] and data.val.ids == ["b/three"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "given", "guide"),
+    [(["sal", "depth"], "sal", "sal"), (["depth"], None, None), (["depth", "semseg"], None, "semseg")],
+)
+def test_which_classes_guide_the_crop(tmp_path, truth, caplog, tasks, given, guide):
+    settings = config(tmp_path, tasks=tasks, crop_labels=given)
+    data = build_datasets(settings)
+    with caplog.at_level("INFO"):
+        loader = train_loader(data, settings, start_iteration=0, iterations=1, rank=0, world=1, device=CPU)
+        (batch,) = loader
+    said = [record.message for record in caplog.records if "drawn uniformly" in record.message]
+    assert len(said) == (guide is None) and set(batch["labels"]) == set(tasks)
+    assert loader.loader.dataset.transform.pipeline.transforms[0].labels == guide
+
+
+def broken(labels=None, **changes):
+    return lambda root: build_datasets(config(root, {**LABELS, **(labels or {})}, **changes)).train.load(
+        0, list(LABELS)
+    )
+
+
+def wide_label(root):
+    save(root, "labels", "a/one_ids.png", np.full((40, 60), 3, np.uint8))
+    broken()(root)
+
+
+def two_images(root):
+    save(root, "images", "four.jpg", np.zeros((*SIZE, 3), np.uint8))
+    broken()(root)
+
+
+def colour_label(root):
+    save(root, "labels", "a/one_ids.png", np.zeros((*SIZE, 3), np.uint8))
+    broken()(root)
+
+
+def unknown_id(root):
+    (root / "val.txt").write_text("four\nfive\n")
+    broken()(root)
+
+
+def in_both(root):
+    (root / "val.txt").write_text("four\na/one\n")
+    broken()(root)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        (broken({"depth": LabelFilesConfig(folder="rang")}), "depth.folder=rang: there is no folder"),
+        (broken({"depth": LabelFilesConfig(folder="range", encoding="indices")}), "must be metres for a task of kind"),
+        (broken({"sal": LabelFilesConfig(folder="salient", suffix="_sal.png")}), "no train image has a label"),
+        (broken(images="pictures"), "images=pictures: there is no folder"),
+        (broken(train="c/*.png"), "no image in .* matches this pattern"),
+        (broken(train="none.txt"), "none.txt: this file is missing"),
+        (broken(classes=4), r"one_ids.png: holds the value 7; allowed are 3 to 6 for the classes of semseg and 0"),
+        (broken(tasks=["semseg", "edge"]), "labels: lacks edge"),
+        (broken(class_names={"semseg": ["wall"]}), "has 1 names, one a class; semseg has 5 classes"),
+        (wide_label, "one_ids.png: has 40 x 60 pixels, its image one.png has 40 x 52"),
+        (two_images, "four is there twice, as four.jpg and four.png"),
+        (colour_label, "one_ids.png: is an image of kind '8-bit RGB'; must be"),
+        (unknown_id, "val.txt: 1 of 2 ids have no image in .*: five"),
+        (in_both, "a/one is in both splits"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, truth, mistake, words):
+    with pytest.raises(UserError, match=words) as raised:
+        mistake(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_mistakes_in_the_description():
+    with pytest.raises(UserError, match="encoding=colours: must be one of indices, mask, metres, vectors"):
+        LabelFilesConfig(folder="labels", encoding="colours")
+    with pytest.raises(UserError, match=r"dataset\.crop_labels=depth: must be null or a task with classes"):
+        config(Path("x"), crop_labels="depth")
+    with pytest.raises(UserError, match=r"does not exist; it must hold the folders"):
+        build_datasets(config(Path("nowhere")))

@@ -1,0 +1,132 @@
+"""Signals: a checkpoint at the next step boundary, the exit code of the signal, and a resume that shows no seam."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import command_line as cli
+import pytest
+import tiny_engine as tiny
+import torch
+
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.evaluate import FirstImages
+from atrc_exp.engine.interrupt import Interrupted, Interruption
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def hook(monkeypatch: pytest.MonkeyPatch, holder: Any, name: str, call: int, action: Any) -> None:
+    """Do something at the n-th call of a function."""
+    function, calls = getattr(holder, name), 0
+
+    def hooked(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            action()
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(holder, name, hooked)
+
+
+def send(number: signal.Signals) -> Any:
+    return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+def test_signal_in_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int) -> None:
+    from atrc_exp.engine import step
+
+    before = signal.getsignal(number)
+    whole, cut = (tiny.config(tmp_path / name, checkpoint_every=100) for name in ("whole", "cut"))
+    tiny.run_training(whole)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as stop:
+        hook(patch, step, "_update", 5, send(number))
+        tiny.run_training(cut)
+    assert stop.value.code == code and signal.getsignal(number) is before
+    assert cli.last(tiny.folder(cut))["iteration"] == 5
+    status = json.loads((tiny.folder(cut) / "status.json").read_text())
+    assert status["status"] == "interrupted" and number.name in status["error"]
+    tiny.run_training(cut)
+    assert cli.records(tiny.folder(cut)) == cli.records(tiny.folder(whole))
+    assert cli.same(cli.last(tiny.folder(cut)), cli.last(tiny.folder(whole)))
+
+
+def test_signal_in_a_validation_does_not_wait_for_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, cut = (tiny.config(tmp_path / name, checkpoint_every=100) for name in ("whole", "cut"))
+    tiny.run_training(whole)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        hook(patch, FirstImages, "__call__", 3, send(signal.SIGTERM))
+        tiny.run_training(cut)
+    assert cli.last(tiny.folder(cut))["iteration"] == 6
+    assert cli.records(tiny.folder(cut), "val") == []
+    tiny.run_training(cut)
+    assert cli.records(tiny.folder(cut)) == cli.records(tiny.folder(whole))
+
+
+def test_handler_of_a_scheduler_is_called_after_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As submitit's, which queues the job again and leaves with a code of its own."""
+    from atrc_exp.engine import step
+
+    config, seen = tiny.config(tmp_path, checkpoint_every=100), []
+
+    def queue_again(number: int, frame: object) -> None:
+        seen.append(cli.last(tiny.folder(config))["iteration"])
+        raise SystemExit(144)
+
+    before = signal.signal(signal.SIGUSR2, queue_again)
+    try:
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+            hook(patch, step, "_update", 5, send(signal.SIGUSR2))
+            tiny.run_training(config)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert seen == [5] and stop.value.code == 144
+    assert json.loads((tiny.folder(config) / "status.json").read_text())["status"] == "interrupted"
+
+
+def test_without_a_scheduler_its_signal_is_left_alone() -> None:
+    assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
+    with Interruption(Ranks()):
+        assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
+
+
+def test_later_signal_replaces_an_earlier_one() -> None:
+    with Interruption(Ranks()) as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert interruption.agreed() == signal.SIGUSR1
+
+
+def test_second_ctrl_c_leaves_at_once() -> None:
+    program = (
+        "import os, signal; from atrc_exp.engine.distributed import Ranks;"
+        "from atrc_exp.engine.interrupt import Interruption\n"
+        "with Interruption(Ranks()):\n"
+        "    for _ in range(2): os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('still here')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGINT and "still here" not in done.stdout
+    assert "Ctrl-C again leaves at once" in done.stderr
+
+
+def test_worker_whose_launcher_has_died_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getppid", lambda: 77)
+    with Interruption(Ranks()) as alone:
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+        assert alone.agreed() == 0  # nohup: a run of its own goes on when the shell ends
+    monkeypatch.setattr(os, "getppid", lambda: 77)
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: object())
+    with Interruption(Ranks()) as worker:
+        assert worker.agreed() == 0
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+        assert worker.agreed() == signal.SIGTERM

@@ -1,0 +1,118 @@
+"""A search through the command line, killed at any moment and started again, is the search that nobody disturbed."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import command_line as cli
+import pytest
+from safetensors.torch import load_file
+
+from atrc_exp import genotype as genotypes
+from atrc_exp.engine import checkpoint
+
+RUN = Path("runs/rooms_hrnet18_search/seed0")
+PLACES = {"step": 8, "write": 4, "image": 4}  # how often each occurs in the search
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, rooms: Path) -> Path:
+    """Folder of the search that runs to its end."""
+    cwd = tmp_path_factory.mktemp("whole")
+    assert cli.run(cwd, rooms, *cli.SEARCH) == 0, (cwd / "console.txt").read_text()
+    return cwd / RUN
+
+
+def check(folder: Path, whole: Path) -> None:
+    """Everything that a run leaves is the same bit for bit, and no temporary file is left."""
+    assert cli.records(folder) == cli.records(whole)
+    assert cli.same(cli.last(folder), cli.last(whole))
+    for name in ("genotype.json", "checkpoints/best.json"):
+        assert (folder / name).read_text() == (whole / name).read_text()
+    summaries = [json.loads((f / "summary.json").read_text()) for f in (folder, whole)]
+    assert {**summaries[0], "seconds": 0} == {**summaries[1], "seconds": 0}
+    files = [{str(p.relative_to(f)) for p in f.rglob("*") if p.is_file()} - {"status.json"} for f in (folder, whole)]
+    assert files[0] == files[1]
+
+
+def test_the_undisturbed_search(whole: Path) -> None:
+    frozen = [record["frozen"] for record in cli.records(whole, "search")]
+    assert frozen[0] < frozen[-1], "a block must freeze on the way"
+    assert [record["step"] for record in cli.records(whole, "val")] == [4, 8]
+    kept = [path.name for path in (whole / "checkpoints").iterdir()]
+    [best] = json.loads((whole / "summary.json").read_text())["best_checkpoints"]["kept"]
+    assert set(kept) == {"best.json", f"best-{best['iteration']}.pt", "last.pt", "previous.pt"}
+    exported = load_file(whole / checkpoint.WEIGHTS)
+    assert cli.same(exported, dict(cli.last(whole)["network"]))
+
+
+def test_killed_three_times_on_its_way(tmp_path: Path, rooms: Path, whole: Path) -> None:
+    """In a step, while a checkpoint is written, and during a validation: each later in the run than the one before."""
+    for kill in (("step", 2), ("write", 2), ("image", 3)):
+        assert cli.run(tmp_path, rooms, *cli.SEARCH, kill=kill) == -signal.SIGKILL
+        for path in (tmp_path / RUN / "checkpoints").glob("[!.]*.pt"):
+            checkpoint.load(path)
+    assert cli.run(tmp_path, rooms, *cli.SEARCH) == 0
+    check(tmp_path / RUN, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_four_times_anywhere(tmp_path: Path, rooms: Path, whole: Path, seed: int) -> None:
+    """Three times at a random place, once at a random time; the loader has a worker or none."""
+    draw = random.Random(seed)
+    for kill in (None, *((place, draw.randint(1, PLACES[place] // 2)) for place in draw.choices(list(PLACES), k=3))):
+        workers = f"engine.workers={draw.randint(0, 1)}"
+        process = cli.start(tmp_path, rooms, *cli.SEARCH, workers, kill=kill)
+        process.join(draw.uniform(1, 15) if kill is None else 900)
+        if process.is_alive():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+        assert process.exitcode in (-signal.SIGKILL, 0)
+    assert cli.run(tmp_path, rooms, *cli.SEARCH) == 0
+    check(tmp_path / RUN, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_signal_to_the_whole_process_group(
+    tmp_path: Path, rooms: Path, whole: Path, number: signal.Signals, code: int
+) -> None:
+    """As Ctrl-C in a terminal: the loader's workers get it too, and the step is finished all the same."""
+    process = cli.start(tmp_path, rooms, *cli.SEARCH)
+    until = time.monotonic() + 600
+    while not cli.records(tmp_path / RUN, "train") and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    process.join(900)
+    assert process.exitcode == code, (tmp_path / "console.txt").read_text()
+    assert json.loads((tmp_path / RUN / "status.json").read_text())["status"] == "interrupted"
+    assert "Traceback" not in (tmp_path / "console.txt").read_text()
+    assert cli.run(tmp_path, rooms, *cli.SEARCH) == 0
+    check(tmp_path / RUN, whole)
+
+
+@pytest.mark.slow
+def test_sweep_killed_as_a_whole(tmp_path: Path, rooms: Path, whole: Path) -> None:
+    """In the second of two searches; the same command again runs only what is missing, and votes."""
+    command = ("-m", *cli.SEARCH, "seed=0,1")
+    assert cli.run(tmp_path, rooms, *command, kill=("step", 12)) == -signal.SIGKILL
+    assert not (tmp_path / RUN.parent / "genotype.json").exists()
+    assert cli.run(tmp_path, rooms, *command) == 0
+    printed = (tmp_path / "console.txt").read_text()
+    assert printed.count("done already") == 1 and "resumed after 3 iterations" in printed
+    check(tmp_path / RUN, whole)
+    assert genotypes.load(tmp_path / RUN.parent).details["runs"] == 2
+
+
+@pytest.mark.slow
+def test_keys_of_wandb_reach_no_file(tmp_path: Path, rooms: Path) -> None:
+    """Neither the run folder, W&B's offline files among it, nor what is printed holds the key of the environment."""
+    canary = "0123456789abcdef0123456789abcdef01canary"
+    assert cli.run(tmp_path, rooms, *cli.SEARCH, "logger=wandb", WANDB_API_KEY=canary, WANDB_MODE="offline") == 0
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files), "W&B has written nothing"
+    assert [path for path in files if canary.encode() in path.read_bytes()] == []

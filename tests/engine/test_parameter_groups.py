@@ -1,0 +1,50 @@
+"""Which parameters SGD decays, and at which rate."""
+
+import pytest
+import tiny_engine
+from torch import nn
+
+from atrc_exp.config import OptimConfig
+from atrc_exp.distillation.cross_stitch import CrossStitch
+from atrc_exp.distillation.nddr import NDDR
+from atrc_exp.engine.state import parameter_groups
+from atrc_exp.models.network import Network
+
+
+def network(module: nn.Module | None) -> Network:
+    built = tiny_engine.network(tiny_engine.config(".", kind="atrc"))
+    built.distillation = module
+    return built
+
+
+def by_setting(optim: OptimConfig, built: Network) -> dict[int, tuple[float, float]]:
+    """(factor, weight decay) by the parameter's identity; each stands in one group."""
+    settings: dict[int, tuple[float, float]] = {}
+    for group in parameter_groups(optim, built):
+        for parameter in group["params"]:
+            assert id(parameter) not in settings
+            settings[id(parameter)] = group["factor"], group.get("weight_decay", optim.weight_decay)
+    assert set(settings) == {id(p) for p in built.parameters()}
+    return settings
+
+
+@pytest.mark.parametrize("module", [None, NDDR(tiny_engine.NAMES, 4)])
+def test_two_groups_by_default(module):
+    groups = parameter_groups(OptimConfig(head_lr_factor=3.0), network(module))
+    assert [(group["factor"], group.get("weight_decay", 5e-4)) for group in groups] == [(1.0, 5e-4), (3.0, 5e-4)]
+
+
+def test_cross_stitch_weights_do_not_decay_and_may_be_faster():
+    built = network(CrossStitch(tiny_engine.NAMES, 4))
+    settings = by_setting(OptimConfig(head_lr_factor=2.0, distillation_lr_factor=100.0), built)
+    assert settings[id(built.distillation.stitch)] == (200.0, 0.0)
+    assert {settings[id(p)] for p in built.heads.parameters()} == {(2.0, 5e-4)}
+    assert {settings[id(p)] for p in built.backbone.parameters()} == {(1.0, 5e-4)}
+    assert by_setting(OptimConfig(), built)[id(built.distillation.stitch)] == (1.0, 0.0)
+
+
+def test_the_whole_module_may_be_faster():
+    built = network(NDDR(tiny_engine.NAMES, 4))
+    settings = by_setting(OptimConfig(distillation_lr_factor=10.0), built)
+    assert {settings[id(p)] for p in built.distillation.parameters()} == {(10.0, 5e-4)}
+    assert {settings[id(p)] for p in built.predictors.parameters()} == {(1.0, 5e-4)}
