@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from atrc_exp.__main__ import CONF, typed
 from atrc_exp.config import Config
 from atrc_exp.errors import UserError
+from atrc_exp.genotype import PUBLISHED_GENOTYPES
 from atrc_exp.messages import explain
 
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -57,6 +58,17 @@ def test_published_presets_have_the_papers_training_settings():
     )
     assert config.backbone.weights == "imagenet" and config.dataset.counts == [795, 654]
     assert config.dataset.crop == [425, 560]
+
+
+def test_pascal_presets_have_the_papers_training_settings():
+    published = [name for name in PRESETS if name.startswith("pascal_")]
+    nyud = [name for name in PRESETS if name.startswith(("nyud_hrnet18", "nyud_hrnet48")) and "depth" not in name]
+    assert {name.replace("nyud", "pascal") for name in nyud} <= set(published)
+    config = preset("pascal_hrnet18_search")
+    assert config.optim.lr == 0.005 and (config.engine.iterations, config.engine.batch_size) == (40_000, 8)
+    assert config.dataset.crop == [512, 512] and config.dataset.counts == [4998, 5105]
+    assert (config.dataset.edge_positive_weight, config.dataset.edge_max_distance) == (0.95, 0.0075)
+    assert PUBLISHED_GENOTYPES["pascal_hrnet18"].tasks == tuple(config.task_names)
 
 
 def test_no_override_is_a_search_on_rooms_that_needs_no_download():

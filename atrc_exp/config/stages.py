@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import require
 
-STAGES = ("search", "retrain", "branch", "evaluate", "predict", "profile", "benchmark", "generate", "prepare")
+STAGES = (
+    "search", "retrain", "branch", "evaluate", "predict", "profile", "benchmark", "generate", "prepare",
+)  # fmt: skip
 TRAINING_STAGES = ("search", "retrain")
 
 

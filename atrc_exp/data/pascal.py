@@ -59,11 +59,11 @@ class PASCAL:
         self.packaging = "+".join(kind for kind, folder in SEMSEG.items() if folder in self.semseg.values())
         self.class_names = {"semseg": CLASS_NAMES, "human_parts": PART_NAMES, "sal": SALIENCY_NAMES}
         self.notes = _notes(self.semseg)
-        label_maps, parts = ([f"{folder}/{id}.mat" for id in ids] for folder in (LABEL_MAPS, PARTS))
-        self.region_borders = self._derived(config, "borders", label_maps)
-        self.edges = self._derived(config, "edge", label_maps)
-        self.validity = self._derived(config, "normals", label_maps)
-        self.parts = self._derived(config, "human_parts", parts)
+        maps, key = cache_dir(config) / "maps", self._key(LABEL_MAPS, ids)
+        self.region_borders = DerivedMaps(maps / f"borders-{key}")
+        self.edges = DerivedMaps(maps / f"edge-{key}")
+        self.validity = DerivedMaps(maps / f"normals-{key}")
+        self.parts = DerivedMaps(maps / f"human_parts-{self._key(PARTS, ids)}")
 
     def files(self, modality: str, id: str) -> tuple[str, ...]:
         """See `Reader.files`."""
@@ -137,10 +137,10 @@ class PASCAL:
     def _paths(self, modality: str, id: str) -> list[Path]:
         return [self.root / path for path in self.files(modality, id)]
 
-    def _derived(self, config: DatasetConfig, kind: str, sources: list[str]) -> DerivedMaps:
-        """Where maps of these files are kept: another list of files, or other sizes, is another folder."""
-        key = fingerprint(file_sizes(self.root, sources))
-        return DerivedMaps(cache_dir(config) / "maps" / f"{kind}-v{_DERIVED}-{key[:16]}")
+    def _key(self, folder: str, ids: list[str]) -> str:
+        """Names the files that maps are derived from: another list of files, or other sizes, is another key."""
+        sizes = file_sizes(self.root, (f"{folder}/{id}.mat" for id in ids))
+        return f"v{_DERIVED}-{fingerprint(sizes)[:16]}"
 
 
 def read_label_map(path: Path) -> np.ndarray:

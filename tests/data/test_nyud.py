@@ -208,7 +208,7 @@ def test_labels_of_another_size_or_kind(tmp_path):
     Image.fromarray(truth["0001"]["image"]).save(label)
     assert f"{label}: is an image of kind '8-bit RGB'" in load_error(tmp_path)
     Image.fromarray(truth["0001"]["semseg"].astype(np.uint16)).save(label)
-    assert f"{label}: is an image of kind 'I;16'" in load_error(tmp_path)
+    assert f"{label}: is an image of kind '16-bit grey'" in load_error(tmp_path)
     np.save(tmp_path / "depth" / "0003.npy", np.zeros((40, 52, 2)))
     assert "0003.npy: holds an array of shape (40, 52, 2)" in load_error(tmp_path, 2)
     np.save(tmp_path / "depth" / "0003.npy", np.array([{}]), allow_pickle=True)

@@ -244,3 +244,17 @@ def test_label_maps_that_break_the_rules_are_named(root, value, words):
     path = root / "pascal-context" / "trainval" / "2008_000001.mat"
     savemat(path, {"LabelMap": value})
     assert str(path) in (message := error_of(root)) and words in message
+
+
+@pytest.mark.slow
+def test_rooms_with_people_agree_with_another_reading_of_their_files(tmp_path):
+    from atrc_exp.data.rooms import generate
+
+    root = tmp_path / "rooms"
+    generate(root, train=6, val=4, image_size=(72, 96), seed=0, packaging="pascal", workers=1, progress=False)
+    data = opened(root)
+    for split in (data.train, data.val):
+        for index, id in enumerate(split.ids):
+            expected = read_labels(root, id, CLASSES_WITH_NORMALS)
+            for task, label in split.load(index, TASKS).labels.items():
+                np.testing.assert_allclose(label, expected[task], atol=1e-6, err_msg=f"{task} of {id}")
