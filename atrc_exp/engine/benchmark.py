@@ -113,7 +113,9 @@ class Runner:
         network, tasks = subject.build(config)
         self.config, self.network = config, place_network(network, config, self.ranks)
         codebook = F.normalize(torch.randn(CODEWORDS, 3), dim=1)  # its values take no part in the time
-        self.losses = build_losses(tasks, tuple(network.aux_heads), codebook).to(self.ranks.device)
+        self.losses = build_losses(tasks, tuple(network.aux_heads), codebook, network.initial_scales).to(
+            self.ranks.device
+        )
         predict = Predictor(self.network, config, codebook).to(self.ranks.device)
         self.objective = Objective(predict, self.losses).train()
         self.state = build_state(config, self.network, LossRecord([], self.ranks.device), "", codebook)

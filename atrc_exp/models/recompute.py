@@ -19,12 +19,13 @@ def recompute_activations(network: nn.Module) -> None:
     Parameters and state-dict names do not change. Batch statistics are updated by the first computation alone.
 
     Raises:
-        UserError: a network whose encoder is branched.
+        UserError: a network without a `Backbone`, or one whose backbone is not built of such blocks.
     """
-    backbone = getattr(network, "backbone", None)
-    if not isinstance(backbone, Backbone):
-        raise UserError("engine.activation_checkpointing=true: a branched encoder has no such form; set it to false")
-    stages = [stage for stage in backbone.model.children() if isinstance(stage, nn.Sequential)]
+    backbones = [module for module in network.modules() if isinstance(module, Backbone)]
+    children = [child for backbone in backbones for child in backbone.model.children()]
+    stages = [stage for stage in children if isinstance(stage, nn.Sequential)]
+    if not stages:
+        raise UserError("engine.activation_checkpointing=true: this network's backbone has no stages; leave it false")
     for block in (block for stage in stages for block in stage):
         norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         block.forward = partial(_forward, block.forward, norms)

@@ -166,6 +166,6 @@ class SearchATRC(nn.Module):
             blocks[target][source] = CONTEXTS[chosen[index]]
             details["frozen"][target][source] = frozen[index] >= 0
             details["probabilities"][target][source] = {
-                name: probabilities[index][CONTEXTS.index(name)] for name in candidates(target, source)
+                name: probabilities[index][CONTEXTS.index(name)] for name in self.candidates[target][source]
             }
         return Genotype(self.tasks, blocks, details)
