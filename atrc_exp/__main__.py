@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -37,7 +38,8 @@ def typed(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     """Turn a composed configuration into checked objects.
 
     The merge into a fresh schema finds keys that `+key=value` added past it. Where the stage looks at a run, the run's
-    own configuration is returned, changed by those of `overrides` that may change it.
+    own configuration is returned, changed by those of `overrides` that may change it. A benchmark keeps them, since its
+    other configurations build on them.
     """
     values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     checked = OmegaConf.merge(OmegaConf.structured(Config), values)
@@ -45,6 +47,8 @@ def typed(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     assert isinstance(config, Config)
     if config.stage.name in ("evaluate", "predict") and (config.run or config.checkpoint):
         return with_stored(config, overrides)
+    if config.stage.name == "benchmark":
+        return replace(config, benchmark=replace(config.benchmark, overrides=list(overrides)))
     return config
 
 

@@ -11,6 +11,7 @@ from atrc_exp.config.root import Config
 from atrc_exp.config.stages import (
     STAGES,
     TRAINING_STAGES,
+    BenchmarkConfig,
     EvaluationConfig,
     LoggerConfig,
     PredictConfig,
@@ -22,6 +23,7 @@ __all__ = [
     "STAGES",
     "TRAINING_STAGES",
     "BackboneConfig",
+    "BenchmarkConfig",
     "BranchingConfig",
     "Config",
     "DatasetConfig",

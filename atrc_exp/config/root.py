@@ -6,7 +6,14 @@ from atrc_exp.config.branching import BranchingConfig
 from atrc_exp.config.checks import positive, require
 from atrc_exp.config.data import DatasetConfig, PrepareConfig
 from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
-from atrc_exp.config.stages import TRAINING_STAGES, EvaluationConfig, LoggerConfig, PredictConfig, StageConfig
+from atrc_exp.config.stages import (
+    TRAINING_STAGES,
+    BenchmarkConfig,
+    EvaluationConfig,
+    LoggerConfig,
+    PredictConfig,
+    StageConfig,
+)
 from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, SearchConfig
 from atrc_exp.genotype import CONTEXTS
 from atrc_exp.tasks import FORMS
@@ -56,6 +63,7 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import require
 
-STAGES = ("search", "retrain", "branch", "evaluate", "predict", "profile", "generate", "prepare")
+STAGES = (
+    "search", "retrain", "branch", "evaluate", "predict", "profile", "benchmark", "generate", "prepare",
+)  # fmt: skip
 TRAINING_STAGES = ("search", "retrain")
 
 
@@ -16,6 +18,27 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         require(self.name in STAGES, "stage", self.name, f"one of {', '.join(STAGES)}")
+
+
+@dataclass(kw_only=True)
+class BenchmarkConfig:
+    """What `stage=benchmark` measures."""
+
+    steps: int = 20
+    """Measured training steps of each configuration, >= 1."""
+    warmup: int = 3
+    """Steps before them, >= 0."""
+    data: str = "dataset"
+    """dataset, or random: images and labels of the dataset's format that need no files."""
+    against: list[str] = field(default_factory=list)
+    """Other configurations: a preset, or overrides of this command separated by blanks."""
+    overrides: list[str] = field(default_factory=list)
+    """The overrides of this command, on which those of `against` build; filled in by the program."""
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "benchmark.steps", self.steps, ">= 1")
+        require(self.warmup >= 0, "benchmark.warmup", self.warmup, ">= 0")
+        require(self.data in ("dataset", "random"), "benchmark.data", self.data, "dataset or random")
 
 
 @dataclass(kw_only=True)

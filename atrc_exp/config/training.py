@@ -71,6 +71,8 @@ class EngineConfig:
     """fp32, bf16 or fp16 autocast; losses and sums over positions stay in fp32."""
     channels_last: bool = False
     """Memory layout of images and network."""
+    activation_checkpointing: bool = False
+    """Compute activations of the backbone again in the backward pass instead of keeping them: less memory (free)."""
     compile: bool = False
     """torch.compile of the network (free)."""
     sync_bn: bool = True

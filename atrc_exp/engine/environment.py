@@ -22,9 +22,17 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return {"versions": versions, "commit": _commit(), "host": socket.gethostname(), "platform": sys.platform,
             "cpus": os.cpu_count(), "device": f"{device.type} ({name})"}  # fmt: skip
+
+
+def _cpu_name() -> str:
+    """Model of the processor; Linux tells it in /proc alone."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:

@@ -31,11 +31,11 @@ from atrc_exp.files import read_json, write_json, write_text
 log = logging.getLogger(__name__)
 
 FREE = (
-    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "prepare", "logger",
-    "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate", "engine.val_batch_size",
-    "engine.device", "engine.workers", "engine.compile", "engine.checkpoint_every", "engine.log_every",
-    "engine.progress", "engine.memory_check", "engine.save_predictions", "engine.keep_best",
-    "evaluation.boundary_every",
+    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "prepare", "benchmark",
+    "logger", "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate", "engine.val_batch_size",
+    "engine.device", "engine.workers", "engine.activation_checkpointing", "engine.compile",
+    "engine.checkpoint_every", "engine.log_every", "engine.progress", "engine.memory_check",
+    "engine.save_predictions", "engine.keep_best", "evaluation.boundary_every",
 )  # fmt: skip
 """Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 
@@ -170,8 +170,9 @@ class Run:
         cause = _unwritable(self.folder, error) if isinstance(error, OSError) else error
         if cause is not None and self.ranks.is_main and not self.done:
             try:
-                text = str(cause) or type(cause).__name__
-                status = "interrupted" if _by_signal(error) else "failed"
+                signal = _interruption(error)
+                text = str(signal or cause) or type(cause).__name__
+                status = "interrupted" if signal else "failed"
                 write_json(self.folder / "status.json", {"status": status, "error": text})
             except OSError as second:
                 log.warning("status.json was not written: %s", second)
@@ -181,9 +182,10 @@ class Run:
             raise cause from error
 
 
-def _by_signal(error: BaseException | None) -> bool:
-    """Whether a signal ended the run; a scheduler's handler may have put an exit of its own in the place."""
-    return isinstance(error, Interrupted) or (error is not None and isinstance(error.__context__, Interrupted))
+def _interruption(error: BaseException | None) -> Interrupted | None:
+    """The signal that ended the run, if one did; a scheduler's handler may have put an exit of its own in its place."""
+    found = (cause for cause in (error, error and error.__context__) if isinstance(cause, Interrupted))
+    return next(found, None)
 
 
 def _clear(folder: Path) -> None:

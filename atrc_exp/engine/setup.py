@@ -10,6 +10,7 @@ from torch import nn
 from atrc_exp.config import Config
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.errors import UserError
+from atrc_exp.models.recompute import recompute_activations
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ def place_network(network: M, config: Config, ranks: Ranks) -> M:
             "no SyncBN (CUDA only): each rank has its own batch statistics, those of rank 0 are validated and saved"
         )
     network.to(ranks.device)
+    if config.engine.activation_checkpointing:
+        recompute_activations(network.backbone)
     if config.engine.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.engine.compile:

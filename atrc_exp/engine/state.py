@@ -103,10 +103,14 @@ def build_state(
 ) -> TrainState:
     """SGD over the network (`parameter_groups`) and Adam over the architecture (App. A)."""
     optim, groups = config.optim, parameter_groups(config.optim, network)
-    sgd = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    # A first step that the fp16 scaler skips would leave the momentum of the fused kernel uninitialised (torch 2.15).
+    fused = config.engine.precision != "fp16"
+    sgd = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=fused)
     adam = None
     if network.search is not None:
-        adam = torch.optim.Adam(network.architecture_parameters(), lr=config.search.arch_lr, weight_decay=0.0)
+        adam = torch.optim.Adam(
+            network.architecture_parameters(), lr=config.search.arch_lr, weight_decay=0.0, fused=fused
+        )
     scaler = torch.amp.GradScaler(record.sums.device.type, enabled=config.engine.precision == "fp16")
     return TrainState(network, sgd, adam, scaler, record, run_id, codebook)
 

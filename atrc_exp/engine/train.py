@@ -238,10 +238,9 @@ class Session:
                 )
         self.state.seconds = time.monotonic() - self.started
         content = self.state.state_dict(self.ranks)
-        if self.ranks.is_main:
-            checkpoint.save(self.run.checkpoint, content)
-            if self.config.engine.deterministic:
-                self.run.note_start(nondeterministic=self.operations.names)
+        self.ranks.on_main(partial(checkpoint.save, self.run.checkpoint, content))  # no rank leaves before it is whole
+        if self.ranks.is_main and self.config.engine.deterministic:
+            self.run.note_start(nondeterministic=self.operations.names)
 
     def finish(self, logger: Logger) -> dict[str, Any]:
         """Export the weights, keep the results in W&B and write the summary, which marks the run as done."""

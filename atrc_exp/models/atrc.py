@@ -1,48 +1,16 @@
 """The ATRC module with fixed context types (Sec. 3.1, Fig. 2a)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from atrc_exp.genotype import Genotype
-from atrc_exp.models.contexts import build_context, spatial_softmax
+from atrc_exp.models import shared
+from atrc_exp.models.contexts import RelationalContext, build_context
 from atrc_exp.models.layers import conv_bn_act
-
-
-class TaskMaps(NamedTuple):
-    """What context blocks read, by task."""
-
-    features: dict[str, Tensor]
-    """(B, C, h, w)."""
-    regions: dict[str, Tensor]
-    """Densities (B, R, h, w) of the label regions."""
-    valid: Tensor | None
-    """Unpadded pixels (B, 1, h, w); None: all are."""
-    present: dict[str, Tensor]
-    """Regions (B, R, 1, 1) that have a pixel, of tasks where some may have none."""
-
-    def pool(self, target: str, source: str, name: str, context: nn.Module) -> Tensor:
-        """Run the context module `name` from `source` to `target`: (B, D, h, w)."""
-        pair = self.features[target], self.features[source]
-        if name == "global":
-            return context(*pair, self.valid)
-        if name == "local":
-            return context(*pair)
-        task = target if name == "tlabel" else source
-        return context(*pair, self.regions[task], self.present.get(task))
-
-
-def task_maps(features: dict[str, Tensor], logits: dict[str, Tensor], valid: Tensor | None) -> TaskMaps:
-    """Normalise the label logits once, for all blocks that read them."""
-    return TaskMaps(features, {task: spatial_softmax(x, valid) for task, x in logits.items()}, valid, {})
-
-
-def labelled_maps(features: dict[str, Tensor], densities: dict[str, Tensor], valid: Tensor | None) -> TaskMaps:
-    """The maps for regions that come from labels: those without a pixel are marked."""
-    present = {task: density.amax((2, 3), keepdim=True) > 0 for task, density in densities.items()}
-    return TaskMaps(features, densities, valid, present)
+from atrc_exp.models.maps import Block, TaskMaps, labelled_maps, task_maps
 
 
 class Fusion(nn.Module):
@@ -73,8 +41,12 @@ class Fusion(nn.Module):
 class ContextBlocks(nn.ModuleDict):
     """Context modules `[target][source][context]` for all `candidates[target][source]` but "none", which has none.
 
-    Modules attend in channels // 2 channels; other options as in `contexts.build_context`.
+    Modules attend in channels // 2 channels; other options as in `contexts.build_context`. With `share_work`, on from
+    the start, what blocks have in common is computed once (`models.shared`); without it each block runs by itself, as
+    the paper counts multiply-adds.
     """
+
+    share_work = True
 
     def __init__(
         self,
@@ -96,9 +68,19 @@ class ContextBlocks(nn.ModuleDict):
             {t: nn.ModuleDict({s: modules(names) for s, names in row.items()}) for t, row in candidates.items()}
         )
 
-    def block(self, target: str, source: str) -> nn.ModuleDict:
-        """Modules by context name of one block."""
-        return cast(nn.ModuleDict, self.get_submodule(f"{target}.{source}"))
+    def forward(self, blocks: Sequence[Block], maps: TaskMaps) -> dict[Block, Tensor]:
+        """Outputs (B, D, h, w) of the named blocks, none of them "none"; the other modules are not touched."""
+        contexts = {block: cast(RelationalContext, self.get_submodule(".".join(block))) for block in blocks}
+        if self.share_work:
+            return shared.attend(contexts, maps)
+        return {block: _by_itself(block, context, maps) for block, context in contexts.items()}
+
+
+def _by_itself(block: Block, context: RelationalContext, maps: TaskMaps) -> Tensor:
+    pair = maps.features[block.target], maps.features[block.source]
+    if block.regions is not None:
+        return context(*pair, maps.regions[block.regions], maps.present.get(block.regions))
+    return context(*pair, maps.valid) if block.context == "global" else context(*pair)
 
 
 class ATRC(nn.Module):
@@ -155,12 +137,9 @@ class ATRC(nn.Module):
             maps = task_maps(features, aux_logits, valid)
         else:
             maps = labelled_maps(features, densities, valid)
-        refined = {}
-        for target in self.genotype.tasks:
-            contexts = [
-                maps.pool(target, source, name, context)
-                for source in self.genotype.tasks
-                for name, context in self.blocks.block(target, source).items()
-            ]
-            refined[target] = self.fusions[target](features[target], contexts)
-        return refined
+        blocks = (Block(t, s, self.genotype.blocks[t][s]) for t, s in self.genotype.pairs())
+        contexts = self.blocks([block for block in blocks if block.context != "none"], maps)
+        return {
+            target: fusion(features[target], [x for block, x in contexts.items() if block.target == target])
+            for target, fusion in self.fusions.items()
+        }

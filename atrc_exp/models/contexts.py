@@ -61,15 +61,7 @@ class GlobalContext(RelationalContext):
 
     def forward(self, target: Tensor, source: Tensor, source_mask: Tensor | None = None) -> Tensor:
         """Map (B, C, h, w) features to (B, D, h, w); `source_mask` (B, 1, h, w) is False where keys are left out."""
-        query, key, value = self.query(target), self.key(source), self.value(source)
-        with full_precision(query.device):
-            q, k, v = (positions(x) for x in (query, key, value))  # (B, D, n) each
-            if source_mask is not None:
-                k = k * source_mask.flatten(2)
-            weighted = (v @ k.transpose(1, 2)) @ q  # sum_j (q_i . k_j) v_j: (B, D, D) @ (B, D, n)
-            total = k.sum(2).unsqueeze(1) @ q  # sum_j q_i . k_j: (B, 1, n)
-            out = weighted / total.clamp(min=1e-12)
-        return out.view_as(query).to(query.dtype)
+        return global_attention(self.query(target), self.key(source), self.value(source), source_mask)
 
 
 class LocalContext(RelationalContext):
@@ -115,18 +107,34 @@ class LabelContext(RelationalContext):
                 none at all, its output is 0. None: all are present.
         """
         prototypes = region_means(source, regions)
-        query, key, value = self.query(target), self.key(prototypes), self.value(prototypes)
-        with full_precision(query.device):
-            q, k, v = (positions(x) for x in (query, key, value))  # (B, D, n), (B, D, R) twice
-            scores = k.transpose(1, 2) @ q * q.shape[1] ** -0.5  # (B, R, n)
-            if present is None:
-                weights = scores.softmax(1)
-            else:
-                # Their zero prototypes still enter the batch statistics of keys and values, which no mask reaches.
-                absent = ~present.flatten(2)  # (B, R, 1)
-                weights = scores.masked_fill(absent, torch.finfo(scores.dtype).min).softmax(1).masked_fill(absent, 0)
-            out = v @ weights
-        return out.view_as(query).to(query.dtype)
+        return label_attention(self.query(target), self.key(prototypes), self.value(prototypes), present)
+
+
+def global_attention(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None = None) -> Tensor:
+    """Attend with the similarity q . k, both >= 0, to the keys that the mask (B, 1, h, w) leaves; all (B, D, h, w)."""
+    with full_precision(query.device):
+        q, k, v = (positions(x) for x in (query, key, value))  # (B, D, n) each
+        if key_mask is not None:
+            k = k * key_mask.flatten(2)
+        weighted = (v @ k.transpose(1, 2)) @ q  # sum_j (q_i . k_j) v_j: (B, D, D) @ (B, D, n)
+        total = k.sum(2).unsqueeze(1) @ q  # sum_j q_i . k_j: (B, 1, n)
+        out = weighted / total.clamp(min=1e-12)
+    return out.view_as(query).to(query.dtype)
+
+
+def label_attention(query: Tensor, key: Tensor, value: Tensor, present: Tensor | None = None) -> Tensor:
+    """Softmax attention of queries (B, D, h, w) to the keys and values (B, D, R, 1) of `present` label regions."""
+    with full_precision(query.device):
+        q, k, v = (positions(x) for x in (query, key, value))  # (B, D, n), (B, D, R) twice
+        scores = k.transpose(1, 2) @ q * q.shape[1] ** -0.5  # (B, R, n)
+        if present is None:
+            weights = scores.softmax(1)
+        else:
+            # Their zero prototypes still enter the batch statistics of keys and values, which no mask reaches.
+            absent = ~present.flatten(2)  # (B, R, 1)
+            weights = scores.masked_fill(absent, torch.finfo(scores.dtype).min).softmax(1).masked_fill(absent, 0)
+        out = v @ weights
+    return out.view_as(query).to(query.dtype)
 
 
 def spatial_softmax(logits: Tensor, valid: Tensor | None = None) -> Tensor:

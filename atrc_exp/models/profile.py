@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from atrc_exp.genotype import CONTEXTS
+from atrc_exp.models.atrc import ContextBlocks
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import ArchSample
 
@@ -84,14 +85,18 @@ def profile(network: Network, image_size: tuple[int, int]) -> Profile:
     """Count the parameters of `network` and its multiply-adds for one image (height, width), in evaluation mode.
 
     Plain: convolutions and matrix products, one multiply-add being two FLOPs of PyTorch's counter; norms, activations,
-    softmax and resizing do not count. In a search network every candidate of every block counts, frozen or not. Shapes
-    alone are computed (meta device), so any size is quick and needs no memory.
+    softmax and resizing do not count. Every context block counts by itself, whatever it shares with others; in a search
+    network every candidate of every block, frozen or not. Shapes alone are computed (meta device), so any size is quick
+    and needs no memory.
 
     Paper: the convention that reproduces Table 1 (inferred from its numbers). To the plain ones and local attention it
     adds 1 per output of a convolution with bias, 2 per output of a batch norm and 1 per output of a ReLU; a module
     with `published_multiply_adds` counts by that instead of by what it computes.
     """
     network = copy.deepcopy(network).to("meta").eval()
+    for module in network.modules():
+        if isinstance(module, ContextBlocks):
+            module.share_work = False
     image = torch.empty(1, 3, *image_size, device="meta")
     sample = None
     if network.search is not None:

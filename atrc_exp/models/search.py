@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from atrc_exp.genotype import CONTEXTS, Genotype, candidates
-from atrc_exp.models.atrc import ContextBlocks, Fusion, TaskMaps, task_maps
+from atrc_exp.models.atrc import ContextBlocks, Fusion
+from atrc_exp.models.maps import Block, task_maps
 
 
 @dataclass(frozen=True)
@@ -92,28 +93,29 @@ class SearchATRC(nn.Module):
         elif self.training:
             raise ValueError("the search network needs an ArchSample in training")
         chosen = self._chosen(open_blocks=sample is not None)
+        contexts = self.blocks(self._computed(chosen), maps)
         outputs: dict[str, list[Tensor]] = {task: [] for task in self.tasks}
         for index, (target, source) in enumerate(self.pairs):
+            batch, _, *size = features[target].shape
+            output = features[target].new_zeros(batch, self.attention_channels, *size)  # of "none"
             if chosen[index] >= 0:
-                output = self._one(maps, target, source, CONTEXTS[chosen[index]])
+                output = contexts.get(Block(target, source, CONTEXTS[chosen[index]]), output)
             else:
                 assert weights is not None
-                output = self._mixture(maps, target, source, weights[index])
+                for name, weight in zip(CONTEXTS, weights[index], strict=True):
+                    context = contexts.get(Block(target, source, name))
+                    output = output if context is None else output + weight * context
             outputs[target].append(output)
         return {task: self.fusions[task](features[task], outputs[task]) for task in self.tasks}
 
-    def _one(self, maps: TaskMaps, target: str, source: str, name: str) -> Tensor:
-        if name == "none":
-            batch, _, *size = maps.features[target].shape
-            return maps.features[target].new_zeros(batch, self.attention_channels, *size)
-        return maps.pool(target, source, name, self.blocks.block(target, source)[name])
-
-    def _mixture(self, maps: TaskMaps, target: str, source: str, weights: Tensor) -> Tensor:
-        """Sum of weight times candidate; "none" adds nothing."""
-        mixture = self._one(maps, target, source, "none")
-        for name, context in self.blocks.block(target, source).items():
-            mixture = mixture + weights[CONTEXTS.index(name)] * maps.pool(target, source, name, context)
-        return mixture
+    def _computed(self, chosen: list[int]) -> list[Block]:
+        """All candidates of open blocks and the chosen context of the others, without "none"."""
+        return [
+            Block(target, source, name)
+            for index, (target, source) in zip(chosen, self.pairs, strict=True)
+            for name in (self.candidates[target][source] if index < 0 else (CONTEXTS[index],))
+            if name != "none"
+        ]
 
     def _logits(self) -> Tensor:
         return self.arch.masked_fill(self.excluded, -torch.inf)
@@ -129,15 +131,16 @@ class SearchATRC(nn.Module):
         return chosen.tolist()
 
     @torch.no_grad()
-    def freeze_converged(self, gap: float) -> list[int]:
+    def freeze_converged(self, gap: float) -> Tensor:
         """Freeze open blocks whose two largest probabilities differ by at least `gap`; for ever (Sec. 3.3).
 
-        Call it before sampling in every training step, never in validation. Returns the newly frozen blocks.
+        Call it before sampling in every training step, never in validation. Returns a mask
+        (blocks,) of the newly frozen ones; nothing here waits for the device.
         """
         top = self.probabilities().topk(2, dim=1)
         converged = (top.values[:, 0] - top.values[:, 1] >= gap) & (self.frozen < 0)
         self.frozen.copy_(torch.where(converged, top.indices[:, 0], self.frozen))
-        return converged.nonzero().flatten().tolist()
+        return converged
 
     @torch.no_grad()
     def probabilities(self) -> Tensor:

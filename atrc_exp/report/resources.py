@@ -3,10 +3,13 @@
 Parameters and multiply-adds of every network of the table, NYUD-v2 with HRNet18 at 425 x 560, counted by the paper's
 convention (`models/profile.py`), which is itself inferred from the table. So is what the column "inferred" names; of
 the label contexts 2 % of the multiply-adds are unexplained.
+
+`--benchmark FILE` puts the seconds of a training step and the peak memory beside them, as one run of `stage=benchmark`
+with `benchmark.against` measured them for presets of these names.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from atrc_exp.__main__ import CONF, typed
 from atrc_exp.config import Config
 from atrc_exp.distillation import DISTILLATIONS
-from atrc_exp.files import write_json, write_text
+from atrc_exp.files import read_json, write_json, write_text
 from atrc_exp.models.profile import Part
 from atrc_exp.stages.profile import profile_of
 
@@ -59,6 +62,8 @@ class Row:
     published: Published
     distillation: str
     ours: Part
+    measured: Mapping[str, Any] | None = None
+    """This network in a benchmark.json; None where it was not measured."""
 
     @property
     def inferred(self) -> str:
@@ -71,6 +76,8 @@ class Row:
         return {"title": self.published.title, "preset": _preset(self.published), "distillation": self.distillation,
                 "parameters": self.ours.parameters, "multiply_adds": self.ours.paper,
                 "multiply_adds_computed": self.ours.multiply_adds + self.ours.local_attention,
+                "seconds_per_step": self.measured and self.measured["seconds"]["step"],
+                "peak_memory_mib": self.measured and self.measured["peak_memory_mib"],
                 "published": published, "inferred": self.inferred}  # fmt: skip
 
 
@@ -96,14 +103,20 @@ def _compose(preset: str) -> Config:
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
-    """The table."""
-    header = ["Distillation module", "Params ours [M]", "paper", "MAdds ours [G]", "paper", "difference", "inferred"]
-    lines = [header, [":--", *["--:"] * 5, ":--"]]
+    """The table; with columns of measured time and memory where any row has them."""
+    measured = ["step [s]", "memory [MiB]"] if any(row.measured for row in rows) else []
+    header = ["Distillation module", "Params ours [M]", "paper", "MAdds ours [G]", "paper", "difference", *measured]
+    lines = [[*header, "inferred"], [":--", *["--:"] * (len(header) - 1), ":--"]]
     for row in rows:
         ours, published = row.ours.paper / 1e9, row.published.multiply_adds
         parameters = f"{row.ours.parameters / 1e6:.3f}", f"{row.published.parameters:.2f}"
         difference = f"{100 * (ours / published - 1):+.2f} %"
-        lines.append([row.published.title, *parameters, f"{ours:.3f}", f"{published:.2f}", difference, row.inferred])
+        cells = [row.published.title, *parameters, f"{ours:.3f}", f"{published:.2f}", difference]
+        if row.measured:
+            cells += [f"{row.measured['seconds']['step']:.3f}", f"{row.measured['peak_memory_mib']:.0f}"]
+        else:
+            cells += ["–"] * len(measured)
+        lines.append([*cells, row.inferred])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -111,8 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table and write `resources.md` and `resources.json`."""
     parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.resources", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of resources.md and resources.json")
-    out = parser.parse_args(arguments).out
-    rows = [measure(published) for published in TABLE_1]
+    parser.add_argument("--benchmark", type=Path, help="benchmark.json of one run over presets of the table")
+    options = parser.parse_args(arguments)
+    out, measured = options.out, {}
+    if options.benchmark:
+        measured = {row["label"]: row for row in read_json(options.benchmark)["configurations"]}
+    rows = [replace(measure(published), measured=measured.get(_preset(published))) for published in TABLE_1]
     print(to_markdown(rows), end="")
     write_text(out / "resources.md", to_markdown(rows))
     write_json(out / "resources.json", {"version": 1, "input": [1, 3, 425, 560], "rows": [r.as_dict() for r in rows]})

@@ -14,6 +14,7 @@ MODULES = {
     "evaluate": "evaluate",
     "predict": "predict",
     "profile": "profile",
+    "benchmark": "benchmark",
     "generate": "generate",
     "prepare": "prepare",
 }

@@ -8,7 +8,7 @@ import pytest
 import small_rooms
 import torch
 
-from atrc_exp.config import Config, DistillationConfig
+from atrc_exp.config import Config, DistillationConfig, StageConfig
 from atrc_exp.distillation.custom import build
 from atrc_exp.errors import UserError
 from atrc_exp.stages import run_stage
@@ -76,7 +76,11 @@ def test_a_module_in_a_users_file_trains_and_is_allowed_anew_for_its_run(folder,
 @pytest.mark.parametrize("allow", [[], ["users"], ["users_module.Mean"], ["other", "users_modul"], [""]])
 def test_a_module_outside_the_allowed_ones_is_refused_and_not_imported(folder, allow):
     with pytest.raises(UserError, match=r"distillation\._target_=users_module\.Mean"):
-        Config(allow=allow, genotype=None, distillation=DistillationConfig(name="custom", _target_="users_module.Mean"))
+        Config(
+            allow=allow,
+            stage=StageConfig(name="profile"),
+            distillation=DistillationConfig(name="custom", _target_="users_module.Mean"),
+        )
     assert not (folder / "imported").exists() and "users_module" not in sys.modules
 
 

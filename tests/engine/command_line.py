@@ -58,6 +58,7 @@ def _main(cwd: Path, arguments: list[str], kill: tuple[str, int] | None, environ
     console = os.open("console.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(console, 1)
     os.dup2(console, 2)
+    multiprocessing.set_start_method("fork", force=True)  # of the loader's workers, as from a command line
     torch.set_num_threads(1)
     if kill is not None:
         _kill_at(*kill)

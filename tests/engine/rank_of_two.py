@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from atrc_exp.engine import checkpoint
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.interrupt import Interrupted
 from atrc_exp.engine.scores import Scores
@@ -96,6 +97,7 @@ def interrupted(ranks: Ranks, runs_dir: Path) -> None:
         tiny.run_training(config, ranks)
     except Interrupted as stop:
         assert stop.code == 143
+        assert checkpoint.load(tiny.folder(config) / "checkpoints" / checkpoint.LAST)["iteration"] == 5
     else:
         raise AssertionError("a signal to one rank must stop every rank")
     step._update = update

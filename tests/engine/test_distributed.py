@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from atrc_exp.engine.distributed import Ranks, take_gpu
 from atrc_exp.errors import RankError, UserError
+from atrc_exp.files import read_json
 
 HERE = Path(__file__).parent
 
@@ -42,7 +43,7 @@ def start_two(*arguments: str) -> list[subprocess.Popen]:
 def wait(processes: list[subprocess.Popen]) -> None:
     try:
         for process in processes:
-            output, _ = process.communicate(timeout=300)
+            output, _ = process.communicate(timeout=900)
             assert process.returncode == 0, output
     finally:
         for process in processes:
@@ -72,7 +73,6 @@ def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
             weights = [cli.last(folder)["network"] for folder in (one, two)]
             for name, value in weights[0].items():
                 torch.testing.assert_close(weights[1][name], value, rtol=0, atol=tolerance)
-            assert (two / "train.log").read_text().count("run folder") == 1
             if kind == "search":
                 frozen = [record["frozen"] for record in cli.records(two, "search")]
                 assert frozen[0] == 0 and frozen[-1] > 0
@@ -94,7 +94,7 @@ def compare_records(one: list[dict], two: list[dict], tolerance: float) -> None:
 @pytest.mark.slow
 def test_rank_that_dies_takes_the_other_down_with_a_message(tmp_path: Path) -> None:
     survivor, killed = start_two("dying", str(tmp_path))
-    killed.communicate(timeout=300)
+    killed.communicate(timeout=900)
     assert killed.returncode == -signal.SIGKILL
     began = time.monotonic()
     output, _ = survivor.communicate(timeout=60)
@@ -106,7 +106,7 @@ def test_rank_that_dies_takes_the_other_down_with_a_message(tmp_path: Path) -> N
 def test_signal_to_one_rank_stops_both_after_the_same_step(tmp_path: Path) -> None:
     wait(start_two("interrupted", str(tmp_path / "cut")))
     config = tiny.config(tmp_path / "cut", kind="atrc")
-    assert "resumed after 5 iterations" in (tiny.folder(config) / "train.log").read_text()
+    assert len(read_json(tiny.folder(config) / "environment.json")["starts"]) == 2
     assert [record["step"] for record in cli.records(tiny.folder(config), "train")] == [2, 4, 6, 8, 10, 12]
 
 

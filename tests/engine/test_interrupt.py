@@ -90,7 +90,8 @@ def test_handler_of_a_scheduler_is_called_after_the_checkpoint(tmp_path: Path, m
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert seen == [5] and stop.value.code == 144
-    assert json.loads((tiny.folder(config) / "status.json").read_text())["status"] == "interrupted"
+    status = json.loads((tiny.folder(config) / "status.json").read_text())
+    assert status["status"] == "interrupted" and "SIGUSR2" in status["error"]
 
 
 def test_without_a_scheduler_its_signal_is_left_alone() -> None:

@@ -24,12 +24,12 @@ def test_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, rooms: Path) 
                "engine.iterations=60", "engine.validate_every=60", "engine.checkpoint_every=100"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     sweep = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
-    until = time.monotonic() + 400
+    until = time.monotonic() + 900
     while not cli.records(tmp_path / RUN, "train") and time.monotonic() < until:
         time.sleep(0.05)
     job = int((tmp_path / RUN / ".lock").read_text().split()[1])
     os.kill(job, signal.SIGUSR2)
-    printed, _ = sweep.communicate(timeout=400)
+    printed, _ = sweep.communicate(timeout=900)
     assert sweep.returncode == 0 and "1 of 1 jobs done" in printed
     log = (tmp_path / RUN / "train.log").read_text()
     assert "SIGUSR2: a checkpoint follows" in log and "resumed after" in log

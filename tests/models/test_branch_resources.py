@@ -59,7 +59,7 @@ def test_bell_numbers():
     assert set_partitions(3) == [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1), (0, 1, 2)]
 
 
-@pytest.mark.parametrize(("layers", "tasks"), [(1, 4), (4, 2), (3, 3)])
+@pytest.mark.parametrize(("layers", "tasks"), [(1, 4), (5, 2), (2, 3)])
 def test_exact_form_is_the_sum_over_all_draws(layers, tasks):
     probabilities = random_probabilities(layers, tasks)
     torch.testing.assert_close(expected_branches(probabilities, "exact").tolist(), every_draw(probabilities))
@@ -116,7 +116,7 @@ def test_loss_is_weighted_by_the_layers_cost():
 
 
 def test_descending_the_exact_loss_alone_shares_everything():
-    """(The published form has minima in which some tasks stay apart.)"""
+    """(Descending the published form was seen to end with some tasks apart.)"""
     logits = (0.1 * torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(3))).requires_grad_()
     adam = torch.optim.Adam([logits], lr=0.3)
     for _ in range(50):

@@ -70,7 +70,7 @@ def search(planted: str, seed: int) -> str:
     sgd = torch.optim.SGD(weights, LEARNING_RATE, momentum=0.9, weight_decay=5e-4)
     adam = torch.optim.Adam([network.arch], ARCH_LEARNING_RATE)
     for step in range(STEPS):
-        if network.freeze_converged(0.3):
+        if network.freeze_converged(0.3).any():
             break
         share = step / (STEPS - 1)
         features, logits, y = problem(planted, generator)

@@ -25,6 +25,15 @@ def test_notes_on_the_module_and_on_its_count_stand_together():
     assert Row(nddr, "nddr", Part(1, 1, 1, 1)).inferred == ""
 
 
+def test_measured_time_and_memory_stand_beside_the_resources():
+    first, second = TABLE_1[1:3]
+    measured = {"seconds": {"step": 0.25}, "peak_memory_mib": 812.4}
+    lines = to_markdown([Row(first, "none", Part(1, 1, 1, 1), measured), Row(second, "nddr", Part(1, 1, 1, 1))])
+    header, rule, *rows = lines.splitlines()
+    assert header.count("|") == rule.count("|") == rows[0].count("|") == rows[1].count("|")
+    assert "step [s] | memory [MiB]" in header and "| 0.250 | 812 |" in rows[0] and "| – | – |" in rows[1]
+
+
 @pytest.mark.slow
 def test_every_network_of_the_table_has_the_papers_resources(tmp_path, capsys):
     main(["--out", str(tmp_path)])

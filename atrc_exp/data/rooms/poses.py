@@ -127,8 +127,8 @@ def walking(rng: np.random.Generator, stature: float) -> Pose:
         _at(stature, s * 0.14, 0.05 - swing * f, HIP + 0.02 + 0.3 * swing) for s, f in zip(_SIDES, forward, strict=True)
     ]
     pelvis = _at(stature, 0, 0.02, HIP - 0.022)
-    turned = {"twist": 0.12 * ahead, "heels": (float(heels[0]), float(heels[1]))}
-    return Pose(pelvis, np.array(ankles), np.array(wrists), 0.08, gaze=_gaze(rng), **turned)
+    lifted = (float(heels[0]), float(heels[1]))
+    return Pose(pelvis, np.array(ankles), np.array(wrists), 0.08, 0.12 * ahead, lifted, _gaze(rng))
 
 
 def reaching(rng: np.random.Generator, stature: float, height: float) -> Pose:

@@ -1,0 +1,46 @@
+"""Activation checkpointing: the backward pass computes activations of the backbone again instead of keeping them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from atrc_exp.models.backbone import Backbone
+
+
+def recompute_activations(backbone: Backbone) -> None:
+    """Keep only the inputs of the blocks in the backbone's stages for the backward pass; results stay the same.
+
+    Parameters and state-dict names do not change. Batch statistics are updated by the first computation alone.
+    """
+    stages = [stage for stage in backbone.model.children() if isinstance(stage, nn.Sequential)]
+    for block in (block for stage in stages for block in stage):
+        norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        block.forward = partial(_forward, block.forward, norms)
+
+
+def _forward(forward: Callable[..., Any], norms: list[nn.modules.batchnorm._BatchNorm], *inputs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*inputs)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_kept(norms)
+
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def _statistics_kept(norms: list[nn.modules.batchnorm._BatchNorm]) -> Iterator[None]:
+    """Let what happens inside update copies of the running statistics."""
+    before = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
+    for norm, name, buffer in before:
+        setattr(norm, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for norm, name, buffer in before:
+            setattr(norm, name, buffer)

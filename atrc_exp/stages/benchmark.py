@@ -1,0 +1,80 @@
+"""`stage=benchmark`: will a training fit, and how long will it take? One configuration, or several side by side."""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from atrc_exp.config import Config
+from atrc_exp.data.loader import Batch, train_loader
+from atrc_exp.engine.benchmark import Subject, measure, random_batches, table
+from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.environment import describe_environment
+from atrc_exp.errors import UserError
+from atrc_exp.files import write_json
+from atrc_exp.messages import USER_MISTAKES, explain
+from atrc_exp.models import build_network
+from atrc_exp.models.network import Network
+from atrc_exp.stages.common import build_tasks_of, genotype_of, open_data
+from atrc_exp.tasks import Task
+
+
+def run(config: Config) -> None:
+    """Print a table and write `<runs_dir>/<name>/benchmark.json`.
+
+    Raises:
+        UserError: a configuration that is not valid, cannot be built or does not fit into memory, or missing data.
+    """
+    settings = config.benchmark
+    configs = {config.name: config}
+    for entry in settings.against:
+        configs[entry] = _changed(config, entry)
+    batches = random_batches if settings.data == "random" else _dataset_batches
+    subjects = [Subject(label, each, _build, batches) for label, each in configs.items()]
+    measurements = measure(subjects, steps=settings.steps, warmup=settings.warmup)
+    rows = [measurement.row(measurements[0]) for measurement in measurements]
+    environment = describe_environment(Ranks.start(config.engine.device).device)
+    print(f"{environment['device']}, data: {settings.data}, medians of {settings.steps} steps")
+    print(table(rows))
+    path = Path(config.runs_dir) / config.name / "benchmark.json"
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(path, {"date": date, **environment, "threads": torch.get_num_threads(), "data": settings.data,
+                      "steps": settings.steps, "warmup": settings.warmup, "configurations": rows})  # fmt: skip
+    print(f"written to {path}")
+
+
+def _changed(config: Config, entry: str) -> Config:
+    """This command's configuration with another preset, or with overrides separated by blanks."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from atrc_exp.__main__ import CONF, typed
+
+    changes = entry.split() if "=" in entry else [f"+experiment={entry}"]
+    changed = {_key(override) for override in changes}
+    kept = [override for override in config.benchmark.overrides if _key(override) not in changed]
+    try:
+        if GlobalHydra.instance().is_initialized():
+            composed = compose("config", overrides=[*kept, *changes])
+        else:
+            with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+                composed = compose("config", overrides=[*kept, *changes])
+        return typed(composed)
+    except USER_MISTAKES as error:
+        raise UserError(f"benchmark.against: {entry}: {explain(error)}") from None
+
+
+def _key(override: str) -> str:
+    return re.split("[=@]", override.lstrip("+~"), maxsplit=1)[0]
+
+
+def _build(config: Config) -> tuple[Network, tuple[Task, ...]]:
+    tasks = build_tasks_of(config)
+    return build_network(config, tasks, genotype_of(config)), tasks
+
+
+def _dataset_batches(config: Config, _: object, device: torch.device, steps: int) -> Iterable[Batch]:
+    data = open_data(config, Ranks(device=device))
+    return train_loader(data, config, start_iteration=0, iterations=steps, rank=0, world=1, device=device)

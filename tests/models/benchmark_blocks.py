@@ -1,0 +1,94 @@
+"""Training steps before and after: blocks by themselves with the shift loop, against shared work with tiles.
+
+OMP_NUM_THREADS=1 python tests/models/benchmark_blocks.py docs/benchmark_cpu.json
+"""
+
+import platform
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "ops"))
+
+import shift_loop
+
+from atrc_exp.config import BackboneConfig, Config, DatasetConfig, DistillationConfig, EngineConfig, StageConfig
+from atrc_exp.engine.benchmark import Subject, measure, random_batches, table
+from atrc_exp.engine.environment import describe_environment
+from atrc_exp.files import write_json
+from atrc_exp.models import build_network
+from atrc_exp.models.atrc import ContextBlocks
+from atrc_exp.models.network import Network
+from atrc_exp.ops import local_attention_torch
+from atrc_exp.stages.common import build_tasks_of, genotype_of
+from atrc_exp.tasks import Task
+
+TILES = local_attention_torch.forward, local_attention_torch.backward
+LOOP = shift_loop.forward, shift_loop.backward
+
+
+def _build(config: Config, share_work: bool, attention: tuple[Callable, Callable]) -> tuple[Network, tuple[Task, ...]]:
+    tasks = build_tasks_of(config)
+    network = build_network(config, tasks, genotype_of(config))
+    for module in network.modules():
+        if isinstance(module, ContextBlocks):
+            module.share_work = share_work
+
+    def use(operators: ModuleType = local_attention_torch) -> None:
+        operators.forward, operators.backward = attention
+
+    network.register_forward_pre_hook(lambda *_: use())  # holds until the next step, its backward pass included
+    return network, tasks
+
+
+def before(config: Config) -> tuple[Network, tuple[Task, ...]]:
+    return _build(config, False, LOOP)
+
+
+def own_blocks(config: Config) -> tuple[Network, tuple[Task, ...]]:
+    return _build(config, False, TILES)
+
+
+def after(config: Config) -> tuple[Network, tuple[Task, ...]]:
+    return _build(config, True, TILES)
+
+
+def settings(name: str, crop: tuple[int, int], batch_size: int) -> Config:
+    return Config(
+        name=name,
+        dataset=DatasetConfig(crop=list(crop)),
+        backbone=BackboneConfig(name="hrnet_w18_small_v2", weights="random"),
+        distillation=DistillationConfig(name=name),
+        genotype="published/nyud_hrnet18" if name == "atrc" else None,
+        engine=EngineConfig(batch_size=batch_size, device="cpu"),
+        stage=StageConfig(name="benchmark"),
+    )
+
+
+def main() -> None:
+    """Measure, print and write."""
+    rows = []
+    for crop, batch_size in (((64, 96), 2), ((64, 96), 4), ((160, 224), 2)):
+        for name in ("search", "atrc"):
+            config = settings(name, crop, batch_size)
+            forms = {"after": after, "blocks by themselves, tiles": own_blocks, "before": before}
+            subjects = [Subject(f"{name}, {form}", config, build, random_batches) for form, build in forms.items()]
+            measured = measure(subjects, steps=7, warmup=1)
+            of_this = [each.row(measured[0]) for each in measured]  # ratios to "after": how many times as long
+            print(crop, batch_size, table(of_this), sep="\n", flush=True)
+            rows += of_this
+            write_json(Path(sys.argv[1]), {
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                **describe_environment(torch.device("cpu")),
+                "threads": torch.get_num_threads(), "note": "a shared machine, other jobs ran beside; forms "
+                "took turns step by step, and ratios are medians over turns", "machine": platform.machine(),
+                "configurations": rows,
+            })  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
