@@ -22,7 +22,8 @@ DATASETS: dict[str, tuple[Task, ...]] = {
     )
 }
 RIVALS = ("cross_stitch", "nddr", "padnet_b", "padnet_c", "pap", "psd")
-MODULES = [name for name in DISTILLATIONS if name not in ("none", "custom")]
+OTHERS = ("none", "custom", "mti_net")  # no module, whatever the user names, one that refines maps of several scales
+MODULES = [name for name in DISTILLATIONS if name not in OTHERS]
 SIZES = [(8, 12), (7, 5)]  # of the features; of images, the second would be no multiple of any stride
 
 
