@@ -125,7 +125,7 @@ REFUSED = {
     "label of another size": ("A", image(NYUD_LABEL, WIDE), f"{NYUD_LABEL}: has 40 x 53 pixels"),
     "depth of another size": ("B", array("depth/0001.npy", np.ones((480, 640))), "depth/0001.npy: has 480 x 640"),
     "LabelMap of another size": ("pascal", mat(CONTEXT, LabelMap=np.full((37, 50), 3)), f"{CONTEXT}: has 37 x 50"),
-    "16-bit PNG label": ("A", image(NYUD_LABEL, LABEL.astype(np.uint16)), f"{NYUD_LABEL}: is an image of kind '16-bit grey'"),
+    "16-bit PNG label": ("A", image(NYUD_LABEL, LABEL.astype(np.uint16)), f"{NYUD_LABEL}: is an image of kind '16-bit"),
     "RGB PNG label": ("A", image(NYUD_LABEL, np.dstack([LABEL] * 3)), f"{NYUD_LABEL}: is an image of kind '8-bit RGB'"),
     "RGB VOC label": ("pascal", image(VOC_LABEL, np.dstack([VOC] * 3)), f"{VOC_LABEL}: is an image of kind"),
     "grey normals": ("A", image("normals/0001.png", LABEL), "normals/0001.png: is an image of kind '8-bit grey'"),

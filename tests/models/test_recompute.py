@@ -2,8 +2,10 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from atrc_exp.config import BackboneConfig
+from atrc_exp.errors import UserError
 from atrc_exp.models.backbone import build_backbone
 from atrc_exp.models.recompute import recompute_activations
 
@@ -12,7 +14,7 @@ from atrc_exp.models.recompute import recompute_activations
 def test_results_and_statistics_are_the_same_and_less_is_kept(name):
     backbone = build_backbone(BackboneConfig(name=name, weights="random")).double().train()
     other = copy.deepcopy(backbone)
-    recompute_activations(other)
+    recompute_activations(nn.ModuleDict({"backbone": other}))
     image = torch.randn(2, 3, 32, 64, dtype=torch.float64)
     kept, gradients = [], []
     for module in (backbone, other):
@@ -37,3 +39,8 @@ def test_results_and_statistics_are_the_same_and_less_is_kept(name):
     with torch.no_grad():
         for ours, expected in zip(other.eval()(image), backbone.eval()(image), strict=True):
             assert torch.equal(ours, expected)
+
+
+def test_networks_without_stages_are_refused():
+    with pytest.raises(UserError, match=r"engine\.activation_checkpointing=true: .*no stages"):
+        recompute_activations(nn.ModuleDict({"backbone": nn.Identity()}))
