@@ -48,7 +48,7 @@ def test_other_configurations_build_on_the_command(tmp_path, rooms):
 
 @pytest.mark.parametrize(
     ("entry", "parts"),
-    [("rooms_hrnet18_globl", ["rooms_hrnet18_global"]), ("engine.batch_sze=2", ["engine.batch_size"]),
+    [("rooms_hrnet18_globl", ["rooms_hrnet18_global"]), ("engine.batch_sze=2", ["'batch_size'"]),
      ("distillation=atrc", ["genotype"])],
 )  # fmt: skip
 def test_mistakes_in_other_configurations_are_named(tmp_path, rooms, entry, parts):
@@ -64,6 +64,7 @@ def test_missing_data_is_not_replaced_by_random_data(tmp_path, rooms):
         run_stage(command(tmp_path, rooms, *nowhere))
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path):
     """As a user starts it, on random data and with a comparison composed inside of Hydra."""
     overrides = ("+experiment=rooms_hrnet18_multi_task", *QUICK, "stage=benchmark", "benchmark.steps=1",

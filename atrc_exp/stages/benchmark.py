@@ -32,6 +32,9 @@ def run(config: Config) -> None:
     for entry in settings.against:
         configs[entry] = _changed(config, entry)
     batches = random_batches if settings.data == "random" else _dataset_batches
+    if settings.data == "dataset":
+        for each in configs.values():
+            open_data(each, Ranks())  # what is missing is named, and rooms are made, before anything is measured
     subjects = [Subject(label, each, _build, batches) for label, each in configs.items()]
     measurements = measure(subjects, steps=settings.steps, warmup=settings.warmup)
     rows = [measurement.row(measurements[0]) for measurement in measurements]
