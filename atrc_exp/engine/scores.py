@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,7 +31,7 @@ class Scores:
     """Takes images one by one, each on one rank; `compute` is collective.
 
     Attributes:
-        boundaries: after `compute`, the scores of boundary tasks with their threshold curves.
+        boundaries: after `compute`, the scores of boundary tasks with their threshold curves, if any image has labels.
 
     Args:
         boundaries: score boundaries too, which costs a tenth of a second or more an image of 425 x 560.
@@ -61,15 +62,18 @@ class Scores:
             matcher.add(image_id, predictions[name], labels[name])
 
     def compute(self) -> dict[str, float]:
-        """Scores by "<task>/<metric>", the same on every rank.
+        """Scores by "<task>/<metric>", the same on every rank; NaN where nothing is labelled.
 
         Raises:
             UserError: none of the images for boundaries was among those added.
         """
         flat = {f"{name}/{key}": value for name, m in self.metrics.items() for key, value in m.compute().items()}
         for name, matcher in self._matchers.items():
-            self.boundaries[name] = scores = matcher.compute()
-            flat |= {f"{name}/ods_f": scores.odsF, f"{name}/ois_f": scores.oisF, f"{name}/ap": scores.AP}
+            scores = matcher.compute()
+            if scores is not None:
+                self.boundaries[name] = scores
+            values = (scores.odsF, scores.oisF, scores.AP) if scores is not None else (math.nan,) * 3
+            flat |= {f"{name}/{key}": value for key, value in zip(("ods_f", "ois_f", "ap"), values, strict=True)}
         return flat
 
     def per_class(self) -> dict[str, list[float | None]]:
@@ -95,6 +99,7 @@ class _BoundaryMatcher:
         self.borders = borders if rules.boundary_truth == "regions" else None
         self.ids = frozenset(read_ids(Path(rules.boundary_ids))) if rules.boundary_ids else None
         self.counts: list[ImageCounts] = []
+        self.unlabelled = 0
         self.waiting: deque[Future[ImageCounts]] = deque()
         self.workers = max(1, available_cores() // ranks.world)
         self.pool = ThreadPoolExecutor(self.workers)
@@ -102,8 +107,9 @@ class _BoundaryMatcher:
     def add(self, image_id: str, prediction: Tensor, label: Tensor) -> None:
         if self.ids is not None and image_id not in self.ids:
             return
-        if bool((label == IGNORE).all()):
-            return  # an image without labels says nothing about its predictions
+        if bool((label == IGNORE).all()):  # says nothing about the predictions
+            self.unlabelled += 1
+            return
         load_kernels("auto")  # here, not in a thread: all threads would wait for the compilation
         if self.borders is None:
             truth = ((label != 0) & (label != IGNORE)).cpu().numpy()
@@ -121,10 +127,14 @@ class _BoundaryMatcher:
         if len(self.waiting) >= 4 * self.workers:  # bounds the images in memory
             self.counts.append(self.waiting.popleft().result())
 
-    def compute(self) -> BoundaryScores:
+    def compute(self) -> BoundaryScores | None:
+        """Scores over all ranks; None where all images were unlabelled."""
         self.counts += [future.result() for future in self.waiting]
         self.waiting.clear()
         self.pool.shutdown()
-        gathered = [counts for part in self.ranks.gather(self.counts) for counts in part]
+        parts = self.ranks.gather((self.counts, self.unlabelled))
+        gathered = [counts for part, _ in parts for counts in part]
+        if not gathered and any(unlabelled for _, unlabelled in parts):
+            return None
         interpolate = self.rules.boundary_interpolate
         return self.ranks.on_main(lambda: score(gathered, interpolate=interpolate))

@@ -182,7 +182,7 @@ def test_without_self_attention_no_task_attends_to_itself(name):
     tasks = tuple(task.name for task in DATASETS["nyud"])
     genotype = uniform(tasks, "global").without_self_attention() if name == "atrc" else None
     module = build_distillation(DistillationConfig(name=name, self_attention=False), tasks, C, genotype)
-    blocks = {(t, s): len(module.blocks.block(t, s)) for t in tasks for s in tasks}
+    blocks = {(t, s): len(module.blocks[t][s]) for t in tasks for s in tasks}
     assert {pair for pair, number in blocks.items() if number == 0} == {(task, task) for task in tasks}
     if name == "search":
         module.freeze_converged(0.3)

@@ -72,7 +72,7 @@ GREY, COLOUR = np.zeros((4, 6), np.uint8), np.zeros((4, 6, 3), np.uint8)
         ("semseg", GREY + 40, "holds class 40; allowed are 0 to 39"),
         ("semseg", COLOUR, "8-bit RGB"),
         ("edge", COLOUR, "must be 8-bit grey"),
-        ("edge", GREY.astype(np.uint16), "I;16"),
+        ("edge", GREY.astype(np.uint16), "16-bit grey"),
         ("edge", GREY.T.copy(), "6 x 4 pixels"),
         ("normals", GREY, "must be 8-bit RGB"),
         ("normals", COLOUR[:, :5].copy(), "4 x 5 pixels"),

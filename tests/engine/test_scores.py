@@ -121,12 +121,26 @@ def test_invalid_pixels_by_the_published_rule():
 
 def test_labels_without_any_boundary_score_zero_and_unlabelled_pixels_are_no_boundary():
     outputs, labels = image(0)
+    partly = torch.zeros(SIZE, dtype=torch.long)
+    partly[: SIZE[0] // 2] = IGNORE
     flats = []
-    for edge in (torch.zeros(SIZE, dtype=torch.long), torch.full(SIZE, IGNORE)):
+    for edge in (torch.zeros(SIZE, dtype=torch.long), partly):
         scores = Scores(TASKS, Ranks())
         scores.add("i", outputs, labels | {"edge": edge})
         flats.append(scores.compute())
     assert flats[0] == flats[1] and flats[0]["edge/ods_f"] == flats[0]["edge/ois_f"] == 0
+
+
+def test_images_without_boundary_labels_do_not_count():
+    outputs, labels = image(0)
+    unlabelled = labels | {"edge": torch.full(SIZE, IGNORE)}
+    alone, both, none = (Scores(TASKS, Ranks()) for _ in range(3))
+    alone.add("i", outputs, labels)
+    both.add("i", outputs, labels)
+    both.add("j", outputs, unlabelled)
+    none.add("j", outputs, unlabelled)
+    assert both.compute()["edge/ods_f"] == alone.compute()["edge/ods_f"]
+    assert np.isnan(none.compute()["edge/ods_f"]) and none.boundaries == {}
 
 
 def test_nothing_labelled_has_no_value():

@@ -203,8 +203,7 @@ def test_valid_mask_reaches_the_contexts_at_their_stride(make_network):
     for fusion in network.distillation.fusions.values():
         torch.nn.init.ones_(fusion.context[1].weight)
     seen = []
-    context = network.distillation.blocks["depth"]["edge"]["global"]
-    context.register_forward_pre_hook(lambda _module, args: seen.append(args[2]))
+    network.distillation.blocks.register_forward_pre_hook(lambda _module, args: seen.append(args[1].valid))
     valid = torch.zeros(1, 1, 64, 96, dtype=torch.bool)
     valid[..., 8:56, 16:96] = True
     image = torch.randn(1, 3, 64, 96)
