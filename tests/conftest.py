@@ -1,8 +1,12 @@
 """Data and a finished run that tests of several stages read."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before anything imports PyTorch: tests run in several processes, and OpenMP's threads would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
