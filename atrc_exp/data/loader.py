@@ -5,6 +5,7 @@ many workers load them, and into however many micro-batches and ranks the batch 
 """
 
 import logging
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 CROP_LABELS = "semseg"  # the classes that training crops mix where the configuration names no others
 _ORDER, _AUGMENTATION = 0, 1  # first element of a seed: keeps the streams of random numbers apart
+WORKER_GRACE = 30  # seconds for which a loader process outlives a signal
 Key = tuple[int, int]  # epoch and index of an image
 
 
@@ -256,6 +258,15 @@ def _init_worker(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)  # one thread a worker: OpenCV's own pool would compete with the other workers
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, _end_soon)
+
+
+def _end_soon(*_: object) -> None:
+    """A signal to the whole process group ends the run after its step, for which its workers are still needed."""
+    pending = signal.alarm(WORKER_GRACE)
+    if pending:
+        signal.alarm(pending)  # the first signal counts
 
 
 def _tasks(config: Config) -> tuple[Task, ...]:

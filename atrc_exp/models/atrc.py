@@ -70,7 +70,9 @@ class ContextBlocks(nn.ModuleDict):
 
     def forward(self, blocks: Sequence[Block], maps: TaskMaps) -> dict[Block, Tensor]:
         """Outputs (B, D, h, w) of the named blocks, none of them "none"; the other modules are not touched."""
-        contexts = {block: cast(RelationalContext, self.get_submodule(".".join(block))) for block in blocks}
+        # By key, not as attributes: the compiler cannot guard a module whose name, "global", is a word of Python.
+        rows: Any = self
+        contexts = {block: cast(RelationalContext, rows[block.target][block.source][block.context]) for block in blocks}
         if self.share_work:
             return shared.attend(contexts, maps)
         return {block: _by_itself(block, context, maps) for block, context in contexts.items()}
