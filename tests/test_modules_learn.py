@@ -18,7 +18,7 @@ def test_the_loss_ends_below_its_start(tmp_path, rooms, what):
     extra = PUBLISHED if what.startswith("atrc") else ()
     config = small_rooms.command(
         tmp_path, rooms, *small_rooms.QUICK, f"+experiment=rooms_hrnet18_{what}", "engine.iterations=16",
-        "engine.log_every=4", "engine.validate_every=16", "distillation.kernel_size=3", *extra,
+        "engine.log_every=4", "engine.validate_every=16", "distillation.kernel_size=3", "optim.lr=0.002", *extra,
     )  # fmt: skip
     run_stage(config)
     assert read_run(tmp_path / "runs" / config.name / "seed0").fell
