@@ -7,7 +7,7 @@ set -euo pipefail
 runs=runs/modules
 short=(runs_dir=$runs dataset.rooms.train=32 dataset.rooms.val=8 engine.iterations=24 engine.batch_size=4
   engine.log_every=4 engine.validate_every=24 engine.checkpoint_every=24 engine.workers=0 logger=none)
-modules=(multi_task cross_stitch pap psd nddr padnet_b padnet_c global local tlabel slabel)
+modules=(multi_task cross_stitch pap psd nddr padnet_b padnet_c mti_net global local tlabel slabel)
 names=$(printf ',rooms_hrnet18_%s' "${modules[@]}")
 
 python -m atrc_exp -m "+experiment=${names:1}" "${short[@]}" "$@"
