@@ -5,7 +5,7 @@ convention (`models/profile.py`), which is itself inferred from the table. So is
 the label contexts 2 % of the multiply-adds are unexplained.
 
 `--benchmark FILE` puts the seconds of a training step and the peak memory beside them, as one run of `stage=benchmark`
-with `benchmark.against` measured them for presets of these names.
+with `benchmark.against` measured them for these networks, at any image size.
 """
 
 import argparse
@@ -120,16 +120,22 @@ def to_markdown(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def _network(row: Mapping[str, Any]) -> tuple[str, int]:
+    """What tells the networks of a benchmark.json apart: the distillation module and the number of parameters."""
+    return row["network"].split(", ")[1], row["parameters"]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table and write `resources.md` and `resources.json`."""
     parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.resources", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of resources.md and resources.json")
-    parser.add_argument("--benchmark", type=Path, help="benchmark.json of one run over presets of the table")
+    parser.add_argument("--benchmark", type=Path, help="benchmark.json of one run over networks of the table")
     options = parser.parse_args(arguments)
     out, measured = options.out, {}
     if options.benchmark:
-        measured = {row["label"]: row for row in read_json(options.benchmark)["configurations"]}
-    rows = [replace(measure(published), measured=measured.get(_preset(published))) for published in TABLE_1]
+        measured = {_network(row): row for row in read_json(options.benchmark)["configurations"]}
+    counted = [measure(published) for published in TABLE_1]
+    rows = [replace(row, measured=measured.get((row.distillation, row.ours.parameters))) for row in counted]
     print(to_markdown(rows), end="")
     write_text(out / "resources.md", to_markdown(rows))
     write_json(out / "resources.json", {"version": 1, "input": [1, 3, 425, 560], "rows": [r.as_dict() for r in rows]})
