@@ -24,7 +24,7 @@ from atrc_exp.engine.interrupt import Interruption
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.schedules import due
-from atrc_exp.engine.scores import Scores
+from atrc_exp.engine.scores import Borders, Scores
 from atrc_exp.engine.setup import facts, place_network, use_determinism
 from atrc_exp.engine.step import Batch
 from atrc_exp.engine.summary import summarise
@@ -45,6 +45,8 @@ class BranchLoaders:
     arch: Callable[[int], Iterable[Batch]]
     """The same for the architecture, from other images."""
     val: Iterable[Batch]
+    borders: Borders | None = None
+    """`Data.borders`: what boundaries are scored against."""
 
 
 def search_branching(
@@ -208,7 +210,7 @@ class BranchSession:
         first = FirstImages(self.config.logger.images if self.ranks.is_main else 0)
         observers: list[Observer] = [first, self.interruption.leave_if_asked]
         last = self.state.iteration == self.config.engine.iterations
-        scores = Scores(self.tasks, self.ranks, self.config.evaluation, boundaries=last)
+        scores = Scores(self.tasks, self.ranks, self.config.evaluation, boundaries=last, borders=self.loaders.borders)
         self.state.validation = evaluate(
             self.predictor, self.loaders.val, self.tasks, self.ranks, observers, scores, self.state.codebook
         )

@@ -51,9 +51,8 @@ def run(config: Config) -> None:
             validation = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
             coded = any(task.label == "normals" and task.loss == task.classification_loss for task in tasks)
             codebook = keep_codebook(config, folder, ranks, data) if coded else None
-            search_branching(
-                config, folder, ranks, network, tasks, schedule, BranchLoaders(*streams, validation), codebook
-            )
+            loaders = BranchLoaders(*streams, validation, data.borders)
+            search_branching(config, folder, ranks, network, tasks, schedule, loaders, codebook)
             if ranks.is_main:
                 _draw(folder)
     finally:

@@ -112,8 +112,10 @@ def test_a_changed_file_is_packed_anew(root):
 def test_a_cut_off_file_is_written_again(root, length):
     build_datasets(config(root))
     path = packed_files(root)["train-semseg"]
-    path.write_bytes(path.read_bytes()[:length])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:length])
     plain, packed = build_datasets(config(root, packed=False)), build_datasets(config(root))
+    assert packed_files(root)["train-semseg"].stat().st_size == len(whole)
     assert_same(plain.train.load(1, TASKS), packed.train.load(1, TASKS))
 
 
