@@ -151,7 +151,7 @@ class SweepCallback(Callback):
     """Gives a multirun its id and, at its end, aggregates it; exit code 3 where anything failed or is missing.
 
     Args:
-        ranking: set by `+sweep=...`: the name under which the runs are ranked.
+        ranking: set by `+sweep=...`: what is ranked; the folder `<preset>_<ranking>` tells the outcome.
     """
 
     def __init__(self, ranking: str | None = None) -> None:
@@ -168,7 +168,8 @@ class SweepCallback(Callback):
             SystemExit: a job failed or is missing, or the aggregation itself failed.
         """
         try:
-            good = finish(config.runs_dir, os.environ.pop(SWEEP_VARIABLE), expected_jobs(config), self.ranking)
+            ranking = self.ranking and f"{config.hydra.runtime.choices['experiment']}_{self.ranking}"
+            good = finish(config.runs_dir, os.environ.pop(SWEEP_VARIABLE), expected_jobs(config), ranking)
         except Exception:  # Hydra would turn it into a warning and exit code 0
             traceback.print_exc()
             good = False
