@@ -71,3 +71,12 @@ def test_batch_smaller_than_the_ranks_is_one_message(tmp_path, rooms):
     done = run(tmp_path, rooms, "+experiment=rooms_hrnet18_multi_task", "engine.batch_size=1", launch=torchrun)
     assert done.returncode != 0
     assert "error: engine.batch_size" in done.stderr
+
+
+def test_learning_rate_grid_ends_with_a_ranking(tmp_path, rooms):
+    grid = run(tmp_path, rooms, "-m", "+experiment=rooms_hrnet18_multi_task", "+sweep=learning_rate",
+               "optim.lr=0.002,0.01", "optim.head_lr_factor=1", "evaluation.boundary_every=0")  # fmt: skip
+    assert grid.returncode == 0, grid.stderr
+    ranking = json.loads((tmp_path / "runs/rooms_hrnet18_multi_task_learning_rates/ranking.json").read_text())
+    names = {one["name"] for one in ranking["ranking"]}
+    assert names == {f"rooms_hrnet18_multi_task_lr{rate}_heads1.0" for rate in (0.002, 0.01)}
