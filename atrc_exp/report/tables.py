@@ -54,23 +54,27 @@ class Report:
 def collect(folders: Iterable[Path]) -> Report:
     """Aggregate folders of runs (`runs/<name>`); a folder of such folders stands for all of them.
 
-    A name that cannot be aggregated becomes a marked gap and does not spoil the others.
-
     Raises:
         UserError: a folder that does not exist, or not one row.
     """
+    report = gather(_expand(folders))
+    if not report.rows:
+        raise UserError("; ".join(report.refused.values()))
+    return report
+
+
+def gather(names: Iterable[Path]) -> Report:
+    """Aggregate `runs/<name>` folders; one that cannot be becomes a marked gap and does not spoil the others."""
     rows: list[Row] = []
     refused: dict[str, str] = {}
     baselines: dict[Path, list[Row]] = {}
-    for folder in _expand(folders):
+    for folder in names:
         if folder.parent not in baselines:
             baselines[folder.parent] = find_baselines(folder.parent)
         try:
             rows.append(aggregate(folder, baselines[folder.parent]))
         except UserError as error:
             refused[folder.name] = str(error)
-    if not rows:
-        raise UserError("; ".join(refused.values()))
     return Report(rows, refused)
 
 
