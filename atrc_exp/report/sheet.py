@@ -7,12 +7,13 @@ underlined. Notes stand below the table, one a line.
 import csv as csv_module
 import html as html_module
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 GAP = "–"
-SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,28 @@ class Sheet:
                 raise ValueError(f"sheet {self.name}: {len(entries)} entries for {len(self.header)} headings")
 
 
-def superscript(number: int) -> str:
-    """The number of a note, as it stands at the cell and before the note."""
-    return str(number).translate(SUPERSCRIPTS)
+class Notes:
+    """Numbered notes of a table; one that comes again keeps its number."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+
+    def mark(self, notes: Iterable[str]) -> str:
+        """Superscript numbers of the notes, to be put after a cell's text; empty for none."""
+        marks = []
+        for note in notes:
+            if note not in self._texts:
+                self._texts.append(note)
+            marks.append(f" {_superscript(self._texts.index(note) + 1)}")
+        return "".join(marks)
+
+    def lines(self) -> tuple[str, ...]:
+        """The notes, each with its number."""
+        return tuple(f"{_superscript(number)} {text}" for number, text in enumerate(self._texts, start=1))
+
+
+def _superscript(number: int) -> str:
+    return str(number).translate(_SUPERSCRIPTS)
 
 
 def plain(rows: Iterable[Iterable[str]]) -> tuple[tuple[Cell, ...], ...]:
@@ -100,8 +120,9 @@ _LATEX = str.maketrans({
 
 
 def latex_text(text: str) -> str:
-    """Text with the characters that LaTeX would take for commands, or lacks, written as commands."""
-    return text.replace("Δm", "\0").translate(_LATEX).replace("\0", r"$\Delta_m$")
+    """Text in LaTeX: characters that it would take for commands, or lacks, as commands; hyphens of numbers as minus."""
+    escaped = text.replace("Δm", "\0").translate(_LATEX).replace("\0", r"$\Delta_m$")
+    return re.sub(r"(?<!\S)-(?=\d)", "$-$", escaped)
 
 
 def latex(sheet: Sheet) -> str:
