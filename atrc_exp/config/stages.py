@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from atrc_exp.config.checks import require
 
 STAGES = (
-    "search", "retrain", "branch", "evaluate", "predict", "profile", "benchmark", "generate", "prepare",
+    "search", "retrain", "branch", "evaluate", "predict", "profile", "benchmark", "generate", "prepare", "report",
 )  # fmt: skip
 TRAINING_STAGES = ("search", "retrain")
 

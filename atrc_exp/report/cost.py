@@ -9,13 +9,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.models.profile import Part
 from atrc_exp.report.aggregate import Experiment, Row, Setting
-from atrc_exp.report.figures import short_names
-from atrc_exp.report.placing import freeze_layout, place_labels
+from atrc_exp.report.figures import freeze_layout, short_names
+from atrc_exp.report.placing import place_labels
 from atrc_exp.stages.profile import profile_of
 from atrc_exp.stored import read_network_config
 
@@ -59,13 +60,13 @@ def points(rows: Sequence[Row], baselines: Iterable[Row], runs_dir: Path) -> lis
     """
     delta, setting = rows[0].delta, rows[0].experiment.setting
     assert delta is not None
-    single = [count(runs_dir / row.name / f"seed{row.seeds[0]}") for row in _references(baselines, setting, delta.tasks)]
+    single = [count(_first_run(row, runs_dir)) for row in _references(baselines, setting, delta.tasks)]
     total = sum(single, Part(0, 0, 0, 0))
     found = [Point("single task", "single-task networks", 0.0, total.parameters, total.paper)]
     names = short_names([row.name for row in rows])
     for row in rows:
         assert row.delta is not None and row.delta.value is not None
-        part = count(runs_dir / row.name / f"seed{row.seeds[0]}")
+        part = count(_first_run(row, runs_dir))
         found.append(Point(names[row.name], _kind(row.experiment), row.delta.value, part.parameters, part.paper))
     return found
 
@@ -74,6 +75,10 @@ def _references(baselines: Iterable[Row], setting: Setting, tasks: Sequence[str]
     for row in baselines:
         if row.experiment.setting == setting and row.experiment.tasks[0] in tasks and row.statistics:
             yield row
+
+
+def _first_run(row: Row, runs_dir: Path) -> Path:
+    return runs_dir / row.name / f"seed{row.seeds[0]}"
 
 
 def _kind(experiment: Experiment) -> str:
@@ -117,8 +122,12 @@ def draw(found: Sequence[Point]) -> Figure:
         for point, x in zip(found, xs, strict=True):
             axes.plot([x], [point.delta], linestyle="none", zorder=3, **{"markersize": 7, **_LOOKS[point.kind]})
         axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+        axes.set_xscale("log")  # the single-task networks cost several times what the others do
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(label)
-        axes.margins(x=0.14, y=0.14)
+        axes.margins(x=0.2, y=0.14)
         axes.grid(color="0.93", zorder=0)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)

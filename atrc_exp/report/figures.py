@@ -1,4 +1,4 @@
-"""What the figures have in common: names and looks of the context types, looks of several runs, and the file formats."""
+"""What the figures have in common: looks of the context types and of several runs, and the forms of a figure."""
 
 import base64
 import io
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from atrc_exp.files import replacing
@@ -48,12 +49,17 @@ def save(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[P
     return paths
 
 
-def data_uri(figure: Figure) -> str:
-    """The figure inside a page: as SVG, or as PNG where that is much smaller (many long curves)."""
-    found = {}
-    for kind, media in (("svg", "image/svg+xml"), ("png", "image/png")):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=160, bbox_inches="tight", facecolor="white")
-        found[media] = buffer.getvalue()
-    media = "image/png" if len(found["image/svg+xml"]) > _SVG_FACTOR * len(found["image/png"]) else "image/svg+xml"
-    return f"data:{media};base64,{base64.b64encode(found[media]).decode()}"
+def freeze_layout(figure: Figure) -> None:
+    """Lay the figure out once, so that it is written at once and what is placed afterwards keeps its surroundings."""
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def data_uri(figure: Figure, png: bytes) -> str:
+    """The figure inside a page: as SVG, or its PNG where that is much smaller (many long curves)."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", facecolor="white")
+    svg = buffer.getvalue()
+    media, content = ("png", png) if len(svg) > _SVG_FACTOR * len(png) else ("svg+xml", svg)
+    return f"data:image/{media};base64,{base64.b64encode(content).decode()}"

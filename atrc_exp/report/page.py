@@ -1,4 +1,4 @@
-"""One page of everything that a folder of runs shows (`stage=report`): self-contained HTML, figures and tables as files.
+"""One page of all that a folder of runs shows (`stage=report`): self-contained HTML, figures and tables as files.
 
 The page needs nothing beside itself, neither network nor service.
 """

@@ -4,21 +4,13 @@ import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 _DISTANCES = (7, 13, 20, 28, 38, 50, 64)  # points from the marker
 _ANGLES = (0, 180, 90, 270, 45, 135, 315, 225, 20, 160, 200, 340)  # degrees, the first that is free is taken
-_LINE_FROM = 13  # points from which a line leads to the marker
-
-
-def freeze_layout(figure: Figure) -> None:
-    """Lay the figure out now, so that what is placed afterwards keeps its surroundings."""
-    FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+_LINE_FROM = 13  # points between label and marker from which on a line joins them
 
 
 def place_labels(
@@ -44,22 +36,24 @@ def place_labels(
                                    ha="center", va="center", fontsize=fontsize)  # fmt: skip
         annotation.set_in_layout(False)
         extent = annotation.get_window_extent()
-        offset = min(_offsets(extent, per_point), key=lambda o: _overlap(_moved(extent, o, per_point), taken, inside))
+        distance, offset = min(
+            _offsets(extent, per_point), key=lambda place: _overlap(_moved(extent, place[1], per_point), taken, inside)
+        )
         annotation.set_position(offset)
         taken.append(_moved(extent, offset, per_point))
-        if math.hypot(*offset) > _LINE_FROM + extent.width / per_point / 2:
-            annotation.arrow_patch = None
+        if distance >= _LINE_FROM:
             axes.annotate("", points[index], xytext=offset, textcoords="offset points", zorder=1,
-                          arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 5})  # fmt: skip
+                          arrowprops={"arrowstyle": "-", "color": "0.55", "linewidth": 0.7,
+                                      "shrinkA": min(extent.width, extent.height) / per_point / 2})  # fmt: skip
         placed[index] = annotation
     return [placed[index] for index in range(len(points))]
 
 
-def _offsets(extent: Bbox, per_point: float) -> list[tuple[float, float]]:
-    """Places of the label's centre around its point, the nearest first, in points."""
+def _offsets(extent: Bbox, per_point: float) -> list[tuple[int, tuple[float, float]]]:
+    """Distances from the point and places of the label's centre around it, the nearest first, in points."""
     half = extent.width / per_point / 2, extent.height / per_point / 2
     directions = [(math.cos(math.radians(angle)), math.sin(math.radians(angle))) for angle in _ANGLES]
-    return [(x * (d + half[0]), y * (d + half[1])) for d in _DISTANCES for x, y in directions]
+    return [(d, (x * (d + half[0]), y * (d + half[1]))) for d in _DISTANCES for x, y in directions]
 
 
 def _moved(extent: Bbox, offset: tuple[float, float], per_point: float) -> Bbox:

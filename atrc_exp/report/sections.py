@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from atrc_exp.errors import UserError
-from atrc_exp.genotype import load, vote
+from atrc_exp.genotype import Genotype, load, vote
 from atrc_exp.report import (
     cost,
     curves,
@@ -77,8 +77,9 @@ class Drawer:
             return Note(f"{title}: {error}")
         except DAMAGE as error:
             return Note(f"{title}: files of the runs cannot be read ({type(error).__name__}: {error})")
-        figures.save(figure, self.folder / stem)
-        return Picture(title, caption, figures.data_uri(figure), folded)
+        figures.freeze_layout(figure)
+        png, _ = figures.save(figure, self.folder / stem)
+        return Picture(title, caption, figures.data_uri(figure, png.read_bytes()), folded)
 
 
 def build(runs: Runs, folder: Path, tables: Sequence[Sheet]) -> list[Section]:
@@ -105,8 +106,7 @@ def build(runs: Runs, folder: Path, tables: Sequence[Sheet]) -> list[Section]:
 
 
 def _results(runs: Runs) -> Iterator[Block]:
-    for sheet in runs.report.sheets():
-        yield sheet
+    yield from runs.report.sheets()
     if not runs.rows:
         yield Note("no run has finished")
 
@@ -180,7 +180,7 @@ def _searches(drawer: Drawer, runs: Runs, searches: Sequence[Row]) -> Iterator[B
         yield Note("no finished search")
 
 
-def _vote(folder: Path) -> votes.Genotype:
+def _vote(folder: Path) -> Genotype:
     runs = read_runs(folder)
     return vote([load(run.folder) for run in runs], [run.folder.name for run in runs])
 

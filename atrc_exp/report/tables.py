@@ -48,6 +48,14 @@ class Report:
             groups.setdefault(row.experiment.setting, []).append(row)
         return [_section(setting, rows) for setting, rows in groups.items()]
 
+    def sheets(self) -> list[Sheet]:
+        """One table a setting, named `results_1` and so on."""
+        return [
+            Sheet(f"results_{number}", str(section.setting), tuple(section.header), forms.plain(section.cells),
+                  tuple(section.footnotes))
+            for number, section in enumerate(self.sections(), start=1)
+        ]  # fmt: skip
+
 
 def collect(folders: Iterable[Path]) -> Report:
     """Aggregate folders of runs (`runs/<name>`); a folder of such folders stands for all of them.
@@ -129,14 +137,9 @@ def measure(name: str, found: Statistic | None) -> str:
 
 def to_markdown(report: Report) -> str:
     """The table as Markdown, one heading a setting, footnotes below."""
-    blocks = [forms.markdown(_sheet(section)) for section in report.sections()]
+    blocks = [forms.markdown(sheet) for sheet in report.sheets()]
     blocks += [_refusal(name, reason) + "\n" for name, reason in report.refused.items()]
     return "\n".join(blocks)
-
-
-def _sheet(section: Section) -> Sheet:
-    rows = forms.plain(section.cells)
-    return Sheet("table", str(section.setting), tuple(section.header), rows, tuple(section.footnotes))
 
 
 def _refusal(name: str, reason: str) -> str:
@@ -195,8 +198,8 @@ def console() -> Console:
 
 def show(report: Report) -> None:
     """Print the table."""
-    for section in report.sections():
-        show_sheet(_sheet(section))
+    for sheet in report.sheets():
+        show_sheet(sheet)
     for name, reason in report.refused.items():
         console().print(Text(_refusal(name, reason)))
 

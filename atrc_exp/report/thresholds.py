@@ -1,4 +1,4 @@
-"""Scores over the thresholds of boundaries and saliency, from the runs' `evaluation.json`, with several runs overlaid."""
+"""Scores over the thresholds of boundaries and saliency, from `evaluation.json`, with several runs overlaid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +60,9 @@ def draw(evaluations: Sequence[Evaluation]) -> Figure:
         UserError: no curve, or runs that were scored on other images or by other rules.
     """
     if not evaluations:
-        raise UserError(f"no {FILE_NAME} with threshold curves: python -m atrc_exp stage=evaluate run=RUN_DIR writes it")
+        raise UserError(
+            f"no {FILE_NAME} with threshold curves: python -m atrc_exp stage=evaluate run=RUN_DIR writes it"
+        )
     first = evaluations[0]
     for other in evaluations[1:]:
         if other.conditions != first.conditions:

@@ -17,7 +17,11 @@ from atrc_exp.report.tables import heading, scale
 from atrc_exp.tasks import TASKS
 
 RECORDS = "metrics.jsonl"
-_LOOKS = {"final": {"linestyle": "-"}, "auxiliary": {"linestyle": (0, (4, 2))}, "validation": {"linestyle": ":"}}
+_LOOKS = {
+    "final": {"linestyle": "-"},
+    "auxiliary": {"linestyle": (0, (4, 2))},
+    "validation": {"linestyle": ":", "marker": "x"},
+}
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,9 @@ def draw_training(histories: Sequence[History]) -> Figure:
             look = _seed_look(number)
             for name, key in (("final", task), ("auxiliary", f"{task}_aux")):
                 _line(grid[0][column], history.series("train", key), look | _LOOKS[name])
-            _line(grid[0][column], history.series("val", f"{task}/loss"), look | _LOOKS["validation"], "x")
+            _line(grid[0][column], history.series("val", f"{task}/loss"), look | _LOOKS["validation"])
             steps, values = history.series("val", f"{task}/{TASKS[task].metric}")
-            _line(grid[1][column], (steps, [scale(task) * value for value in values]), look, look["marker"])
+            _line(grid[1][column], (steps, [scale(task) * value for value in values]), look)
         grid[0][column].set_title(TASKS[task].title, fontsize=10, weight="bold")
         grid[1][column].set_title(heading(task), fontsize=8)
         grid[1][column].set_xlabel("iteration", fontsize=8)
@@ -107,8 +111,8 @@ def _seed_look(number: int) -> dict[str, Any]:
     return figures.line_look(number) | {"linestyle": "-", "linewidth": 1.1, "markersize": 4}
 
 
-def _line(axes: Axes, series: tuple[list[int], list[float]], look: Mapping[str, Any], marker: str | None = None) -> None:
-    axes.plot(*series, **{**look, "marker": marker})
+def _line(axes: Axes, series: tuple[list[int], list[float]], look: Mapping[str, Any]) -> None:
+    axes.plot(*series, **look, markevery=max(1, len(series[0]) // 6))
 
 
 def _seed_handles(histories: Sequence[History]) -> list[Line2D]:

@@ -17,6 +17,7 @@ MODULES = {
     "benchmark": "benchmark",
     "generate": "generate",
     "prepare": "prepare",
+    "report": "report",
 }
 
 
