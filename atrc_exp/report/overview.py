@@ -62,7 +62,7 @@ def sweeps(runs: Runs) -> Sheet:
         if len(done) == 1:
             notes.append(f"{folder.name}: one finished run has no deviation")
     notes += [f"{name}: {reason}" for name, reason in runs.report.refused.items()]
-    return Sheet("sweeps", "Sweeps", header, plain(rows), tuple(notes), align="lllll" + "r" * 5)
+    return Sheet("runs_sweeps", "Sweeps", header, plain(rows), tuple(notes), align="lllll" + "r" * 5)
 
 
 def _experiment(row: Row | None) -> list[str]:
@@ -89,7 +89,7 @@ def system(runs: Runs) -> Sheet:
         except (OSError, ValueError, KeyError, TypeError) as error:
             notes.append(f"{folder.name}: records cannot be read ({type(error).__name__}: {error})")
     notes.append("Step: median of the logged means; images a second: batch over that; run: mean of the finished runs.")
-    return Sheet("system", "System", header, plain(rows), tuple(notes), align="l" + "r" * 5 + "lll")
+    return Sheet("runs_system", "System", header, plain(rows), tuple(notes), align="l" + "r" * 5 + "lll")
 
 
 def _measured(paths: Sequence[Path]) -> list[str]:
