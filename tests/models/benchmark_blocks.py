@@ -9,6 +9,7 @@ OMP_NUM_THREADS=1 python tests/models/benchmark_blocks.py docs/benchmark_cpu.jso
 import platform
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -79,11 +80,19 @@ def settings(name: str, crop: tuple[int, int], batch_size: int) -> Config:
 def main() -> None:
     """Measure, print and write."""
     rows = []
-    for crop, batch_size in (((64, 96), 2), ((160, 224), 2)):
+    for crop, batch_size in (((64, 96), 2), ((64, 96), 4), ((160, 224), 2)):
         for name in ("search", "atrc"):
             config = settings(name, crop, batch_size)
-            forms = {"after": after, "blocks by themselves": own_blocks, "before": before}
-            subjects = [Subject(f"{name}, {form}", config, build, random_batches) for form, build in forms.items()]
+            last = replace(config, engine=replace(config.engine, channels_last=True))
+            subjects = [
+                Subject(f"{name}, {form}", setting, build, random_batches)
+                for form, setting, build in (
+                    ("after", config, after),
+                    ("after, channels last", last, after),
+                    ("blocks by themselves", config, own_blocks),
+                    ("before", config, before),
+                )
+            ]
             measured = measure(subjects, steps=7, warmup=1)
             of_this = [each.row(measured[0]) for each in measured]  # ratios to "after": how many times as long
             print(crop, batch_size, table(of_this), sep="\n", flush=True)
