@@ -70,20 +70,21 @@ class Folders:
 
     def _indices(self, task: str, path: Path) -> np.ndarray:
         label, stored = self.labels[task], read_values(path)
-        classes, last = stored.astype(np.int64) - label.first, label.first + self.classes[task] - 1
-        invalid = np.isin(stored, [IGNORE] if label.invalid is None else label.invalid)
-        wrong = ~invalid & ((stored < label.first) | (stored > last))
+        last = label.first + self.classes[task] - 1
+        invalid = np.isnan(stored) | np.isin(stored, [IGNORE] if label.invalid is None else label.invalid)
+        wrong = ~invalid & ((stored < label.first) | (stored > last) | (stored % 1 != 0))
         if wrong.any():
             shown = ", ".join(f"{value:g}" for value in (label.invalid if label.invalid is not None else [IGNORE]))
             raise UserError(
                 f"{path}: holds the value {stored[wrong][0]:g}; allowed are {label.first} to {last} for the classes of "
                 f"{task} and {shown or 'none'} for unlabelled pixels (dataset.num_classes, .first and .invalid)"
             )
-        return np.where(invalid, IGNORE, classes).astype(np.uint8)
+        return (np.where(invalid, IGNORE + label.first, stored) - label.first).astype(np.uint8)
 
     def _mask(self, task: str, path: Path) -> np.ndarray:
         label, stored = self.labels[task], read_values(path)
-        return np.where(np.isin(stored, label.invalid or []), IGNORE, stored > label.threshold).astype(np.uint8)
+        invalid = np.isnan(stored) | np.isin(stored, label.invalid or [])
+        return np.where(invalid, IGNORE, stored > label.threshold).astype(np.uint8)
 
     def _colours(self, task: str, path: Path) -> np.ndarray:
         label, stored = self.labels[task], _as_numbers(read_rgb(path))

@@ -123,6 +123,32 @@ def test_a_validation_image_without_a_label_changes_no_score(tmp_path, truth):
     assert scores(label, absent) == pytest.approx(scores(label), nan_ok=True)
 
 
+def test_numbers_that_are_none_are_unlabelled_and_fractions_no_classes(tmp_path, truth):
+    (tmp_path / "labels" / "a" / "one_ids.png").unlink()
+    (tmp_path / "salient" / "a" / "one.png").unlink()
+    stored = np.full(SIZE, 4.0, np.float32)
+    stored[0] = np.nan
+    save(tmp_path, "labels", "a/one_ids.npy", stored)
+    save(tmp_path, "salient", "a/one.npy", np.where(np.isnan(stored), stored, 120))
+    labels = {"semseg": replace(LABELS["semseg"], suffix="_ids.npy"), "sal": LABELS["sal"]}
+    for id in IDS[1:]:
+        with Image.open(tmp_path / "labels" / f"{id}_ids.png") as image:
+            save(tmp_path, "labels", f"{id}_ids.npy", np.asarray(image))
+    found = build_datasets(config(tmp_path, labels)).train.load(0, ["semseg", "sal"]).labels
+    for label in found.values():
+        assert (label[0] == IGNORE).all() and (label[1:] == 1).all()
+    stored[3, 3] = 4.5
+    save(tmp_path, "labels", "a/one_ids.npy", stored)
+    with pytest.raises(UserError, match=r"a/one_ids\.npy: holds the value 4\.5; allowed are 3 to 7"):
+        build_datasets(config(tmp_path, labels)).train.load(0, ["semseg"])
+
+
+def test_an_image_too_large_to_be_meant_is_one_line(tmp_path, truth, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIZE[0] * SIZE[1] // 4)
+    with pytest.raises(UserError, match=r"a/one\.png: cannot be read, .* exceeds limit"):
+        build_datasets(config(tmp_path)).train.load(0, ["semseg"])
+
+
 def test_patterns_name_splits(tmp_path, truth):
     data = build_datasets(config(tmp_path, train="a/*.png", val="b/*.png", tasks=["semseg"]))
     assert data.train.ids == ["a/one", "a/two"] and data.val.ids == ["b/three"]
@@ -181,7 +207,7 @@ def test_colours_are_the_classes_of_the_table(tmp_path, truth, packed):
 
 def test_colours_outside_the_table_are_an_error_or_unlabelled(tmp_path, truth):
     colour_maps(tmp_path, extra=(1, 2, 3))
-    words = r"a/one\.png: the colour \[1, 2, 3\] of 7 pixels and 1 more are unknown; complete .*\.labels\.semseg\.colours"
+    words = r"a/one\.png: the colour \[1, 2, 3\] of 7 pixels and 1 more are unknown; complete .*semseg\.colours"
     with pytest.raises(UserError, match=words):
         build_datasets(config(tmp_path, {"semseg": COLOURS})).train.load(0, ["semseg"])
     lenient = build_datasets(config(tmp_path, {"semseg": replace(COLOURS, invalid_colours=None)}))
