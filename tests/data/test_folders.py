@@ -123,6 +123,19 @@ def test_a_validation_image_without_a_label_changes_no_score(tmp_path, truth):
     assert scores(label, absent) == pytest.approx(scores(label), nan_ok=True)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "int8", "int64", "float32", "float64"])
+def test_class_maps_of_every_type(tmp_path, truth, kind):
+    labels = {"semseg": LabelFilesConfig(folder="arrays", first=3, invalid=[0])}
+    for id in IDS:
+        with Image.open(tmp_path / "labels" / f"{id}_ids.png") as image:
+            save(tmp_path, "arrays", f"{id}.npy", np.asarray(image).astype(kind))
+    data = build_datasets(config(tmp_path, labels))
+    np.testing.assert_array_equal(data.train.load(0, ["semseg"]).labels["semseg"], truth["a/one"]["semseg"])
+    save(tmp_path, "arrays", "a/one.npy", np.full(SIZE, 100).astype(kind))
+    with pytest.raises(UserError, match=r"one\.npy: holds the value 100; allowed are 3 to 7"):
+        data.train.load(0, ["semseg"])
+
+
 def test_numbers_that_are_none_are_unlabelled_and_fractions_no_classes(tmp_path, truth):
     (tmp_path / "labels" / "a" / "one_ids.png").unlink()
     (tmp_path / "salient" / "a" / "one.png").unlink()
