@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from atrc_exp.config import STORED_STAGES, Config
-from atrc_exp.errors import RankError
+from atrc_exp.errors import RankError, UserError
 from atrc_exp.help import help_text
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.stages import run_stage
@@ -109,6 +109,10 @@ def main() -> None:
         _job()
     except USER_MISTAKES as error:
         _fail(error)
+    except ValueError as error:
+        if not str(error).startswith("Only one of --"):  # Hydra's, of options such as --cfg beside --multirun
+            raise
+        _fail(UserError(f"{error}; without -m the configuration of one job is shown"))
 
 
 if __name__ == "__main__":

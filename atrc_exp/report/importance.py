@@ -21,7 +21,8 @@ from atrc_exp.metrics.delta import delta_m
 from atrc_exp.models.maps import Block
 from atrc_exp.report import figures
 from atrc_exp.report.aggregate import Row, Setting, Statistic, statistic
-from atrc_exp.report.tables import DEFAULT_PLACES, GAP, PLACES, console
+from atrc_exp.report.sheet import GAP
+from atrc_exp.report.tables import DEFAULT_PLACES, PLACES, console
 from atrc_exp.tasks import TASKS
 
 STEM = "importance"
