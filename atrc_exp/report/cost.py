@@ -6,6 +6,7 @@ Multiply-adds are counted for one image of the run's size by the paper's convent
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -21,7 +22,7 @@ from atrc_exp.stages.profile import profile_of
 from atrc_exp.stored import read_network_config
 
 PROFILE = "profile.json"
-_LOOKS = {  # by kind of network: told apart by shape and by fill
+_LOOKS: dict[str, dict[str, Any]] = {  # by kind of network: told apart by shape and by fill
     "single-task networks": {"marker": "s", "color": "black", "markerfacecolor": "white"},
     "no distillation": {"marker": "s", "color": "black", "markerfacecolor": "black"},
     "one context type": {"marker": "o", "color": "#1f78b4", "markerfacecolor": "#1f78b4"},

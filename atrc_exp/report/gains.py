@@ -21,7 +21,11 @@ from atrc_exp.report.aggregate import Row, Statistic, read_runs
 from atrc_exp.tasks import TASKS
 
 _WIDTH = 0.8  # of the bars of one task together
-_LOOKS = ({"facecolor": "white", "hatch": "////"}, {"facecolor": "0.65"}, {"facecolor": "0.9", "hatch": "...."})
+_LOOKS: tuple[dict[str, Any], ...] = (
+    {"facecolor": "white", "hatch": "////"},
+    {"facecolor": "0.65"},
+    {"facecolor": "0.9", "hatch": "...."},
+)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ A figure or table that cannot be made becomes a note that says why, and the rest
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from matplotlib.figure import Figure
 
@@ -26,6 +27,8 @@ from atrc_exp.report import (
 from atrc_exp.report.aggregate import Row, read_runs
 from atrc_exp.report.overview import Runs
 from atrc_exp.report.sheet import Sheet
+
+T = TypeVar("T")
 
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """What reading a damaged file of a run raises."""
@@ -68,11 +71,11 @@ class Drawer:
     folder: Path
 
     def picture(
-        self, stem: str, title: str, caption: str, draw: Callable[[], Figure], *, folded: bool = False
+        self, stem: str, title: str, caption: str, draw: Callable[[T], Figure], subject: T, *, folded: bool = False
     ) -> Picture | Note:
-        """The figure of `draw`, written as `<folder>/<stem>.png` and `.pdf`, or the reason why there is none."""
+        """The figure of `subject`, written as `<folder>/<stem>.png` and `.pdf`, or the reason why there is none."""
         try:
-            figure = draw()
+            figure = draw(subject)
         except UserError as error:
             return Note(f"{title}: {error}")
         except DAMAGE as error:
@@ -112,22 +115,22 @@ def _results(runs: Runs) -> Iterator[Block]:
 
 
 def _gains(drawer: Drawer, runs: Runs, searches: Sequence[Row]) -> Iterator[Block]:
+    def compare(search: Row) -> list[gains.Bars]:
+        return gains.compare(search, runs.rows, runs.baselines, runs.folder)
+
     for search in searches:
-        compared: list[gains.Bars] = []
-
-        def draw(search: Row = search, compared: list[gains.Bars] = compared) -> Figure:
-            compared += gains.compare(search, runs.rows, runs.baselines, runs.folder)
-            return gains.draw(compared)
-
-        yield drawer.picture(
+        block = drawer.picture(
             f"search_vs_retrain_{search.name}",
             f"Search against retraining, {search.name} (Fig. 4)",
             "Performance relative to the means of the single-task networks, higher is better: mean and standard "
             "deviation over the seeds of the networks sampled from the supergraph at the end of the search, and of "
             "those retrained from its vote.",
-            draw,
+            lambda row: gains.draw(compare(row)),
+            search,
         )
-        yield from map(Note, gains.notes(compared))
+        yield block
+        if isinstance(block, Picture):
+            yield from map(Note, gains.notes(compare(search)))
 
 
 def _costs(drawer: Drawer, runs: Runs) -> Iterator[Block]:
@@ -138,7 +141,8 @@ def _costs(drawer: Drawer, runs: Runs) -> Iterator[Block]:
             f"Gain and cost of the modules (Fig. 5), {setting}",
             f"Δm over {', '.join(tasks)} against the parameters and, for one image, the multiply-adds of the whole "
             "network, counted by the paper's convention. The single-task networks stand together at 0.",
-            lambda rows=rows: cost.draw(cost.points(rows, runs.baselines, runs.folder)),
+            lambda group: cost.draw(cost.points(group, runs.baselines, runs.folder)),
+            rows,
         )
     if not groups:
         yield Note("Gain and cost of the modules (Fig. 5): no retrained runs with a Δm")
@@ -151,21 +155,24 @@ def _searches(drawer: Drawer, runs: Runs, searches: Sequence[Row]) -> Iterator[B
             f"votes_{name}",
             f"Vote, {name}",
             "The context type that most searches chose for each block, its votes, and a bar of all votes.",
-            lambda folder=folder: votes.draw(_vote(folder)),
+            lambda path: votes.draw(_vote(path)),
+            folder,
         )
         yield drawer.picture(
             f"probabilities_{name}",
             f"Architecture probabilities, {name}",
             "Mean over the searches of the probability of each context type, one-hot from where a search froze the "
             "block; each marker above a panel is a search that froze it, at that time and to that type.",
-            lambda folder=folder: curves.draw_sweep(curves.read_sweep(folder)),
+            lambda path: curves.draw_sweep(curves.read_sweep(path)),
+            folder,
         )
         yield drawer.picture(
             f"search_{name}",
             f"Entropy and freezing, {name}",
             "Mean entropy of the blocks' probabilities, number of frozen blocks, weight of the entropy in the loss "
             "and temperature of the samples, one line a seed.",
-            lambda folder=folder: training_curves.draw_search(training_curves.read(folder)),
+            lambda path: training_curves.draw_search(training_curves.read(path)),
+            folder,
         )
     groups = proportions.groups(searches)
     for number, rows in enumerate(groups, start=1):
@@ -174,7 +181,8 @@ def _searches(drawer: Drawer, runs: Runs, searches: Sequence[Row]) -> Iterator[B
             "proportions" if len(groups) == 1 else f"proportions_{number}",
             f"Proportions of the selected context types on {setting.dataset} (Fig. 7)",
             "Share of all blocks of all searches of a sweep, in per cent.",
-            lambda rows=rows: proportions.draw([proportions.read(row, runs.folder) for row in rows]),
+            lambda group: proportions.draw([proportions.read(row, runs.folder) for row in group]),
+            rows,
         )
     if not searches:
         yield Note("no finished search")
@@ -192,7 +200,8 @@ def _training(drawer: Drawer, runs: Runs) -> Iterator[Block]:
             folder.name,
             "Above the losses of every task, below its headline metric on the validation images, one colour a seed; "
             "runs that have not finished are shown as far as they are.",
-            lambda folder=folder: training_curves.draw_training(training_curves.read(folder)),
+            lambda path: training_curves.draw_training(training_curves.read(path)),
+            folder,
             folded=True,
         )
 
@@ -203,7 +212,8 @@ def _thresholds(drawer: Drawer, runs: Runs) -> Block:
         "Scores over the threshold",
         "Precision, recall and F-measure of boundaries and saliency, pooled over the validation images; the best F of "
         "each run is marked.",
-        lambda: thresholds.draw(thresholds.read(runs.folder)),
+        lambda path: thresholds.draw(thresholds.read(path)),
+        runs.folder,
     )
 
 

@@ -17,7 +17,7 @@ from atrc_exp.report.evaluation import FILE_NAME
 from atrc_exp.tasks import TASKS
 
 _CURVES = (("precision", "precision"), ("recall", "recall"), ("f", "F-measure"))
-_OPERATING_POINT = {"markersize": 7, "markeredgecolor": "black", "zorder": 4, "linestyle": "none"}
+_OPERATING_POINT: dict[str, Any] = {"markersize": 7, "markeredgecolor": "black", "zorder": 4, "linestyle": "none"}
 
 
 @dataclass(frozen=True)

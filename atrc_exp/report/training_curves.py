@@ -17,7 +17,7 @@ from atrc_exp.report.tables import heading, scale
 from atrc_exp.tasks import TASKS
 
 RECORDS = "metrics.jsonl"
-_LOOKS = {
+_LOOKS: dict[str, dict[str, Any]] = {
     "final": {"linestyle": "-"},
     "auxiliary": {"linestyle": (0, (4, 2))},
     "validation": {"linestyle": ":", "marker": "x"},
