@@ -45,7 +45,7 @@ def typed(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     checked = OmegaConf.merge(OmegaConf.structured(Config), values)
     config = OmegaConf.to_object(checked)
     assert isinstance(config, Config)
-    if config.stage.name in ("evaluate", "predict") and (config.run or config.checkpoint):
+    if config.stage.name in ("evaluate", "predict", "export") and (config.run or config.checkpoint):
         return with_stored(config, overrides)
     if config.stage.name == "benchmark":
         return replace(config, benchmark=replace(config.benchmark, overrides=list(overrides)))

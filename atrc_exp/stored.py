@@ -22,7 +22,7 @@ from atrc_exp.messages import USER_MISTAKES, explain
 CONFIG = "config.yaml"
 CHECKPOINT = Path("checkpoints") / "last.pt"
 
-OWN = ("run", "checkpoint", "input", "output", "allow", "predict", "logger", "stage")
+OWN = ("run", "checkpoint", "input", "output", "allow", "predict", "export", "logger", "stage")
 """Keys of the command itself, which say what is done with the run; the stage last, since it asks for others.
 
 `allow` is among them so that no file decides which code is run."""

@@ -10,6 +10,7 @@ from atrc_exp.config.stages import (
     TRAINING_STAGES,
     BenchmarkConfig,
     EvaluationConfig,
+    ExportConfig,
     LoggerConfig,
     PredictConfig,
     StageConfig,
@@ -38,7 +39,7 @@ class Config:
     input: str | None = None
     """stage=predict: an image, or a folder of images."""
     output: str | None = None
-    """Folder of what evaluate, predict and prepare write; null is the run folder, for predictions= that folder, for
+    """Folder of what evaluate, predict, export and prepare write; null is the run folder, for predictions= that folder, for
     prepare `<runs_dir>/datasets/<dataset.name>`."""
     tasks: list[str] | None = None
     """Subset of the dataset's tasks; null is all of them."""
@@ -65,6 +66,7 @@ class Config:
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
 
@@ -80,6 +82,8 @@ class Config:
         if self.stage.name == "evaluate":
             allowed = "given one of run=RUN_DIR, checkpoint=FILE, predictions=DIR"
             require(len(sources) == 1, "stage", "evaluate", allowed, f"not {' and '.join(sources) or 'none of them'}")
+        if self.stage.name == "export":
+            require(sources == ["run"], "stage", "export", "given run=RUN_DIR, and nothing else to take weights from")
         if self.stage.name == "predict":
             require(sources in (["run"], ["checkpoint"]), "stage", "predict", "given run=RUN_DIR or checkpoint=FILE")
             require(self.input is not None, "stage", "predict", "given input=IMAGE or input=FOLDER")

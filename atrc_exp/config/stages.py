@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from atrc_exp.config.checks import require
 
 STAGES = (
-    "search", "retrain", "branch", "evaluate", "predict", "profile", "benchmark", "generate", "prepare",
+    "search", "retrain", "branch", "evaluate", "predict", "export", "profile", "benchmark", "generate", "prepare",
 )  # fmt: skip
 TRAINING_STAGES = ("search", "retrain")
 
@@ -85,6 +85,18 @@ class PredictConfig:
     def __post_init__(self) -> None:
         require(self.sizing in ("tiled", "resize"), "predict.sizing", self.sizing, "tiled or resize")
         require(0 <= self.overlap <= 0.9, "predict.overlap", self.overlap, "in [0, 0.9]")
+
+
+@dataclass(kw_only=True)
+class ExportConfig:
+    """What `stage=export` writes."""
+
+    size: list[int] | None = None
+    """Height and width of the images, fixed in the files, >= 32; null is `dataset.crop`, the size of the evaluation."""
+
+    def __post_init__(self) -> None:
+        size = self.size
+        require(size is None or (len(size) == 2 and min(size) >= 32), "export.size", size, "[height, width], >= 32")
 
 
 @dataclass(kw_only=True)
