@@ -28,7 +28,7 @@ def test_the_example_runs_and_refines_both_tasks(example):
 
 @pytest.mark.parametrize("kind", ["atrc", "search"])
 def test_a_step_reaches_encoder_heads_contexts_and_architecture(example, kind):
-    """The context branch starts at zero (its batch norm): the contexts and the architecture move from the second step."""
+    """The context branch starts at zero (its batch norm): contexts and architecture move from the second step on."""
     module, encoder = example[kind], example["encoder"]
     parts = [module, encoder, example["heads"], example["labels"]]
     optimizer = torch.optim.SGD([p for part in parts for p in part.parameters()], lr=0.1)

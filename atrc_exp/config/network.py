@@ -23,7 +23,7 @@ class BackboneConfig:
 
     multiple: int | None = None
     """Images are filled up with zeros, below and to the right, to a multiple of so many pixels, and maps cut back, for
-    models that cut images into patches and drop or refuse what is left over (ConvNeXt, Swin); null leaves images alone."""
+    models that cut images into patches and drop or refuse what is left over (ConvNeXt, Swin); null: they are not."""
 
     def __post_init__(self) -> None:
         require(len(self.out_indices) >= 1, "backbone.out_indices", self.out_indices, "at least one index")

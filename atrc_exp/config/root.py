@@ -39,8 +39,8 @@ class Config:
     input: str | None = None
     """stage=predict: an image, or a folder of images."""
     output: str | None = None
-    """Folder of what evaluate, predict, export and prepare write; null is the run folder, for predictions= that folder, for
-    prepare `<runs_dir>/datasets/<dataset.name>`."""
+    """Folder of what evaluate, predict, export and prepare write; null is the run folder, for predictions= that folder,
+    for prepare `<runs_dir>/datasets/<dataset.name>`."""
     tasks: list[str] | None = None
     """Subset of the dataset's tasks; null is all of them."""
     loss_weights: dict[str, float] = field(default_factory=dict)

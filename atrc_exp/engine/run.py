@@ -31,8 +31,9 @@ from atrc_exp.files import read_json, write_json, write_text
 log = logging.getLogger(__name__)
 
 FREE = (
-    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "export", "prepare", "benchmark",
-    "logger", "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate", "engine.val_batch_size",
+    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "export", "prepare",
+    "benchmark", "logger", "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate",
+    "engine.val_batch_size",
     "engine.device", "engine.workers", "engine.activation_checkpointing", "engine.compile",
     "engine.checkpoint_every", "engine.log_every", "engine.progress", "engine.memory_check",
     "engine.save_predictions", "engine.keep_best", "evaluation.boundary_every",

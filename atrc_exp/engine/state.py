@@ -14,7 +14,6 @@ from atrc_exp.engine.schedules import poly
 from atrc_exp.errors import UserError
 from atrc_exp.models.network import Network
 
-
 _POSITION_TABLE = "relative_position_bias_table"
 
 
@@ -47,7 +46,7 @@ class TrainState:
         return [self.optimizer, *([self.arch_optimizer] if self.arch_optimizer else [])]
 
     def set_learning_rate(self, config: Config) -> float:
-        """Set the network's rates for the coming step and return the backbone's; the architecture's rate is constant."""
+        """Set the rates for the coming step and return the backbone's; that of the architecture is constant."""
         rate = config.optim.lr * poly(self.iteration, config.engine.iterations, config.optim.power)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
@@ -141,4 +140,6 @@ def parameter_groups(optim: OptimConfig, network: Network) -> list[dict[str, Any
         factor *= optim.distillation_lr_factor if id(parameter) in distilling else 1.0
         decay = 0.0 if id(parameter) in undecayed else optim.weight_decay
         groups.setdefault((own, factor, decay), []).append(parameter)
-    return [{"params": params, "factor": factor, "weight_decay": decay} for (_, factor, decay), params in groups.items()]
+    return [
+        {"params": params, "factor": factor, "weight_decay": decay} for (_, factor, decay), params in groups.items()
+    ]

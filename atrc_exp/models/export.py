@@ -63,9 +63,7 @@ def read_program(path: Path) -> Callable[[Tensor], Outputs]:
 
 def save_onnx(program: ExportedProgram, path: Path, tasks: tuple[str, ...]) -> None:
     """Write a `.onnx` file, weights included, with the input `image` and one output named after each task."""
-    model = torch.onnx.export(
-        program, (), input_names=["image"], output_names=list(tasks), dynamo=True, verbose=False
-    )
+    model = torch.onnx.export(program, (), input_names=["image"], output_names=list(tasks), dynamo=True, verbose=False)
     assert model is not None
     model.save(path, external_data=False)
 

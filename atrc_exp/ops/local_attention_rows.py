@@ -1,7 +1,7 @@
 """Local attention by standard operators, one row of the window after another: what exported programs run.
 
-It writes nothing in place and loops over no batch, so that it can be traced for every batch size and translated to ONNX.
-Training and evaluation use the tiled form, which needs less time.
+It writes nothing in place and loops over no batch, so that it can be traced for every batch size and translated to
+ONNX. Training and evaluation use the tiled form of `local_attention_torch`.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 def forward(
     q: Tensor, k: Tensor, v: Tensor, kernel_size: int, scale: float, zero_border: bool, backend: str = "torch"
 ) -> tuple[Tensor, Tensor]:
-    """Output (B, C, H, W) and log-sum-exp of the scaled scores (B, H, W), as `atrc_exp::local_attention_fwd` has them."""
+    """Output (B, C, H, W) and log-sum-exp of the scaled scores (B, H, W), as `atrc_exp::local_attention_fwd`."""
     radius, height = kernel_size // 2, q.shape[2]
 
     def rows(x: Tensor) -> list[Tensor]:
