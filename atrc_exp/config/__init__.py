@@ -10,9 +10,11 @@ from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConf
 from atrc_exp.config.root import Config
 from atrc_exp.config.stages import (
     STAGES,
+    STORED_STAGES,
     TRAINING_STAGES,
     BenchmarkConfig,
     EvaluationConfig,
+    ImportanceConfig,
     LoggerConfig,
     PredictConfig,
     StageConfig,
@@ -21,6 +23,7 @@ from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, Sea
 
 __all__ = [
     "STAGES",
+    "STORED_STAGES",
     "TRAINING_STAGES",
     "BackboneConfig",
     "BenchmarkConfig",
@@ -31,6 +34,7 @@ __all__ = [
     "DistillationConfig",
     "EngineConfig",
     "EvaluationConfig",
+    "ImportanceConfig",
     "LoggerConfig",
     "NeckConfig",
     "OptimConfig",

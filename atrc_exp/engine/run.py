@@ -201,10 +201,14 @@ def _remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any]:
-    """Refuse a folder of other results; return its environment record, empty for a new folder."""
+def require_same(folder: Path, config: Config) -> None:
+    """Compare the run in `folder`, if there is one, with `config` in the keys that change its results.
+
+    Raises:
+        UserError: it has another configuration; the message names what differs.
+    """
     if not (folder / "config.yaml").exists():
-        return {}
+        return
     before = _flat(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
     now = _flat(dataclasses.asdict(config))
     lines = [
@@ -217,6 +221,13 @@ def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any
             f"{folder} holds a run with another configuration ({'; '.join(lines)}); "
             "give another name= or seed=, or delete the folder"
         )
+
+
+def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any]:
+    """Refuse a folder of other results; return its environment record, empty for a new folder."""
+    require_same(folder, config)
+    if not (folder / "config.yaml").exists():
+        return {}
     environment = read_json(folder / "environment.json")
     if environment["dataset"]["fingerprint"] != data.fingerprint:
         raise UserError(

@@ -13,6 +13,8 @@ MODULES = {
     "branch": "branch",
     "evaluate": "evaluate",
     "predict": "predict",
+    "importance": "importance",
+    "attention": "attention",
     "profile": "profile",
     "benchmark": "benchmark",
     "generate": "generate",
