@@ -34,8 +34,8 @@ from atrc_exp.engine.step import Batch, Predictor, autocast
 from atrc_exp.errors import UserError
 from atrc_exp.metrics.boundary import available_cores
 from atrc_exp.models.inspection import BlockView
-from atrc_exp.models.layers import resize
 from atrc_exp.models.maps import Block
+from atrc_exp.resizing import resize
 from atrc_exp.tasks import Task
 
 Window = tuple[slice, slice]
