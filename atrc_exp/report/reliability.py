@@ -41,7 +41,9 @@ def reliability(runs_dir: Path, dataset: str) -> tuple[Sheet, set[str]]:
               "light_kappa": kappa, "cohen_kappas": " ".join(map(str, pairs)), "notes": "; ".join(reasons)}  # fmt: skip
     if beside_paper:
         record |= {"agreement_percent_paper": float(TABLE_F.agreement), "light_kappa_paper": float(TABLE_F.kappa)}
-    title = f"{'' if beside_paper else 'Row of '}Table F: Reliability of the search, {TITLES.get(dataset, dataset)}"
+    title = f"Table F: Reliability of the search, {TITLES[TABLE_F.dataset]}"
+    if not beside_paper:
+        title = f"Row of Table F on {dataset}: Reliability of the search"
     conditions = [f"Paper: {SEEDS} searches."] if beside_paper else []
     sheet = Sheet("table_F" if beside_paper else f"table_F_{dataset}", title, tuple(header), (tuple(cells),),
                   (*notes.lines(), *conditions), records=(record,))  # fmt: skip
