@@ -6,7 +6,7 @@ from atrc_exp.config.checks import require
 
 STAGES = (
     "search", "retrain", "branch", "evaluate", "predict", "importance", "attention", "profile", "benchmark", "generate",
-    "prepare",
+    "prepare", "report",
 )  # fmt: skip
 TRAINING_STAGES = ("search", "retrain")
 STORED_STAGES = ("evaluate", "predict", "importance", "attention")

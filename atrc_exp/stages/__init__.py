@@ -19,6 +19,7 @@ MODULES = {
     "benchmark": "benchmark",
     "generate": "generate",
     "prepare": "prepare",
+    "report": "report",
 }
 
 
