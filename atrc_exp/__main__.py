@@ -5,6 +5,7 @@ Only light modules are imported here, so that `--cfg job`, `--help` and error me
 
 import multiprocessing
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -18,8 +19,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from atrc_exp.config import Config
-from atrc_exp.errors import RankError
+from atrc_exp.config import STORED_STAGES, Config
+from atrc_exp.errors import RankError, UserError
 from atrc_exp.help import help_text
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.stages import run_stage
@@ -29,6 +30,8 @@ _PACKAGE = Path(__file__).resolve().parent
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (path / "config.yaml").is_file())
 
 _SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+
+_PAIR = re.compile(r"^(pixel=)(-?\d+,-?\d+)$")  # a pair of numbers, which Hydra would take for a sweep over two values
 
 ConfigStore.instance().store(name="schema", node=Config)
 ConfigStore.instance().store(group="hydra/help", name="atrc_exp", node={"template": help_text()})
@@ -45,7 +48,7 @@ def typed(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     checked = OmegaConf.merge(OmegaConf.structured(Config), values)
     config = OmegaConf.to_object(checked)
     assert isinstance(config, Config)
-    if config.stage.name in ("evaluate", "predict", "export") and (config.run or config.checkpoint):
+    if config.stage.name in STORED_STAGES and (config.run or config.checkpoint):
         return with_stored(config, overrides)
     if config.stage.name == "benchmark":
         return replace(config, benchmark=replace(config.benchmark, overrides=list(overrides)))
@@ -98,6 +101,7 @@ def _sweep_job(composed: DictConfig) -> None:
 
 def main() -> None:
     """Run one command of the package."""
+    sys.argv[1:] = [_PAIR.sub(r"\1[\2]", argument) for argument in sys.argv[1:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own report and exiting
     # conf/hydra/launcher/submitit_slurm.yaml is complete; that the plugin has a schema of this name is no matter.
     warnings.filterwarnings("ignore", message=r"\n'hydra/launcher/submitit_slurm' is validated against")
@@ -105,6 +109,10 @@ def main() -> None:
         _job()
     except USER_MISTAKES as error:
         _fail(error)
+    except ValueError as error:
+        if not str(error).startswith("Only one of --"):  # Hydra's, of options such as --cfg beside --multirun
+            raise
+        _fail(UserError(f"{error}; without -m the configuration of one job is shown"))
 
 
 if __name__ == "__main__":

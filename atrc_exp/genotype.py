@@ -231,6 +231,15 @@ def agreement(genotypes: Sequence[Genotype]) -> float | None:
     return sum(sum(a == b for a, b in zip(x, y, strict=True)) / len(x) for x, y in pairs) / len(pairs)
 
 
+def vote_agreement(votes: Mapping[str, int]) -> float | None:
+    """Share of the pairs of runs that chose the same type for one block, from its votes; None for fewer than two runs.
+
+    The mean over all blocks is the `agreement` of the runs.
+    """
+    runs = sum(votes.values())
+    return sum(n * (n - 1) for n in votes.values()) / (runs * (runs - 1)) if runs > 1 else None
+
+
 def light_kappa(genotypes: Sequence[Genotype]) -> float | None:
     """Light's kappa: Cohen's kappa averaged over all pairs of runs (App. F); None for fewer than two runs."""
     pairs = list(itertools.combinations(_ratings(genotypes), 2))

@@ -62,5 +62,5 @@ def nearest_codeword(normals: Tensor, codebook: Tensor) -> Tensor:
     """Index (B, H, W) of the codeword at the smallest angle to each normal (B, 3, H, W) of any length."""
     codebook = codebook.to(normals)
     # One image at a time: the similarities of a whole batch would outweigh all its predictions.
-    nearest = [(codebook @ image.flatten(1)).argmax(dim=0) for image in normals]
+    nearest = [(image.flatten(1).T @ codebook.T).argmax(dim=1) for image in normals]
     return torch.stack(nearest).view(normals.shape[0], *normals.shape[2:])

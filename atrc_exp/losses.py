@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from atrc_exp import cross_entropy as resized
 from atrc_exp.coding import TriangularCode, triangular_code
 from atrc_exp.labels import region_labels, valid_pixels
+from atrc_exp.resizing import resize
 from atrc_exp.tasks import IGNORE, Task
 
 
@@ -92,8 +93,8 @@ class MultiTaskLoss(nn.Module):
         A term is exactly 0, with its graph intact, where no pixel is valid.
 
         Args:
-            final: predictions (B, `task.channels`, H, W) of every task.
-            aux: logits (B, `task.regions`, H, W) of the auxiliary tasks; empty in evaluation.
+            final: predictions (B, `task.channels`, h, w) of every task; like all others they are resized to the labels.
+            aux: logits (B, `task.regions`, h, w) of the auxiliary tasks; empty in evaluation.
             labels: as in `valid_pixels`, of every task.
             counts: from `counts`, summed over the whole batch; None: these images are the whole batch.
             initial: predictions (B, `task.channels`, h_i, w_i) of every task, scale by scale; none in evaluation.
@@ -115,10 +116,7 @@ class MultiTaskLoss(nn.Module):
                     regions = region_labels(task, labels[name], self.codebook)
                     terms[f"{name}_aux"] = cross_entropy(aux[name], regions, weight) / valid
                 for scale, prediction in enumerate((initial or {}).get(name, ())):
-                    # Recomputed in the backward pass: only one of them at a time is in memory at the labels' size.
-                    loss = checkpoint(
-                        _resized_loss, task, prediction, labels[name], weight, self.code, use_reentrant=False
-                    )
+                    loss = _final_loss(task, prediction, labels[name], weight, self.code)
                     terms[_initial(name, scale)] = loss / valid
         return terms
 
@@ -157,47 +155,37 @@ def _final_loss(
     raise ValueError(f"unknown loss '{task.loss}' of task {task.name}")
 
 
-def _resized_loss(
-    task: Task, prediction: Tensor, label: Tensor, weight: Tensor | float | None, code: TriangularCode | None
-) -> Tensor:
-    """Final loss of a prediction (B, C, h, w) that is resized to the label first."""
-    resized = F.interpolate(prediction, size=label.shape[-2:], mode="bilinear", align_corners=False)
-    return _final_loss(task, resized, label, weight, code)
-
-
 def cross_entropy(logits: Tensor, label: Tensor, positive_weight: Tensor | float | None = None) -> Tensor:
     """Cross-entropy summed over valid pixels, optionally weighted by whether class 1 is the label.
 
     Args:
-        logits: (B, C, H, W).
+        logits: (B, C, h, w), resized to the label.
         label: (B, H, W) integers, 255 unlabelled.
     """
-    logits = _single(_mask(logits, label != IGNORE))
-    # Summed outside: the reducing kernel of CUDA is not deterministic.
-    loss = F.cross_entropy(logits, label.long(), ignore_index=IGNORE, reduction="none")
-    if positive_weight is not None:
-        loss = loss * _class_weights(label, positive_weight, loss)
-    return loss.sum()
+    logits = _single(logits)
+    weights = None if positive_weight is None else _class_weights(label, positive_weight, logits)
+    return resized.cross_entropy(logits, label, weights)
 
 
 def binary_cross_entropy(logits: Tensor, label: Tensor, positive_weight: Tensor | float) -> Tensor:
-    """Class-weighted binary cross-entropy of logits (B, 1, H, W) and labels (B, H, W), summed over valid pixels."""
+    """Class-weighted binary cross-entropy of logits (B, 1, h, w) and labels (B, H, W), summed over valid pixels."""
     valid = label != IGNORE
-    logits = _single(_mask(logits, valid)).squeeze(1)
+    logits = _mask(_resized(logits, label), valid).squeeze(1)
     weights = _class_weights(label, positive_weight, logits) * valid
     return F.binary_cross_entropy_with_logits(logits, (label == 1).to(logits), weights, reduction="sum")
 
 
 def absolute_error(prediction: Tensor, depth: Tensor) -> Tensor:
-    """Absolute error (B, 1, H, W) in metres, summed over valid pixels."""
-    return _mask(_single(prediction) - depth, valid_pixels("depth", depth)).abs().sum()
+    """Absolute error in metres of a prediction (B, 1, h, w), summed over valid pixels of the depth (B, 1, H, W)."""
+    return _mask(_resized(prediction, depth) - depth, valid_pixels("depth", depth)).abs().sum()
 
 
 def unit_absolute_error(prediction: Tensor, normals: Tensor) -> Tensor:
-    """Absolute error of the prediction (B, 3, H, W) at unit length, summed over channels and valid pixels."""
+    """Absolute error of the prediction (B, 3, h, w) at unit length, summed over channels and valid pixels."""
     valid = valid_pixels("normals", normals)
+    predicted = _mask(_resized(prediction, normals), valid)
     # The bound keeps the gradient usable where a prediction is exactly 0 and has no direction.
-    unit = F.normalize(_single(_mask(prediction, valid)), dim=1, eps=1e-6)
+    unit = predicted * predicted.square().sum(1, keepdim=True).clamp(min=1e-12).rsqrt()
     return _mask(unit - normals, valid).abs().sum()
 
 
@@ -205,12 +193,12 @@ def triangular_cross_entropy(logits: Tensor, normals: Tensor, code: TriangularCo
     """Cross-entropy with the weights of each normal's three codewords as target (App. D), summed over valid pixels.
 
     Args:
-        logits: (B, R, H, W), one channel a codeword.
+        logits: (B, R, h, w), one channel a codeword.
         normals: (B, 3, H, W), (0, 0, 0) invalid.
     """
     valid = valid_pixels("normals", normals)
     words, weights = code.encode(_mask(normals, valid))
-    log_probabilities = _single(_mask(logits, valid)).log_softmax(1).gather(1, words)
+    log_probabilities = _mask(_resized(logits, normals), valid).log_softmax(1).gather(1, words)
     return -_mask(weights * log_probabilities, valid).sum()
 
 
@@ -222,6 +210,11 @@ def _class_weights(label: Tensor, positive_weight: Tensor | float, like: Tensor)
 def _mask(values: Tensor, valid: Tensor) -> Tensor:
     """Values (B, C, H, W) with 0 where `valid` (B, H, W) is not, so that nothing there reaches the gradient."""
     return values.masked_fill(~valid.unsqueeze(1), 0)
+
+
+def _resized(prediction: Tensor, label: Tensor) -> Tensor:
+    """The prediction in at least single precision and at the size of the label."""
+    return resize(_single(prediction), label.shape[-2:])
 
 
 def _single(values: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 import math
 
 import numpy as np
+import plain_losses
 import pytest
 import torch
 import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
+from atrc_exp import cross_entropy
 from atrc_exp.coding import TriangularCode
 from atrc_exp.losses import build_losses
 from atrc_exp.tasks import build_tasks
@@ -256,6 +258,51 @@ def test_auxiliary_terms_exist_only_where_maps_are_given(tasks, codebook, labels
     assert set(loss(final, {}, labels)) == set(NAMES)
     with pytest.raises(ValueError, match="expected: depth"):
         loss(final, {"edge": aux["edge"]}, labels)
+
+
+@pytest.mark.parametrize("size", [(2, 3), (1, 2), SHAPE[1:]])
+def test_predictions_of_any_size_equal_predictions_resized_first(tasks, codebook, labels, size):
+    """Values and gradients, with the labels' invalid pixels, against the plain form."""
+    generator = torch.Generator().manual_seed(5)
+
+    def draw(channels):
+        return torch.randn(3, channels, *size, generator=generator, dtype=torch.float64).requires_grad_()
+
+    final, aux = {t.name: draw(t.channels) for t in tasks}, {t.name: draw(t.regions) for t in tasks}
+    maps = [*final.values(), *aux.values()]
+    loss = build_losses(tasks, NAMES, codebook)
+
+    def evaluate():
+        terms = loss(final, aux, labels)
+        return torch.stack(list(terms.values())), torch.autograd.grad(3 * loss.total(terms), maps)
+
+    found, gradients = evaluate()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cross_entropy, "cross_entropy", plain_losses.cross_entropy)
+        expected, wanted = evaluate()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    for gradient, right in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(gradient, right, rtol=0, atol=1e-12)
+
+
+def test_cross_entropy_keeps_no_class_maps_at_label_size():
+    """What is saved for the backward pass is one gradient of the logits' own size."""
+    logits = torch.randn(2, 40, 4, 5, requires_grad=True)
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
+        cross_entropy.cross_entropy(logits, torch.randint(40, (2, 32, 40)))
+    assert saved == [logits.numel()]
+
+
+def test_a_valid_pixel_that_is_not_finite_shows(tasks):
+    """Only what nobody labelled is hidden."""
+    loss = build_losses([task for task in tasks if task.name == "semseg"])
+    logits = torch.randn(1, 6, 2, 2)
+    logits[0, 1, 0, 0] = math.nan
+    logits.requires_grad_()
+    terms = loss({"semseg": logits}, {}, {"semseg": torch.zeros(1, 2, 2, dtype=torch.long)})
+    terms["semseg"].backward()
+    assert terms["semseg"].isnan() and logits.grad[0, :, 0, 0].isnan().any()
 
 
 def test_initial_terms_are_final_losses_of_resized_predictions_with_the_tasks_weight(tasks, codebook, labels, outputs):

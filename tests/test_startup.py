@@ -18,6 +18,7 @@ HEAVY = ("torch", "numpy", "timm", "cv2", "albumentations", "wandb", "matplotlib
         (["distillation=atrc", "stage=retrain", "genotype=/nowhere"], 2, "genotype file /nowhere does not exist"),
         (["stage=evaluate", "run=/nowhere"], 2, "run=/nowhere: does not exist"),
         (["-m", "seed=0,1", "optim.lrr=1"], 2, "unknown key 'optim.lrr'"),
+        (["-m", "--cfg", "job", "seed=0,1"], 2, "error: Only one of --run, --multirun, --cfg"),
     ],
 )
 def test_answers_need_no_heavy_import(tmp_path, arguments, code, text):

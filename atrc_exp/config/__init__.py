@@ -10,10 +10,12 @@ from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConf
 from atrc_exp.config.root import Config
 from atrc_exp.config.stages import (
     STAGES,
+    STORED_STAGES,
     TRAINING_STAGES,
     BenchmarkConfig,
     EvaluationConfig,
     ExportConfig,
+    ImportanceConfig,
     LoggerConfig,
     PredictConfig,
     StageConfig,
@@ -22,6 +24,7 @@ from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, Sea
 
 __all__ = [
     "STAGES",
+    "STORED_STAGES",
     "TRAINING_STAGES",
     "BackboneConfig",
     "BenchmarkConfig",
@@ -33,6 +36,7 @@ __all__ = [
     "EngineConfig",
     "EvaluationConfig",
     "ExportConfig",
+    "ImportanceConfig",
     "LoggerConfig",
     "NeckConfig",
     "OptimConfig",

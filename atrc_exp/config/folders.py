@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import positive, require
 
-ENCODINGS = {"classes": ("indices", "mask"), "depth": ("metres",), "normals": ("vectors",)}
+ENCODINGS = {"classes": ("indices", "mask", "colours"), "depth": ("metres",), "normals": ("vectors",)}
 """By kind of label map, what its files can hold; the first is the default."""
 
 
@@ -17,12 +17,17 @@ class LabelFilesConfig:
     suffix: str | None = None
     """What follows the id in a file's name, e.g. _labels.png; null is any suffix of an image or array."""
     encoding: str | None = None
-    """indices (a class a value), mask (a class above a threshold), metres (8- or 16-bit grey, or floats, times `scale`)
-    or vectors (floats, or 8-bit RGB with v = 2 u / 255 - 1); null is the first that the kind of task allows."""
+    """indices (a class a value), mask (a class above a threshold), colours (a class an RGB colour), metres (8- or
+    16-bit grey, or floats, times `scale`) or vectors (floats, or 8-bit RGB with v = 2 u / 255 - 1); null is the first
+    that the kind of task allows."""
     first: int = 0
     """indices: the value of the first class."""
     threshold: float = 127
     """mask: values above it are class 1, others class 0."""
+    colours: list[list[int]] = field(default_factory=list)
+    """colours: the colour [red, green, blue] of each class, in the order of the classes."""
+    invalid_colours: list[list[int]] | None = field(default_factory=list)
+    """colours: those of pixels without a label; null takes every colour that no class has."""
     scale: float = 1.0
     """metres: length of one unit of the file, > 0; 0.001 for millimetres."""
     invalid: list[float] | None = None
@@ -33,6 +38,14 @@ class LabelFilesConfig:
         require(self.encoding is None or self.encoding in known, "dataset.folders.labels.*.encoding", self.encoding,
                 f"one of {', '.join(known)}")  # fmt: skip
         positive("dataset.folders.labels.*.scale", self.scale)
+        seen: list[list[int]] = []
+        for colour in [*self.colours, *(self.invalid_colours or [])]:
+            whole = len(colour) == 3 and min(colour) >= 0 and max(colour) <= 255
+            require(whole, "dataset.folders.labels.*.colours", colour, "[red, green, blue], each 0 to 255")
+            require(colour not in seen, "dataset.folders.labels.*.colours", colour, "given once")
+            seen.append(colour)
+        given = self.encoding == "colours"
+        require(given or not seen, "dataset.folders.labels.*.colours", self.colours, "given with encoding=colours only")
 
 
 @dataclass(kw_only=True)

@@ -11,6 +11,7 @@ from atrc_exp.config.stages import (
     BenchmarkConfig,
     EvaluationConfig,
     ExportConfig,
+    ImportanceConfig,
     LoggerConfig,
     PredictConfig,
     StageConfig,
@@ -38,9 +39,15 @@ class Config:
     """stage=evaluate: score the files `<predictions>/<task>/<id>.png` or `.npy` instead of a network."""
     input: str | None = None
     """stage=predict: an image, or a folder of images."""
+    image: str | None = None
+    """stage=attention: an image."""
+    pixel: list[int] | None = None
+    """stage=attention: row and column of a pixel of that image, from 0 at the top left; `pixel=Y,X`."""
+    target: str | None = None
+    """stage=attention: the task whose blocks are looked at; null is all of them."""
     output: str | None = None
-    """Folder of what evaluate, predict, export and prepare write; null is the run folder, for predictions= that folder,
-    for prepare `<runs_dir>/datasets/<dataset.name>`."""
+    """Folder of what evaluate, predict, importance, attention, export and prepare write; null is the run folder, for
+    predictions= that folder, for prepare `<runs_dir>/datasets/<dataset.name>`."""
     tasks: list[str] | None = None
     """Subset of the dataset's tasks; null is all of them."""
     loss_weights: dict[str, float] = field(default_factory=dict)
@@ -67,6 +74,7 @@ class Config:
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    importance: ImportanceConfig = field(default_factory=ImportanceConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
 
@@ -87,6 +95,14 @@ class Config:
         if self.stage.name == "predict":
             require(sources in (["run"], ["checkpoint"]), "stage", "predict", "given run=RUN_DIR or checkpoint=FILE")
             require(self.input is not None, "stage", "predict", "given input=IMAGE or input=FOLDER")
+        if self.stage.name == "importance":
+            require(sources == ["run"], "stage", "importance", "given run=RUN_DIR")
+        if self.stage.name == "attention":
+            require(sources in (["run"], ["checkpoint"]), "stage", "attention", "given run=RUN_DIR or checkpoint=FILE")
+            require(self.image is not None, "stage", "attention", "given image=FILE")
+            require(self.pixel is not None, "stage", "attention", "given pixel=Y,X")
+        if self.pixel is not None:
+            require(len(self.pixel) == 2 and min(self.pixel) >= 0, "pixel", self.pixel, "row and column, pixel=Y,X")
 
     def _check_tasks(self) -> None:
         known = ", ".join(self.dataset.tasks)

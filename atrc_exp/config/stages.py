@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from atrc_exp.config.checks import require
 
 STAGES = (
-    "search", "retrain", "branch", "evaluate", "predict", "export", "profile", "benchmark", "generate", "prepare",
+    "search", "retrain", "branch", "evaluate", "predict", "importance", "attention", "export", "profile", "benchmark",
+    "generate", "prepare", "report",
 )  # fmt: skip
 TRAINING_STAGES = ("search", "retrain")
+STORED_STAGES = ("evaluate", "predict", "importance", "attention", "export")
+"""Stages that look at a run, whose own configuration then holds."""
 
 
 @dataclass(kw_only=True)
@@ -85,6 +88,23 @@ class PredictConfig:
     def __post_init__(self) -> None:
         require(self.sizing in ("tiled", "resize"), "predict.sizing", self.sizing, "tiled or resize")
         require(0 <= self.overlap <= 0.9, "predict.overlap", self.overlap, "in [0, 0.9]")
+
+
+@dataclass(kw_only=True)
+class ImportanceConfig:
+    """How `stage=importance` measures what a network owes to its blocks (Sec. 4.4)."""
+
+    permutations: int = 5
+    """Permutations of the validation images, >= 1 and fewer than there are images."""
+    seed: int = 0
+    """Seed of the permutations, >= 0; they are the same for all blocks."""
+    boundaries: bool = True
+    """Score boundaries, which takes most of the time; false leaves the blocks of such tasks without a number.
+    `evaluation.boundary_ids` scores them on some of the images."""
+
+    def __post_init__(self) -> None:
+        require(self.permutations >= 1, "importance.permutations", self.permutations, ">= 1")
+        require(self.seed >= 0, "importance.seed", self.seed, ">= 0")
 
 
 @dataclass(kw_only=True)

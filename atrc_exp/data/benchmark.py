@@ -5,7 +5,8 @@
 Times are CPU times of one thread, so that other load on the machine counts as little as possible. The pipelines take
 turns on the same images, batch by batch; a comparison is the median of the ratios of neighbours. The train pipeline
 ends with a collated batch in main memory. The plain one is then normalised; `finish` does that for
-the others, on the GPU where there is one, and stands in a row of its own as it runs on a CPU.
+the others, on the GPU where there is one; it stands in a row of its own, and with it in the pipeline, as it runs on a
+CPU. The steps of the training transform stand in rows by themselves, too.
 """
 
 import argparse
@@ -15,9 +16,10 @@ import platform
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -36,6 +38,7 @@ from atrc_exp.data.augment import EvalTransform, TrainTransform
 from atrc_exp.data.datasets import open_reader
 from atrc_exp.data.finish import finish
 from atrc_exp.data.loader import build_datasets, crop_labels
+from atrc_exp.data.reader import IMAGE
 from atrc_exp.data.sample import Source
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
@@ -44,6 +47,7 @@ from atrc_exp.stages.common import build_tasks_of
 Times = dict[str, dict[str, list[float]]]
 """CPU seconds an image by stage and pipeline, one value a batch and round; the rounds of one batch are neighbours."""
 
+Step = Callable[[Any], Any]
 _BATCH = 8
 _CPU = torch.device("cpu")
 
@@ -99,10 +103,15 @@ class _Bench:
         self._time_plain(batch, number)
         for name, source in self.sources.items():
             self._time_source(name, source, batch, number)
-        for kind in ("train", "evaluation"):
-            for name, seconds in self.times["load"].items():
-                whole = seconds[-1] + self.times[f"{kind} transform"][name][-1]
-                self.times[f"{kind} pipeline"][name].append(whole)
+        self._time_steps(batch, number)
+        for name in self.times["load"]:
+            load, train, evaluation, finishing = (
+                self.times[stage][name][-1] if name in self.times[stage] else 0.0
+                for stage in ("load", "train transform", "evaluation transform", "finish on a CPU")
+            )
+            self.times["train pipeline"][name].append(load + train)
+            self.times["train pipeline with finish on a CPU"][name].append(load + train + finishing)
+            self.times["evaluation pipeline"][name].append(load + evaluation)
 
     def _time_source(self, name: str, source: Source, batch: list[int], number: int) -> None:
         def timed(stage: str, work: Callable[[], Any]) -> Any:
@@ -120,17 +129,44 @@ class _Bench:
 
         ids, draw = next(iter(self.sources.values())).ids, np.random.default_rng((number, *batch))
         arrays = timed("load", lambda: [plain.read(self.reader, ids[index], self.tasks) for index in batch])
-        timed(
-            "train transform",
-            lambda: plain.collate([plain.augment(item, self.tasks, self.crop, self.guide, draw) for item in arrays]),
-        )
+        steps = self._plain_steps(draw)
+        timed("train transform", lambda: plain.collate([_in_turn(steps.values(), item) for item in arrays]))
         timed("evaluation transform", lambda: [plain.normalise(item, self.tasks, self.crop) for item in arrays])
+
+    def _time_steps(self, batch: list[int], number: int) -> None:
+        """The steps of both training transforms, each on the whole batch."""
+        ids, source = next(iter(self.sources.values())).ids, self.sources["packed"]
+        arrays = [plain.read(self.reader, ids[index], self.tasks) for index in batch]
+        for name, step in self._plain_steps(np.random.default_rng((number, *batch))).items():
+            arrays = self._timed(f"step: {name}", "plain", len(batch), partial(_each, step, arrays))
+        samples = [source.load(index, self.train.names) for index in batch]
+        arrays = [{IMAGE: sample.image, **sample.labels} for sample in samples]
+        for name, step in self.train.steps((number, *batch)).items():
+            arrays = self._timed(f"step: {name}", "ours", len(batch), partial(_each, step, arrays))
+
+    def _plain_steps(self, draw: np.random.Generator) -> dict[str, Step]:
+        return {
+            "scale and crop": lambda item: plain.scale_and_crop(item, self.tasks, self.crop, self.guide, draw),
+            "flip": lambda item: plain.flip(item, self.tasks, draw),
+            "colours": lambda item: plain.colours(item, draw),
+            "padding, channels first": lambda item: plain.normalise(item, self.tasks, self.crop),
+        }
 
     def _timed(self, stage: str, pipeline: str, images: int, work: Callable[[], Any]) -> Any:
         started = time.thread_time()
         result = work()
         self.times[stage][pipeline].append((time.thread_time() - started) / images)
         return result
+
+
+def _each(step: Step, items: list[Any]) -> list[Any]:
+    return [step(item) for item in items]
+
+
+def _in_turn(steps: Iterable[Step], item: Any) -> Any:
+    for step in steps:
+        item = step(item)
+    return item
 
 
 def _summary(pipelines: dict[str, list[float]], first: int) -> dict[str, Any]:

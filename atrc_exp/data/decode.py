@@ -14,8 +14,10 @@ from atrc_exp.errors import UserError
 
 _KINDS = {
     "1": "1-bit", "L": "8-bit grey", "P": "8-bit palette", "RGB": "8-bit RGB", "RGBA": "8-bit RGBA",
-    "I;16": "16-bit grey", "I": "32-bit grey", "F": "floating-point grey",
+    "LA": "8-bit grey with transparency", "I;16": "16-bit grey", "I": "32-bit grey", "F": "floating-point grey",
 }  # fmt: skip
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+"""What Pillow raises for bad bytes, SyntaxError for a broken PNG, and for an image too large to be meant."""
 U8_TO_UNIT = (2.0 * np.arange(256) / 255.0 - 1.0).astype(np.float32)
 
 
@@ -123,7 +125,7 @@ def read_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _DAMAGED as error:
         raise unreadable(path, error) from error
 
 
@@ -137,7 +139,7 @@ def _open(path: Path, modes: tuple[str, ...]) -> Image.Image:
     try:
         image = Image.open(path)
         image.load()
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow raises SyntaxError for a broken PNG
+    except _DAMAGED as error:
         raise unreadable(path, error) from error
     if image.mode not in modes:
         allowed = " or ".join(_KINDS[mode] for mode in modes)

@@ -1,4 +1,4 @@
-"""The last steps from loaded arrays to a batch, on the device: floats, normalisation, channels first, the ignore step.
+"""The last steps from loaded arrays to a batch, on the device: floats, normalisation, the ignore step.
 
 Until here images and class maps are bytes, which is what crosses to a GPU.
 """
@@ -16,8 +16,8 @@ MEAN = (0.485, 0.456, 0.406)  # of RGB / 255
 STD = (0.229, 0.224, 0.225)
 
 Item = dict[str, Any]
-"""What the transforms make of a sample, and their collation of several: "image" (..., H, W, 3) uint8, "labels" by task:
-(..., H, W) uint8 class maps, (..., H, W) float32 depth, (..., H, W, 3) float32 normals; "id"; "size" (..., 2) as in
+"""What the transforms make of a sample, and their collation of several: "image" (..., 3, H, W) uint8, "labels" by task:
+(..., H, W) uint8 class maps, (..., H, W) float32 depth, (..., 3, H, W) float32 normals; "id"; "size" (..., 2) as in
 `Batch`; "content" (..., 2), height and width of what is not padding, centred on the canvas."""
 
 Batch = dict[str, Any]
@@ -37,13 +37,17 @@ def finish(item: Item, tasks: Sequence[Task], device: torch.device) -> Batch:
 
 
 def _image(item: Item, device: torch.device) -> Tensor:
-    """Normalised RGB (..., 3, H, W) float32."""
-    pixels = item["image"].to(device, non_blocking=True).movedim(-1, -3)
+    """Normalised RGB (..., 3, H, W) float32; in place from the first float on, since fresh memory costs more."""
+    image = item["image"].to(device, non_blocking=True).float()
     factor, offset = _normalisation(device)
-    image = torch.addcmul(offset, pixels.to(torch.float32, memory_format=torch.contiguous_format), factor)
-    if bool((item["content"] == torch.tensor(image.shape[-2:])).all()):
-        return image
-    return image.masked_fill_(~_inside(item["content"].to(device, non_blocking=True), *image.shape[-2:]), 0)
+    torch.addcmul(offset, image, factor, out=image)
+    sizes = item["content"].reshape(-1, 2).tolist()  # in main memory: nothing waits for the device
+    for own, (height, width) in zip(image.view(-1, *image.shape[-3:]), sizes, strict=True):
+        top, left = (own.shape[1] - height) // 2, (own.shape[2] - width) // 2
+        for border in (own[:, :top], own[:, top + height :], own[..., :left], own[..., left + width :]):
+            if border.numel():
+                border.zero_()
+    return image
 
 
 @cache
@@ -53,22 +57,14 @@ def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
     return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
 
 
-def _inside(content: Tensor, height: int, width: int) -> Tensor:
-    """Whether a pixel is none of the padding, (..., 1, H, W)."""
-    along = []
-    for length, own in zip((height, width), content.unbind(-1), strict=True):
-        first, position = (length - own[..., None]) // 2, torch.arange(length, device=content.device)
-        along.append((position >= first) & (position < first + own[..., None]))
-    return (along[0][..., :, None] & along[1][..., None, :]).unsqueeze(-3)
-
-
 def _label(label: Tensor, task: Task) -> Tensor:
     match task.label:
         case "depth":
             return label.unsqueeze(-3)
         case "normals":
-            return label.movedim(-1, -3).contiguous()
+            return label
     if task.background_is_unlabelled:
-        empty = ((label == 0) | (label == IGNORE)).flatten(-2).all(-1)
-        label = label.masked_fill(empty[..., None, None], IGNORE)
+        # In 8 bits 0 - 1 is 255: less one, background and unlabelled are the two largest values.
+        empty = (label - 1).flatten(-2).amin(-1) >= IGNORE - 1
+        label = label | (IGNORE * empty).byte()[..., None, None]
     return label.long()

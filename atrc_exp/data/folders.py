@@ -27,7 +27,7 @@ class Folders:
     Raises:
         UserError: a folder that is missing, a split without images or in conflict with the other, an id without image,
             a task without a description or without any label in a split, an encoding that does not fit its task, class
-            names in another number than classes.
+            names or colours in another number than classes.
     """
 
     packaging = "folders"
@@ -39,6 +39,7 @@ class Folders:
             raise UserError(f"dataset.root={config.root}: does not exist; it must hold the folders of your dataset")
         self.labels = {task: self._description(task) for task in config.tasks}
         self.classes = {task: _class_count(task, config) for task in config.tasks if TASKS[task].label == "classes"}
+        self._check_colours()
         self.class_names = self._checked_names()
         self.notes: list[str] = []
         self.paths = {IMAGE: self._index("images", self.config.images, self.config.image_suffix, _IMAGES)}
@@ -61,6 +62,7 @@ class Folders:
         decode: dict[str, Callable[[str, Path], np.ndarray]] = {
             "indices": self._indices,
             "mask": self._mask,
+            "colours": self._colours,
             "metres": self._metres,
             "vectors": lambda _, path: read_normals(path),
         }
@@ -68,26 +70,59 @@ class Folders:
 
     def _indices(self, task: str, path: Path) -> np.ndarray:
         label, stored = self.labels[task], read_values(path)
-        classes, last = stored.astype(np.int64) - label.first, label.first + self.classes[task] - 1
-        invalid = np.isin(stored, [IGNORE] if label.invalid is None else label.invalid)
-        wrong = ~invalid & ((stored < label.first) | (stored > last))
-        if wrong.any():
-            shown = ", ".join(f"{value:g}" for value in (label.invalid if label.invalid is not None else [IGNORE]))
+        last = label.first + self.classes[task] - 1
+        unlabelled = [IGNORE] if label.invalid is None else label.invalid
+
+        def classes(values: np.ndarray) -> np.ndarray:
+            invalid = np.isnan(values) | np.isin(values, unlabelled)
+            whole = (values >= label.first) & (values <= last) & (values % 1 == 0)
+            return np.select([invalid, whole], [IGNORE, values - label.first], -1).astype(np.int16)
+
+        found = _by_value(classes, stored)
+        if found.min() < 0:
+            wrong, shown = stored[found < 0][0], ", ".join(f"{value:g}" for value in unlabelled)
             raise UserError(
-                f"{path}: holds the value {stored[wrong][0]:g}; allowed are {label.first} to {last} for the classes of "
-                f"{task} and {shown or 'none'} for unlabelled pixels (dataset.num_classes, .first and .invalid)"
+                f"{path}: holds the value {wrong:g}; allowed are {label.first} to {last} for the classes of {task} and "
+                f"{shown or 'none'} for unlabelled pixels (dataset.num_classes, .first and .invalid)"
             )
-        return np.where(invalid, IGNORE, classes).astype(np.uint8)
+        return found.astype(np.uint8)
 
     def _mask(self, task: str, path: Path) -> np.ndarray:
-        label, stored = self.labels[task], read_values(path)
-        return np.where(np.isin(stored, label.invalid or []), IGNORE, stored > label.threshold).astype(np.uint8)
+        label = self.labels[task]
+
+        def classes(values: np.ndarray) -> np.ndarray:
+            invalid = np.isnan(values) | np.isin(values, label.invalid or [])
+            return np.where(invalid, IGNORE, values > label.threshold).astype(np.uint8)
+
+        return _by_value(classes, read_values(path))
+
+    def _colours(self, task: str, path: Path) -> np.ndarray:
+        label, stored = self.labels[task], _as_numbers(read_rgb(path))
+        known = _as_numbers(np.array([*label.colours, *(label.invalid_colours or [])]))
+        classes = np.full(len(known), IGNORE, dtype=np.uint8)
+        classes[: len(label.colours)] = np.arange(len(label.colours))
+        order = np.argsort(known)
+        place = order[np.searchsorted(known, stored, sorter=order).clip(max=len(known) - 1)]
+        unknown = known[place] != stored
+        if label.invalid_colours is not None and unknown.any():
+            colours, counts = np.unique(stored[unknown], return_counts=True)
+            most = int(colours[counts.argmax()])
+            others = f" and {len(colours) - 1} more are" if len(colours) > 1 else " is"
+            raise UserError(
+                f"{path}: the colour [{most >> 16}, {most >> 8 & 255}, {most & 255}] of {counts.max()} pixels{others} "
+                f"unknown; complete dataset.folders.labels.{task}.colours or .invalid_colours (null: every colour that "
+                "no class has is unlabelled)"
+            )
+        return np.where(unknown, np.uint8(IGNORE), classes[place])
 
     def _metres(self, task: str, path: Path) -> np.ndarray:
         label, stored = self.labels[task], read_values(path)
         metres: np.ndarray = stored.astype(np.float32) * np.float32(label.scale)
-        valid = (metres > 0) & (metres < np.inf) & ~np.isin(stored, label.invalid or [])  # false for NaN, too
-        return np.where(valid, metres, np.float32(0))
+        invalid = ~((metres > 0) & (metres < np.inf))  # true for NaN, too
+        if label.invalid:
+            invalid |= np.isin(stored, label.invalid)
+        metres[invalid] = 0
+        return metres
 
     def _description(self, task: str) -> LabelFilesConfig:
         if task not in self.config.labels:
@@ -100,6 +135,14 @@ class Folders:
                 f"for a task of kind {kind}"
             )
         return label
+
+    def _check_colours(self) -> None:
+        for task, label in self.labels.items():
+            if _encoding(task, label) == "colours" and len(label.colours) != self.classes[task]:
+                raise UserError(
+                    f"dataset.folders.labels.{task}.colours: has {len(label.colours)} colours, one a class; {task} has "
+                    f"{self.classes[task]} classes"
+                )
 
     def _checked_names(self) -> dict[str, list[str]]:
         for task, names in self.config.class_names.items():
@@ -163,6 +206,17 @@ class Folders:
                     )
                 if count < len(ids):
                     self.notes.append(f"{count} of {len(ids)} {split} images have labels of {task}")
+
+
+def _by_value(rule: Callable[[np.ndarray], np.ndarray], stored: np.ndarray) -> np.ndarray:
+    """A rule for single numbers (float64), applied to a map; of 8 bits by a table, which is much faster."""
+    return rule(np.arange(256.0))[stored] if stored.dtype == np.uint8 else rule(stored.astype(np.float64))
+
+
+def _as_numbers(colours: np.ndarray) -> np.ndarray:
+    """One number for each colour (..., 3)."""
+    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue
 
 
 def _encoding(task: str, label: LabelFilesConfig) -> str:

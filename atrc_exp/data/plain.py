@@ -41,9 +41,11 @@ def _read_file(path: Path) -> np.ndarray:
     return np.array(Image.open(path))
 
 
-def augment(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], crop: Sequence[int], guide: str | None,
-            draw: np.random.Generator) -> Arrays:  # fmt: skip
-    """Random scale, crop, flip and colours; the image then is normalised, and everything padded to the crop."""
+def scale_and_crop(
+    arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], crop: Sequence[int], guide: str | None,
+    draw: np.random.Generator,
+) -> Arrays:  # fmt: skip
+    """Random scale, then a random crop that mixes the classes of the map `guide` if one in eleven does."""
     scale = draw.uniform(0.5, 2)
     height, width = (int(side * scale) for side in arrays[IMAGE].shape[:2])
     result = {IMAGE: cv2.resize(arrays[IMAGE].astype(np.float32), (width, height))}
@@ -57,14 +59,23 @@ def augment(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], crop: Seque
         counts = np.bincount(result[guide][window].ravel(), minlength=IGNORE)[:IGNORE] if guide else np.ones(2)
         if np.count_nonzero(counts) > 1 and counts.max() < 0.75 * counts.sum():
             break
-    flip = draw.random() < 0.5
-    for name, array in result.items():
-        result[name] = np.ascontiguousarray(array[window][:, ::-1] if flip else array[window])
+    return {name: np.ascontiguousarray(array[window]) for name, array in result.items()}
+
+
+def flip(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], draw: np.random.Generator) -> Arrays:
+    """Mirror everything with probability one half."""
+    if draw.random() < 0.5:
+        return dict(arrays)
+    result = {name: np.ascontiguousarray(array[:, ::-1]) for name, array in arrays.items()}
     for task in tasks:
-        if task.label == "normals" and flip:
+        if task.label == "normals":
             result[task.name] = result[task.name] * np.array([-1, 1, 1], np.float32)
-    result[IMAGE] = _colours(result[IMAGE].astype(np.uint8), draw)
-    return normalise(result, tasks, crop)
+    return result
+
+
+def colours(arrays: Mapping[str, np.ndarray], draw: np.random.Generator) -> Arrays:
+    """Distort the colours of the image."""
+    return {**arrays, IMAGE: _colours(arrays[IMAGE].astype(np.uint8), draw)}
 
 
 def normalise(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], canvas: Sequence[int]) -> Arrays:

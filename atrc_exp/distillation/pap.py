@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrc_exp.distillation.tail import tail
-from atrc_exp.models.layers import at_least_float32, conv_bn_act, full_precision, positions, resize
+from atrc_exp.models.layers import at_least_float32, conv_bn_act, full_precision, positions
+from atrc_exp.resizing import resize
 
 STEPS = 9
 BETA = 0.05  # initial share of the diffused features; nine steps smooth too much for a large one

@@ -68,10 +68,11 @@ def load(path: Path) -> dict[str, Any]:
         _verify(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"checkpoint {path} cannot be read ({reason}); delete it to start this run from its beginning"
-        ) from None
+        reason, before = str(error).splitlines()[0], path.with_name(PREVIOUS)
+        advice = "delete it to start this run from its beginning"
+        if path.name == LAST and before.exists():
+            advice = f"the same training command goes on from the one before, {before}"
+        raise UserError(f"checkpoint {path} cannot be read ({reason}); {advice}") from None
 
 
 def _verify(path: Path) -> None:

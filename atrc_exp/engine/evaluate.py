@@ -147,16 +147,23 @@ def evaluate_files(
 def _without_padding(batch: Batch, final: Mapping[str, Tensor]) -> Iterator[ImageResult]:
     """Cut each image of the batch out of the centre of its canvas."""
     canvas = batch["image"].shape[-2:]
-    for index, (height, width) in enumerate(batch["size"].tolist()):
-        top, left = (canvas[0] - height) // 2, (canvas[1] - width) // 2
-        window = (..., slice(top, top + height), slice(left, left + width))
+    for index, size in enumerate(batch["size"].tolist()):
+        window = (..., *content(size, canvas))
         yield ImageResult(
             batch["id"][index],
             batch["image"][index][window],
             {task: label[index][window] for task, label in batch["labels"].items()},
-            {task: _full_precision(prediction[index][window]) for task, prediction in final.items()},
+            {task: full_precision(prediction[index][window]) for task, prediction in final.items()},
         )
 
 
-def _full_precision(prediction: Tensor) -> Tensor:
+def content(size: Sequence[int], canvas: Sequence[int]) -> tuple[slice, slice]:
+    """Rows and columns of an image of `size` (h, w) at the centre of its canvas (H, W)."""
+    starts = [(whole - own) // 2 for own, whole in zip(size, canvas, strict=True)]
+    rows, columns = (slice(start, start + own) for start, own in zip(starts, size, strict=True))
+    return rows, columns
+
+
+def full_precision(prediction: Tensor) -> Tensor:
+    """A prediction in single precision; one in double stays as it is."""
     return prediction if prediction.dtype == torch.float64 else prediction.float()

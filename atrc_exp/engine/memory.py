@@ -21,9 +21,10 @@ from atrc_exp.models.search import ArchSample
 _CROP = 128  # pixels; a multiple of every backbone's stride
 _IMAGES = 2  # batch norm of a 1 x 1 map needs two
 _STATES = 2  # beside a parameter stand its gradient and its momentum
-# What the backward pass holds beside the kept activations. Measured peaks over kept bytes, HRNet18 in fp32: search 1.34
-# (208 x 272, two images), 1.35 and 1.28 (425 x 560, one and two), multi-task 1.14 (425 x 560, two).
-_BACKWARD = 1.3
+# What the backward pass holds beside the kept activations. Measured peaks over kept bytes, HRNet18 in fp32: search 1.29
+# (208 x 272, two images) and 1.24 (425 x 560, one), multi-task 1.31 (two), ATRC 1.37 (one). Activations that
+# `engine.activation_checkpointing` computes again, one block's at a time, are not counted.
+_BACKWARD = 1.35
 
 
 def training_bytes(objective: Objective, batch: Batch) -> int:

@@ -33,8 +33,7 @@ log = logging.getLogger(__name__)
 FREE = (
     "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "export", "prepare",
     "benchmark", "logger", "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate",
-    "engine.val_batch_size",
-    "engine.device", "engine.workers", "engine.activation_checkpointing", "engine.compile",
+    "engine.val_batch_size", "engine.device", "engine.workers", "engine.activation_checkpointing", "engine.compile",
     "engine.checkpoint_every", "engine.log_every", "engine.progress", "engine.memory_check",
     "engine.save_predictions", "engine.keep_best", "evaluation.boundary_every",
 )  # fmt: skip
@@ -202,10 +201,14 @@ def _remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any]:
-    """Refuse a folder of other results; return its environment record, empty for a new folder."""
+def require_same(folder: Path, config: Config) -> None:
+    """Compare the run in `folder`, if there is one, with `config` in the keys that change its results.
+
+    Raises:
+        UserError: it has another configuration; the message names what differs.
+    """
     if not (folder / "config.yaml").exists():
-        return {}
+        return
     stored = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     # Keys that came after the run was started had their defaults; a dictionary that is not empty has keys of its own.
     defaults = {key: value for key, value in _flat(dataclasses.asdict(Config())).items() if value != {}}
@@ -221,6 +224,13 @@ def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any
             f"{folder} holds a run with another configuration ({'; '.join(lines)}); "
             "give another name= or seed=, or delete the folder"
         )
+
+
+def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any]:
+    """Refuse a folder of other results; return its environment record, empty for a new folder."""
+    require_same(folder, config)
+    if not (folder / "config.yaml").exists():
+        return {}
     environment = read_json(folder / "environment.json")
     if environment["dataset"]["fingerprint"] != data.fingerprint:
         raise UserError(

@@ -17,7 +17,15 @@ from atrc_exp.data.decode import read_ids
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.predictions import as_array
 from atrc_exp.metrics import build_metrics
-from atrc_exp.metrics.boundary import BoundaryScores, ImageCounts, available_cores, count, load_kernels, score
+from atrc_exp.metrics.boundary import (
+    BoundaryScores,
+    Curve,
+    ImageCounts,
+    available_cores,
+    count,
+    load_kernels,
+    score,
+)
 from atrc_exp.tasks import IGNORE, Task
 
 if TYPE_CHECKING:
@@ -36,6 +44,8 @@ class Scores:
     Args:
         boundaries: score boundaries too, which costs a tenth of a second or more an image of 425 x 560.
         borders: `Data.borders`, which boundaries are scored against where the rules say so; else the labels are.
+        pool: threads that count boundaries, for many scores at a time; whoever gives it closes it. Else each has its
+            own.
     """
 
     def __init__(
@@ -46,12 +56,13 @@ class Scores:
         *,
         boundaries: bool = True,
         borders: Borders | None = None,
+        pool: ThreadPoolExecutor | None = None,
     ) -> None:
         rules = rules or EvaluationConfig()
         metrics = build_metrics(tasks, absent=rules.absent, reference_invalid=rules.reference_invalid)
         self.metrics = {name: metric.to(ranks.device) for name, metric in metrics.items()}
         scored = [task for task in tasks if boundaries and task.metric == "ods_f"]
-        self._matchers = {task.name: _BoundaryMatcher(task, ranks, rules, borders) for task in scored}
+        self._matchers = {task.name: _BoundaryMatcher(task, ranks, rules, borders, pool) for task in scored}
         self.boundaries: dict[str, BoundaryScores] = {}
 
     def add(self, image_id: str, predictions: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> None:
@@ -84,6 +95,14 @@ class Scores:
         """Pixels by [label, prediction] (C, C) by task; collective."""
         return {name: metric.total().cpu().numpy() for name, metric in self._overlaps.items()}
 
+    def curves(self) -> dict[str, Curve]:
+        """Precision, recall and F over the thresholds by task, where it has them; after `compute`, collective."""
+        from atrc_exp.metrics.saliency import MaxF
+
+        found = {name: metric.curve() for name, metric in self.metrics.items() if isinstance(metric, MaxF)}
+        found |= {name: scores.curve for name, scores in self.boundaries.items()}
+        return {name: curve for name, curve in found.items() if curve is not None}
+
     @property
     def _overlaps(self) -> dict[str, MeanIoU]:
         from atrc_exp.metrics.miou import MeanIoU
@@ -94,7 +113,14 @@ class Scores:
 class _BoundaryMatcher:
     """Counts boundary pixels of the 8-bit predictions in threads, while the network works on the next images."""
 
-    def __init__(self, task: Task, ranks: Ranks, rules: EvaluationConfig, borders: Borders | None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        ranks: Ranks,
+        rules: EvaluationConfig,
+        borders: Borders | None,
+        pool: ThreadPoolExecutor | None,
+    ) -> None:
         self.task, self.ranks, self.rules = task, ranks, rules
         self.borders = borders if rules.boundary_truth == "regions" else None
         self.ids = frozenset(read_ids(Path(rules.boundary_ids))) if rules.boundary_ids else None
@@ -102,7 +128,8 @@ class _BoundaryMatcher:
         self.unlabelled = 0
         self.waiting: deque[Future[ImageCounts]] = deque()
         self.workers = max(1, available_cores() // ranks.world)
-        self.pool = ThreadPoolExecutor(self.workers)
+        self.owns_pool = pool is None
+        self.pool = pool or ThreadPoolExecutor(self.workers)
 
     def add(self, image_id: str, prediction: Tensor, label: Tensor) -> None:
         if self.ids is not None and image_id not in self.ids:
@@ -131,7 +158,8 @@ class _BoundaryMatcher:
         """Scores over all ranks; None where all images were unlabelled."""
         self.counts += [future.result() for future in self.waiting]
         self.waiting.clear()
-        self.pool.shutdown()
+        if self.owns_pool:
+            self.pool.shutdown()
         parts = self.ranks.gather((self.counts, self.unlabelled))
         gathered = [counts for part, _ in parts for counts in part]
         if not gathered and any(unlabelled for _, unlabelled in parts):

@@ -29,7 +29,7 @@ def predict_tiled(forward: Pass, image: np.ndarray, crop: Sequence[int], overlap
     Args:
         overlap: least share of a tile's side that its neighbour covers too.
     """
-    canvas, top, left = _on_canvas(image, crop)
+    canvas, top, left = on_canvas(image, crop)
     height, width = image.shape[:2]
     rows, columns = (tile_starts(n, tile, overlap) for n, tile in zip(canvas.shape[1:], crop, strict=True))
     tiles = [(y, x) for y in rows for x in columns]
@@ -73,7 +73,7 @@ def predict_resized(forward: Pass, image: np.ndarray, crop: Sequence[int]) -> Ou
     size = max(1, round(height * scale)), max(1, round(width * scale))
     if size != (height, width):
         image = np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
-    canvas, top, left = _on_canvas(image, crop)
+    canvas, top, left = on_canvas(image, crop)
     window = (..., slice(top, top + size[0]), slice(left, left + size[1]))
     outputs = {task: output[window] for task, output in forward(canvas).items()}
     if size == (height, width):
@@ -81,7 +81,7 @@ def predict_resized(forward: Pass, image: np.ndarray, crop: Sequence[int]) -> Ou
     return {task: F.interpolate(output[None], (height, width), mode="bilinear")[0] for task, output in outputs.items()}
 
 
-def _on_canvas(image: np.ndarray, crop: Sequence[int]) -> tuple[Tensor, int, int]:
+def on_canvas(image: np.ndarray, crop: Sequence[int]) -> tuple[Tensor, int, int]:
     """Normalised image (3, h, w), padded to at least the crop size, and the offset of its content."""
     canvas = finish(EvalTransform(crop, ())(Sample("", image, {})), (), torch.device("cpu"))["image"]
     return canvas, (canvas.shape[1] - image.shape[0]) // 2, (canvas.shape[2] - image.shape[1]) // 2

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from atrc_exp.config import Config, OptimConfig
 from atrc_exp.engine import checkpoint
 from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.frozen import FrozenBlocks
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.schedules import poly
 from atrc_exp.errors import UserError
@@ -29,6 +30,8 @@ class TrainState:
     record: LossRecord
     run_id: str
     """Identity of the run in W&B, the same after every resume."""
+    frozen: FrozenBlocks = field(default_factory=FrozenBlocks)
+    """Blocks that the host knows to be frozen; not saved, since a start reads the network's."""
     codebook: Tensor | None = None
     """Unit normals (40, 3) behind the auxiliary classes of surface normals."""
     iteration: int = 0
@@ -76,6 +79,7 @@ class TrainState:
             UserError: the checkpoint does not fit, see `load_network`.
         """
         load_network(self.network, state)
+        self.frozen = FrozenBlocks()
         self.optimizer.load_state_dict(state["optimizer"])
         if self.arch_optimizer:
             self.arch_optimizer.load_state_dict(state["arch_optimizer"])
@@ -119,7 +123,7 @@ def build_state(
             network.architecture_parameters(), lr=config.search.arch_lr, weight_decay=0.0, fused=fused
         )
     scaler = torch.amp.GradScaler(record.sums.device.type, enabled=config.engine.precision == "fp16")
-    return TrainState(network, optimizer, adam, scaler, record, run_id, codebook)
+    return TrainState(network, optimizer, adam, scaler, record, run_id, codebook=codebook)
 
 
 def parameter_groups(optim: OptimConfig, network: Network) -> list[dict[str, Any]]:

@@ -151,8 +151,12 @@ def _prepare(config: Config, state: TrainState) -> tuple[ArchSample | None, dict
     iterations, step = config.engine.iterations, state.iteration
     schedule["temperature"] = linear(step, iterations, *config.search.temperature)
     schedule["entropy_weight"] = linear(step, iterations, *config.search.entropy)
+    # A block that freezes now is known to be frozen, and its other candidates are left out, from the next step on.
+    known = state.frozen.known(search.frozen)
     search.freeze_converged(config.search.freeze_gap)
-    return ArchSample(schedule["temperature"], gumbel_noise(len(search.frozen), config.seed, step)), schedule
+    state.frozen.send(search.frozen)
+    noise = gumbel_noise(len(search.frozen), config.seed, step)
+    return ArchSample(schedule["temperature"], noise, known), schedule
 
 
 def whole_batch_counts(losses: MultiTaskLoss, micro: Sequence[Batch], ranks: Ranks) -> dict[str, Tensor]:

@@ -51,19 +51,20 @@ class Logger:
                 self.wandb.record(record)
 
     def predictions(self, step: int, results: "Sequence[ImageResult]") -> None:
-        """Show validation images with labels and predictions in W&B."""
+        """Show validation images with labels and predictions in W&B, the n-th as predictions/n with its id below."""
         if self.is_main and self.wandb is not None and results:
             from atrc_exp.report.panels import panel, rendered
 
-            figures = {f"images/{r.id}": panel(r.image, r.labels, r.predictions, self.tasks) for r in results}
-            self.wandb.images(step, {name: rendered(figure) for name, figure in figures.items()})
+            for number, result in enumerate(results, start=1):
+                figure = panel(result.image, result.labels, result.predictions, self.tasks)
+                self.wandb.image(step, f"predictions/{number}", rendered(figure), caption=result.id)
 
     def genotype(self, step: int, genotype: Genotype) -> None:
         """Show the genotype as a map in W&B."""
         if self.is_main and self.wandb is not None:
             from atrc_exp.report.panels import genotype_map, rendered
 
-            self.wandb.images(step, {"genotype": rendered(genotype_map(genotype))})
+            self.wandb.image(step, "genotype", rendered(genotype_map(genotype)))
 
     def artifact(self, path: Path, kind: str, name: str) -> None:
         """Keep a file in W&B."""

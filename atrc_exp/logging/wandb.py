@@ -26,9 +26,9 @@ class WandbRun:
         numbers = _flat({key: value for key, value in record.items() if key not in ("step", "kind")})
         self._run.log({f"{record['kind']}/{key}": value for key, value in numbers.items()}, step=record["step"])
 
-    def images(self, step: int, panels: Mapping[str, Any]) -> None:
-        """Log (H, W, 3) uint8 arrays by name."""
-        self._run.log({name: self._wandb.Image(array) for name, array in panels.items()}, step=step)
+    def image(self, step: int, key: str, panel: Any, caption: str | None = None) -> None:
+        """Log an (H, W, 3) uint8 array."""
+        self._run.log({key: self._wandb.Image(panel, caption=caption)}, step=step)
 
     def artifact(self, path: Path, kind: str, name: str) -> None:
         """Attach a file, e.g. of kind "model" or "genotype"."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from atrc_exp.config import BackboneConfig
 from atrc_exp.errors import UserError
-from atrc_exp.models.layers import resize
+from atrc_exp.resizing import resize
 
 HUB_FILE = "model.safetensors"
 

@@ -14,9 +14,10 @@ from atrc_exp.models.backbone import Backbone, build_backbone
 from atrc_exp.models.branch_resources import FORMS, resource_loss
 from atrc_exp.models.branched import cut
 from atrc_exp.models.heads import feature_head
-from atrc_exp.models.layers import logit_conv, resize
+from atrc_exp.models.layers import logit_conv
 from atrc_exp.models.neck import build_neck
 from atrc_exp.models.pyramid import Neck, Pyramid, Pyramids, join
+from atrc_exp.resizing import resize
 from atrc_exp.tasks import Task
 
 RESOURCE_SIZE = (512, 512)  # pixels; the cost of a layer is measured at this size, whatever the data's
@@ -113,12 +114,13 @@ class BranchSearch(nn.Module):
         self.predictors = nn.ModuleDict({task.name: logit_conv(channels, task.channels) for task in tasks})
 
     def forward(self, image: Tensor, task: str, path: Path) -> Tensor:
-        """Predict one task: (B, task.channels, H, W) for an image (B, 3, H, W)."""
+        """Predict one task for an image (B, 3, H, W); the size is that of `network.Output.final`."""
         pyramids: Pyramids = self.encoder(image, path)
         if task in self.necks:
             pyramids = self.necks[task](pyramids).pyramids
         features = self.heads[task](join(pyramids, (task,))[task])
-        return resize(self.predictors[task](features), image.shape[-2:])
+        final = self.predictors[task](features)
+        return final if self.training else resize(final, image.shape[-2:])
 
     def own_path(self, task: str) -> list[int]:
         """The path of the warm-up: the copy of the task's own number in every layer."""

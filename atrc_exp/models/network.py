@@ -14,23 +14,27 @@ from atrc_exp.models.backbone import Backbone, build_backbone
 from atrc_exp.models.branched import BranchedBackbone
 from atrc_exp.models.contexts import region_densities
 from atrc_exp.models.heads import auxiliary_head, feature_head, pointwise_head
-from atrc_exp.models.layers import logit_conv, resize
+from atrc_exp.models.layers import logit_conv
 from atrc_exp.models.neck import build_neck
 from atrc_exp.models.pyramid import Neck, Pyramid, join
 from atrc_exp.models.search import ArchSample, SearchATRC
+from atrc_exp.resizing import resize
 from atrc_exp.tasks import Task
 
 
 class Output(NamedTuple):
-    """Predictions by task, at input size if not said otherwise."""
+    """Predictions by task.
+
+    In training they have the size of the features, or of the scale that they come from: the losses resize them, so that
+    no class maps at input size are kept for the backward pass.
+    """
 
     final: dict[str, Tensor]
-    """(B, task.channels, H, W)."""
+    """(B, task.channels, h, w) in training, (B, task.channels, H, W) in evaluation."""
     aux: dict[str, Tensor]
-    """Logits of the label regions (B, task.regions, H, W), in training only."""
+    """Logits of the label regions (B, task.regions, h, w), in training only."""
     initial: dict[str, Pyramid]
-    """First predictions (B, task.channels, h_i, w_i) of a neck that makes them, in training only; at their own sizes,
-    so that not all of them need to be in memory at input size."""
+    """First predictions (B, task.channels, h_i, w_i) of a neck that makes them, in training only."""
 
 
 class Network(nn.Module):
@@ -92,7 +96,6 @@ class Network(nn.Module):
         """
         if (regions is not None) != self.regions_from_labels:
             raise ValueError("regions are given to networks that take them from labels, and to no others")
-        size = image.shape[-2:]
         maps = self.backbone(image)
         pyramids, initial = self.neck(maps) if self.neck is not None else (maps, {})
         if self.multi_scale and self.distillation is not None:
@@ -103,9 +106,11 @@ class Network(nn.Module):
         logits = {task: head(inputs[task].detach()) for task, head in self.aux_heads.items()}
         if not self.multi_scale:
             features = self._refine(features, logits, sample, valid, regions)
-        final = {task: resize(predict(features[task]), size) for task, predict in self.predictors.items()}
-        aux = {task: resize(x, size) for task, x in logits.items()} if self.training else {}
-        return Output(final, aux, initial)
+        final = {task: predict(features[task]) for task, predict in self.predictors.items()}
+        if self.training:
+            return Output(final, logits, initial)
+        size = image.shape[-2:]
+        return Output({task: resize(x, size) for task, x in final.items()}, {}, initial)
 
     def _refine(
         self,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from atrc_exp.models.layers import resize
+from atrc_exp.resizing import resize
 
 Pyramid = list[Tensor]
 """One (B, C_i, h_i, w_i) per stride, finest first."""

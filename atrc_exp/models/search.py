@@ -20,6 +20,8 @@ class ArchSample:
     """Of the Gumbel-softmax, > 0."""
     noise: Tensor
     """Gumbel(0, 1) variables (blocks, contexts)."""
+    frozen: tuple[int, ...] | None = None
+    """`SearchATRC.frozen` as the host knows it, which may lag behind; None reads it, and waits for the device."""
 
 
 def gumbel_noise(blocks: int, seed: int, step: int) -> Tensor:
@@ -80,23 +82,23 @@ class SearchATRC(nn.Module):
         """Refine features (B, C, h, w) by task.
 
         With a `sample`, open blocks mix all candidates; without one (evaluation) they take the most probable candidate.
-        Frozen blocks take theirs. A candidate whose weight is exactly 0 is not computed: unlike in the published code
-        it gets no gradient, no weight decay and no batch-norm statistics, which no output sees.
+        Frozen blocks take theirs. A candidate of a block that is known to be frozen is not computed where its weight is
+        0: unlike in the published code it gets no gradient, no weight decay and no batch-norm statistics, which no
+        output sees.
 
         Args:
             features: F_n (B, C, h, w) of all tasks.
             aux_logits: logits (B, R, h, w) of all tasks before the spatial softmax, not detached.
-            sample: temperature and noise of this step; training needs one.
+            sample: the draw of this step; training needs one.
             valid: bool (B, 1, h, w), False at padded pixels; read with `mask_padding` only.
         """
         maps = task_maps(features, aux_logits, valid if self.mask_padding else None)
         weights = None
         if sample is not None:
-            noise = sample.noise.to(self.arch)
-            weights = ((self._logits() + noise) / sample.temperature).softmax(1)
+            weights = self._weights(sample)
         elif self.training:
             raise ValueError("the search network needs an ArchSample in training")
-        chosen = self._chosen(open_blocks=sample is not None)
+        chosen = self._chosen(sample)
         contexts = self.blocks(self._computed(chosen), maps)
         outputs: dict[str, list[Tensor]] = {task: [] for task in self.tasks}
         for index, (target, source) in enumerate(self.pairs):
@@ -106,9 +108,9 @@ class SearchATRC(nn.Module):
                 output = contexts.get(Block(target, source, CONTEXTS[chosen[index]]), output)
             else:
                 assert weights is not None
-                for name, weight in zip(CONTEXTS, weights[index], strict=True):
+                for name, weight in zip(CONTEXTS, weights[index].unbind(), strict=True):
                     context = contexts.get(Block(target, source, name))
-                    output = output if context is None else output + weight * context
+                    output = output if context is None else torch.addcmul(output, weight, context)
             outputs[target].append(output)
         return {task: self.fusions[task](features[task], outputs[task]) for task in self.tasks}
 
@@ -124,15 +126,22 @@ class SearchATRC(nn.Module):
     def _logits(self) -> Tensor:
         return self.arch.masked_fill(self.excluded, -torch.inf)
 
-    def _chosen(self, open_blocks: bool) -> list[int]:
-        """Context index by block, -1 where the block mixes its candidates."""
+    def _weights(self, sample: ArchSample) -> Tensor:
+        """Weight of every candidate (blocks, contexts): Gumbel-softmax, one-hot without gradient where frozen."""
+        mixed = ((self._logits() + sample.noise.to(self.arch)) / sample.temperature).softmax(1)
+        contexts = torch.arange(len(CONTEXTS), device=mixed.device)
+        frozen = self.frozen.unsqueeze(1)
+        return torch.where(frozen >= 0, (frozen == contexts).to(mixed), mixed)
+
+    def _chosen(self, sample: ArchSample | None) -> list[int]:
+        """Context index by block, -1 where the block mixes its candidates. Which modules run is decided on the host."""
+        if sample is not None and sample.frozen is not None:
+            return list(sample.frozen)
         if self.frozen.is_meta:  # shapes only, as for profiling: nothing can be read, so all candidates run
             return [-1] * len(self.pairs)
-        chosen = self.frozen
-        if not open_blocks:
-            chosen = torch.where(chosen >= 0, chosen, self._logits().argmax(1))
-        # Which modules run is decided on the host: one wait for the device per forward pass.
-        return chosen.tolist()
+        if sample is not None:
+            return self.frozen.tolist()
+        return torch.where(self.frozen >= 0, self.frozen, self._logits().argmax(1)).tolist()
 
     @torch.no_grad()
     def freeze_converged(self, gap: float) -> Tensor:
@@ -158,7 +167,7 @@ class SearchATRC(nn.Module):
 
     def genotype(self) -> Genotype:
         """Frozen contexts, most probable ones elsewhere; probabilities and frozen blocks stand in the details."""
-        chosen, frozen = self._chosen(open_blocks=False), self.frozen.tolist()
+        chosen, frozen = self._chosen(None), self.frozen.tolist()
         probabilities = self.probabilities().tolist()
         blocks: dict[str, dict[str, str]] = {task: {} for task in self.tasks}
         details: dict[str, Any] = {"probabilities": {t: {} for t in self.tasks}, "frozen": {t: {} for t in self.tasks}}

@@ -62,6 +62,8 @@ class RunResult:
     """Headline metric by task, in the metric's own unit (fractions, metres, degrees); tasks without one are absent."""
     data_notes: tuple[str, ...]
     """Deviations of the data set from the published one."""
+    parameters: int | None
+    """Of the network; None in summaries that do not tell it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Row:
     delta: Delta | None
     """None for the single-task baselines themselves and for runs without any headline metric."""
     notes: tuple[str, ...]
+    parameters: int | None = None
+    """Of the network."""
 
 
 def seed_folders(folder: Path) -> dict[int, Path]:
@@ -134,7 +138,8 @@ def _read_run(path: Path, seed: int) -> RunResult:
         notes = tuple(dataset.get("notes", ()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a summary of a run ({type(error).__name__}: {error})") from None
-    return RunResult(folder=path.parent, seed=seed, experiment=experiment, headline=headline, data_notes=notes)
+    return RunResult(folder=path.parent, seed=seed, experiment=experiment, headline=headline, data_notes=notes,
+                     parameters=summary.get("parameters"))  # fmt: skip
 
 
 def common_experiment(runs: Sequence[RunResult]) -> Experiment:
@@ -203,8 +208,9 @@ def aggregate(folder: Path, baselines: Sequence[Row] = ()) -> Row:
         seeds=tuple(run.seed for run in runs),
         experiment=experiment,
         statistics=found,
-        delta=_delta(experiment, found, baselines),
+        delta=delta_against(baselines, experiment, found),
         notes=tuple(notes),
+        parameters=runs[0].parameters,
     )
 
 
@@ -220,11 +226,18 @@ def unfinished(folder: Path) -> dict[Path, str]:
 
 
 def find_baselines(runs_dir: Path) -> list[Row]:
-    """Single-task runs in `runs_dir`, one row for each name and setting (a name may hold runs of several lengths)."""
+    """Single-task runs in `runs_dir`, one row for each name and setting (a name may hold runs of several lengths).
+
+    A name with a summary that cannot be read is left out, as a whole: with fewer seeds its mean would be another.
+    """
     rows = []
     for folder in run_names(runs_dir):
         groups: dict[Experiment, list[RunResult]] = {}
-        for run in read_runs(folder):
+        try:
+            found = read_runs(folder)
+        except UserError:  # told where the name itself is aggregated
+            continue
+        for run in found:
             if run.experiment.is_baseline:
                 groups.setdefault(run.experiment, []).append(run)
         for experiment, runs in groups.items():
@@ -234,11 +247,11 @@ def find_baselines(runs_dir: Path) -> list[Row]:
     return rows
 
 
-def _delta(experiment: Experiment, found: Mapping[str, Statistic], baselines: Iterable[Row]) -> Delta | None:
+def delta_against(baselines: Iterable[Row], experiment: Experiment, found: Mapping[str, Statistic]) -> Delta | None:
     """Δm from the means over the tasks that have a headline metric here and in their baseline runs.
 
-    A task without any baseline run, or with those of two names, leaves Δm undefined: over fewer tasks it would be
-    another number.
+    None for a baseline itself and where no task has a metric. A task without any baseline run, or with those of two
+    names, leaves Δm undefined: over fewer tasks it would be another number.
     """
     if experiment.is_baseline:
         return None

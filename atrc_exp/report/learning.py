@@ -15,6 +15,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json, write_text
 from atrc_exp.logging import jsonl
 from atrc_exp.report.aggregate import run_names, seed_folders
+from atrc_exp.report.sheet import GAP, Sheet, markdown, plain
 from atrc_exp.tasks import TASKS
 
 
@@ -57,16 +58,16 @@ def to_markdown(rows: Sequence[Learning]) -> str:
     """The table; a loss that did not fall is marked."""
     tasks = [task for name, task in TASKS.items() if any(name in row.scores for row in rows)]
     scores = [f"{task.title} {task.metric} [{task.unit}] {'↑' if task.higher_is_better else '↓'}" for task in tasks]
-    lines = [["Run", "Iterations", "Loss at start", "Loss at end", *scores]]
-    lines.append([":--", *["--:"] * (len(lines[0]) - 1)])
+    header = ("Run", "Iterations", "Loss at start", "Loss at end", *scores)
+    lines = []
     for row in rows:
         line = [row.run, str(row.iterations), f"{row.first:.3f}", f"{row.last:.3f}{'' if row.fell else ' (not lower)'}"]
         line += [
-            f"{row.scores[task.name] * (100 if task.unit == '%' else 1):.3f}" if task.name in row.scores else "–"
+            f"{row.scores[task.name] * (100 if task.unit == '%' else 1):.3f}" if task.name in row.scores else GAP
             for task in tasks
         ]
         lines.append(line)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown(Sheet("learning", "", header, plain(lines)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
-from rich.table import Table
-
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json, write_text
 from atrc_exp.report.aggregate import SUMMARY, seed_folders
-from atrc_exp.report.tables import console
+from atrc_exp.report.sheet import GAP, Sheet, markdown, plain
+from atrc_exp.report.tables import show_sheet
 
 NOTE = "selected on val: sum over tasks of the validation loss divided by the lowest of all settings; lower is better"
 
@@ -60,17 +59,14 @@ def rank(folders: Sequence[Path]) -> list[Ranked]:
 
 def show(ranked: Sequence[Ranked], folder: Path) -> None:
     """Print the ranking and write `ranking.json` and `ranking.md` into `folder`."""
-    header = ["", "Setting", "Seeds", "Score", *(f"{task} loss" for task in ranked[0].losses)]
+    header = ("", "Setting", "Seeds", "Score", *(f"{task} loss" for task in ranked[0].losses))
+    align = "rl" + "r" * (len(header) - 2)
     rows = [
         [str(place), one.name, str(len(one.seeds)), f"{one.score:.4f}", *map(_shown, one.losses.values())]
         for place, one in enumerate(ranked, 1)
     ]
-    table = Table(*header, title=f"{folder.name}, {NOTE}")
-    for row in rows:
-        table.add_row(*row)
-    console().print(table)
-    lines = [f"| {' | '.join(row)} |" for row in (header, ["--:", ":--", *["--:"] * (len(header) - 2)], *rows)]
-    write_text(folder / "ranking.md", "\n".join([*lines, "", f"Score: {NOTE}.", ""]))
+    show_sheet(Sheet("ranking", f"{folder.name}, {NOTE}", header, plain(rows), align=align))
+    write_text(folder / "ranking.md", markdown(Sheet("ranking", "", header, plain(rows), (f"Score: {NOTE}.",), align)))
     entries = [asdict(one) | {"score": one.score if math.isfinite(one.score) else None} for one in ranked]
     write_json(folder / "ranking.json", {"version": 1, "selected_on": "val", "criterion": NOTE, "ranking": entries})
 
@@ -93,4 +89,4 @@ def _value(loss: float | None) -> float:
 
 
 def _shown(loss: float | None) -> str:
-    return "–" if loss is None else f"{loss:.4f}"
+    return GAP if loss is None else f"{loss:.4f}"

@@ -21,38 +21,16 @@ from atrc_exp.config import Config
 from atrc_exp.distillation import DISTILLATIONS
 from atrc_exp.files import read_json, write_json, write_text
 from atrc_exp.models.profile import Part
+from atrc_exp.report.published import TABLE_1, Published
+from atrc_exp.report.sheet import GAP, Sheet, markdown, plain
 from atrc_exp.stages.profile import profile_of
 
-
-@dataclass(frozen=True)
-class Published:
-    """A row of Table 1: parameters in 10^6, multiply-adds in 10^9."""
-
-    title: str
-    preset: str
-    parameters: float
-    multiply_adds: float
-    note: str = ""
-    """What is inferred of the count, or unexplained."""
-
-
 _LABELS = "one more product of label regions and features would explain the difference"
-
-TABLE_1 = (
-    Published("None (single task baseline)", "single_task", 16.09, 40.93, "sum of four rounded numbers in the paper"),
-    Published("None (multi-task baseline)", "multi_task", 4.52, 17.59),
-    Published("Cross-Stitch", "cross_stitch", 4.52, 17.59),
-    Published("PAP", "pap", 4.54, 53.04),
-    Published("PSD", "psd", 4.71, 21.10),
-    Published("PAD-Net A / NDDR-CNN", "nddr", 4.59, 18.68),
-    Published("PAD-Net B", "padnet_b", 5.02, 25.18),
-    Published("PAD-Net C / MTI-Net", "padnet_c", 5.50, 32.42),
-    Published("Global relational context", "global", 4.73, 21.43),
-    Published("Local relational context", "local", 4.73, 22.19),
-    Published("T-label relational context", "tlabel", 5.06, 25.91, _LABELS),
-    Published("S-label relational context", "slabel", 5.06, 25.91, _LABELS),
-    Published("ATRC", "atrc", 5.06, 25.76, _LABELS),
-)
+_NOTES = {
+    "single_task": "sum of four rounded numbers in the paper",
+    **dict.fromkeys(("tlabel", "slabel", "atrc"), _LABELS),
+}
+"""What is inferred of a count, or unexplained, by preset."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +46,25 @@ class Row:
     @property
     def inferred(self) -> str:
         """What is inferred of the module or of its count; empty where nothing is."""
-        return "; ".join(filter(None, (DISTILLATIONS[self.distillation].inferred, self.published.note)))
+        on_count = _NOTES.get(self.published.preset or "")
+        return "; ".join(filter(None, (DISTILLATIONS[self.distillation].inferred, on_count)))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
-        published = {"parameters": self.published.parameters * 1e6, "multiply_adds": self.published.multiply_adds * 1e9}
+        parameters, multiply_adds = _printed(self.published)
+        published = {"parameters": parameters * 1e6, "multiply_adds": multiply_adds * 1e9}
         return {"title": self.published.title, "preset": _preset(self.published), "distillation": self.distillation,
                 "parameters": self.ours.parameters, "multiply_adds": self.ours.paper,
                 "multiply_adds_computed": self.ours.multiply_adds + self.ours.local_attention,
                 "seconds_per_step": self.measured and self.measured["seconds"]["step"],
                 "peak_memory_mib": self.measured and self.measured["peak_memory_mib"],
                 "published": published, "inferred": self.inferred}  # fmt: skip
+
+
+def _printed(published: Published) -> tuple[float, float]:
+    """Parameters in 10^6 and multiply-adds in 10^9, which every row of the table has."""
+    assert published.parameters is not None and published.multiply_adds is not None
+    return published.parameters, published.multiply_adds
 
 
 def _preset(published: Published) -> str:
@@ -106,18 +92,19 @@ def to_markdown(rows: Sequence[Row]) -> str:
     """The table; with columns of measured time and memory where any row has them."""
     measured = ["step [s]", "memory [MiB]"] if any(row.measured for row in rows) else []
     header = ["Distillation module", "Params ours [M]", "paper", "MAdds ours [G]", "paper", "difference", *measured]
-    lines = [[*header, "inferred"], [":--", *["--:"] * (len(header) - 1), ":--"]]
+    lines = []
     for row in rows:
-        ours, published = row.ours.paper / 1e9, row.published.multiply_adds
-        parameters = f"{row.ours.parameters / 1e6:.3f}", f"{row.published.parameters:.2f}"
+        ours, (parameters_printed, published) = row.ours.paper / 1e9, _printed(row.published)
+        parameters = f"{row.ours.parameters / 1e6:.3f}", f"{parameters_printed:.2f}"
         difference = f"{100 * (ours / published - 1):+.2f} %"
         cells = [row.published.title, *parameters, f"{ours:.3f}", f"{published:.2f}", difference]
         if row.measured:
             cells += [f"{row.measured['seconds']['step']:.3f}", f"{row.measured['peak_memory_mib']:.0f}"]
         else:
-            cells += ["–"] * len(measured)
+            cells += [GAP] * len(measured)
         lines.append([*cells, row.inferred])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    align = f"l{'r' * (len(header) - 1)}l"
+    return markdown(Sheet("resources", "", (*header, "inferred"), plain(lines), align=align))
 
 
 def _network(row: Mapping[str, Any]) -> tuple[str, int]:
@@ -134,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out, measured = options.out, {}
     if options.benchmark:
         measured = {_network(row): row for row in read_json(options.benchmark)["configurations"]}
-    counted = [measure(published) for published in TABLE_1]
+    counted = [measure(published) for published in TABLE_1.rows]
     rows = [replace(row, measured=measured.get((row.distillation, row.ours.parameters))) for row in counted]
     print(to_markdown(rows), end="")
     write_text(out / "resources.md", to_markdown(rows))

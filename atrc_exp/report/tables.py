@@ -3,8 +3,6 @@
 Rows stand together only under the same data, backbone and number of iterations. Fractions are shown in per cent.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +14,13 @@ from rich.text import Text
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json, write_text
+from atrc_exp.report import sheet as forms
 from atrc_exp.report.aggregate import Row, Setting, Statistic, aggregate, find_baselines, run_names, seed_folders
+from atrc_exp.report.sheet import GAP, Notes, Sheet
 from atrc_exp.tasks import TASKS
 
 PLACES = {"m": 4}  # decimal places by unit, as in the paper's tables
 DEFAULT_PLACES = 2
-GAP = "–"
-SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDE = 200  # columns where the output is no terminal, so that log files keep one line a row
 
 
@@ -50,27 +48,39 @@ class Report:
             groups.setdefault(row.experiment.setting, []).append(row)
         return [_section(setting, rows) for setting, rows in groups.items()]
 
+    def sheets(self) -> list[Sheet]:
+        """One table a setting, named `results_1` and so on."""
+        return [
+            Sheet(f"results_{number}", str(section.setting), tuple(section.header), forms.plain(section.cells),
+                  tuple(section.footnotes))
+            for number, section in enumerate(self.sections(), start=1)
+        ]  # fmt: skip
+
 
 def collect(folders: Iterable[Path]) -> Report:
     """Aggregate folders of runs (`runs/<name>`); a folder of such folders stands for all of them.
 
-    A name that cannot be aggregated becomes a marked gap and does not spoil the others.
-
     Raises:
         UserError: a folder that does not exist, or not one row.
     """
+    report = gather(_expand(folders))
+    if not report.rows:
+        raise UserError("; ".join(report.refused.values()))
+    return report
+
+
+def gather(names: Iterable[Path]) -> Report:
+    """Aggregate `runs/<name>` folders; one that cannot be becomes a marked gap and does not spoil the others."""
     rows: list[Row] = []
     refused: dict[str, str] = {}
     baselines: dict[Path, list[Row]] = {}
-    for folder in _expand(folders):
+    for folder in names:
         if folder.parent not in baselines:
             baselines[folder.parent] = find_baselines(folder.parent)
         try:
             rows.append(aggregate(folder, baselines[folder.parent]))
         except UserError as error:
             refused[folder.name] = str(error)
-    if not rows:
-        raise UserError("; ".join(refused.values()))
     return Report(rows, refused)
 
 
@@ -89,67 +99,47 @@ def _expand(folders: Iterable[Path]) -> list[Path]:
 def _section(setting: Setting, rows: Sequence[Row]) -> Section:
     tasks = [task for task in TASKS if any(task in row.statistics for row in rows)]
     deltas = list(dict.fromkeys(row.delta.tasks for row in rows if row.delta))
-    footnotes: list[str] = []
+    notes = Notes()
     cells = []
     for row in rows:
-        line = [row.name + _mark(footnotes, row.notes), str(len(row.seeds))]
-        line += [_measure(task, row.statistics.get(task)) for task in tasks]
+        line = [row.name + notes.mark(row.notes), str(len(row.seeds))]
+        line += [measure(task, row.statistics.get(task)) for task in tasks]
         for delta_tasks in deltas:
             if row.delta is None or row.delta.tasks != delta_tasks:
                 line.append(GAP)
             else:
                 value = "n/a" if row.delta.value is None else f"{row.delta.value:+.2f}"
-                line.append(value + _mark(footnotes, [row.delta.note]))
+                line.append(value + notes.mark([row.delta.note]))
         cells.append(line)
-    header = ["Run", "Seeds", *map(_heading, tasks), *(f"Δm ({', '.join(names)}) [%] ↑" for names in deltas)]
-    return Section(setting, header, cells, footnotes)
+    header = ["Run", "Seeds", *map(heading, tasks), *(f"Δm ({', '.join(names)}) [%] ↑" for names in deltas)]
+    return Section(setting, header, cells, list(notes.lines()))
 
 
-def _mark(footnotes: list[str], notes: Iterable[str]) -> str:
-    """Superscript numbers of the notes, each new one appended to `footnotes`."""
-    numbers = []
-    for note in notes:
-        if note not in footnotes:
-            footnotes.append(note)
-        numbers.append(_superscript(footnotes.index(note) + 1))
-    return "".join(f" {number}" for number in numbers)
-
-
-def _superscript(number: int) -> str:
-    return str(number).translate(SUPERSCRIPTS)
-
-
-def _heading(name: str) -> str:
+def heading(name: str) -> str:
+    """Heading of a task's column: metric, unit and direction."""
     task = TASKS[name]
     return f"{task.title} {task.metric} [{task.unit}] {'↑' if task.higher_is_better else '↓'}"
 
 
-def _scale(name: str) -> float:
+def scale(name: str) -> float:
+    """Factor from a task's headline metric to the unit of its column."""
     return 100.0 if TASKS[name].unit == "%" else 1.0
 
 
-def _measure(name: str, found: Statistic | None) -> str:
+def measure(name: str, found: Statistic | None) -> str:
+    """Mean ± standard deviation in the unit of the task's column, a gap where there is none."""
     if found is None:
         return GAP
-    places, scale = PLACES.get(TASKS[name].unit, DEFAULT_PLACES), _scale(name)
-    mean = f"{scale * found.mean:.{places}f}"
-    return mean if found.std is None else f"{mean} ± {scale * found.std:.{places}f}"
+    places = PLACES.get(TASKS[name].unit, DEFAULT_PLACES)
+    mean = f"{scale(name) * found.mean:.{places}f}"
+    return mean if found.std is None else f"{mean} ± {scale(name) * found.std:.{places}f}"
 
 
 def to_markdown(report: Report) -> str:
     """The table as Markdown, one heading a setting, footnotes below."""
-    blocks = []
-    for section in report.sections():
-        lines = [section.header, [":--", *["--:"] * (len(section.header) - 1)], *section.cells]
-        blocks.append(f"### {section.setting}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
-        if section.footnotes:
-            blocks.append("\n".join(_numbered(section, "  ")))
-    blocks += [_refusal(name, reason) for name, reason in report.refused.items()]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _numbered(section: Section, end: str = "") -> list[str]:
-    return [f"{_superscript(number)} {note}{end}" for number, note in enumerate(section.footnotes, start=1)]
+    blocks = [forms.markdown(sheet) for sheet in report.sheets()]
+    blocks += [_refusal(name, reason) + "\n" for name, reason in report.refused.items()]
+    return "\n".join(blocks)
 
 
 def _refusal(name: str, reason: str) -> str:
@@ -165,10 +155,10 @@ def _row_dict(row: Row) -> dict[str, Any]:
     setting, experiment = row.experiment.setting, row.experiment
     tasks = {}
     for name, found in row.statistics.items():
-        task, scale = TASKS[name], _scale(name)
-        std = None if found.std is None else scale * found.std
+        task, factor = TASKS[name], scale(name)
+        std = None if found.std is None else factor * found.std
         tasks[name] = {"metric": task.metric, "unit": task.unit, "higher_is_better": task.higher_is_better,
-                       "mean": scale * found.mean, "std": std, "n": found.n}  # fmt: skip
+                       "mean": factor * found.mean, "std": std, "n": found.n}  # fmt: skip
     delta = row.delta and {"tasks": list(row.delta.tasks), "percent": row.delta.value, "note": row.delta.note}
     return {"name": row.name, "stage": experiment.stage, "distillation": experiment.distillation,
             "dataset": setting.dataset, "fingerprint": setting.fingerprint, "backbone": setting.backbone,
@@ -179,20 +169,18 @@ def _row_dict(row: Row) -> dict[str, Any]:
 def to_csv(report: Report) -> str:
     """The table for spreadsheets: the numbers of `as_dict`, one line a row, empty cells for gaps."""
     rows = [_row_dict(row) for row in report.rows]
-    facts = ("name", "distillation", "dataset", "fingerprint", "backbone", "iterations")
     tasks = [task for task in TASKS if any(task in row["tasks"] for row in rows)]
-    columns = [(task, key) for task in tasks for key in ("mean", "std", "n")]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    headings = [f"{task}_{TASKS[task].metric}_{key}" for task, key in columns]
-    writer.writerow([*facts, "seeds", *headings, "delta_m_percent", "delta_m_tasks", "notes"])
-    for row in rows:
-        delta = row["delta_m"] or {"percent": None, "tasks": [], "note": ""}
-        numbers = [row["tasks"].get(task, {}).get(key) for task, key in columns]
-        notes = [*row["notes"], delta["note"]]
-        writer.writerow([*(row[fact] for fact in facts), " ".join(map(str, row["seeds"])), *numbers,
-                         delta["percent"], " ".join(delta["tasks"]), "; ".join(filter(None, notes))])  # fmt: skip
-    return text.getvalue()
+    return forms.csv(Sheet("table", "", ("Run",), (), records=tuple(_record(row, tasks) for row in rows)))
+
+
+def _record(row: dict[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
+    facts = ("name", "distillation", "dataset", "fingerprint", "backbone", "iterations")
+    delta = row["delta_m"] or {"percent": None, "tasks": [], "note": ""}
+    scores = {f"{task}_{TASKS[task].metric}_{key}": row["tasks"].get(task, {}).get(key)
+              for task in tasks for key in ("mean", "std", "n")}  # fmt: skip
+    return {**{fact: row[fact] for fact in facts}, "seeds": " ".join(map(str, row["seeds"])), **scores,
+            "delta_m_percent": delta["percent"], "delta_m_tasks": " ".join(delta["tasks"]),
+            "notes": "; ".join(filter(None, [*row["notes"], delta["note"]]))}  # fmt: skip
 
 
 def write(report: Report, folder: Path) -> None:
@@ -210,15 +198,21 @@ def console() -> Console:
 
 def show(report: Report) -> None:
     """Print the table."""
-    output = console()
-    for section in report.sections():
-        table = Table(title=Text(str(section.setting)), title_justify="left", title_style="bold")
-        for number, heading in enumerate(section.header):
-            table.add_column(Text(heading), justify="right" if number else "left")
-        for line in section.cells:
-            table.add_row(*map(Text, line))
-        output.print(table)
-        for note in _numbered(section):
-            output.print(Text(note))
+    for sheet in report.sheets():
+        show_sheet(sheet)
     for name, reason in report.refused.items():
-        output.print(Text(_refusal(name, reason)))
+        console().print(Text(_refusal(name, reason)))
+
+
+def show_sheet(sheet: Sheet) -> None:
+    """Print one table, the best of a column bold and the second underlined."""
+    output = console()
+    table = Table(title=Text(sheet.title), title_justify="left", title_style="bold")
+    for text, side in zip(sheet.header, sheet.align, strict=True):
+        table.add_column(Text(text), justify="left" if side == "l" else "right")
+    styles = {None: "", 1: "bold", 2: "underline"}
+    for row in sheet.rows:
+        table.add_row(*(Text(cell.text, styles[cell.rank]) for cell in row))
+    output.print(table)
+    for note in sheet.notes:
+        output.print(Text(note))

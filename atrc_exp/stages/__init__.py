@@ -14,10 +14,13 @@ MODULES = {
     "evaluate": "evaluate",
     "predict": "predict",
     "export": "export",
+    "importance": "importance",
+    "attention": "attention",
     "profile": "profile",
     "benchmark": "benchmark",
     "generate": "generate",
     "prepare": "prepare",
+    "report": "report",
 }
 
 

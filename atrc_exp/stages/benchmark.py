@@ -44,7 +44,8 @@ def run(config: Config) -> None:
     path = Path(config.runs_dir) / config.name / "benchmark.json"
     date = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(path, {"date": date, **environment, "threads": torch.get_num_threads(), "data": settings.data,
-                      "steps": settings.steps, "warmup": settings.warmup, "configurations": rows})  # fmt: skip
+                      "steps": settings.steps, "warmup": settings.warmup, "overrides": settings.overrides,
+                      "configurations": rows})  # fmt: skip
     print(f"written to {path}")
 
 

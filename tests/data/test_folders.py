@@ -1,5 +1,6 @@
 """One's own dataset in folders: every encoding against the arrays that were written, and mistakes in one line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,45 @@ def test_a_validation_image_without_a_label_changes_no_score(tmp_path, truth):
     assert scores(label, absent) == pytest.approx(scores(label), nan_ok=True)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "int8", "int64", "float32", "float64"])
+def test_class_maps_of_every_type(tmp_path, truth, kind):
+    labels = {"semseg": LabelFilesConfig(folder="arrays", first=3, invalid=[0])}
+    for id in IDS:
+        with Image.open(tmp_path / "labels" / f"{id}_ids.png") as image:
+            save(tmp_path, "arrays", f"{id}.npy", np.asarray(image).astype(kind))
+    data = build_datasets(config(tmp_path, labels))
+    np.testing.assert_array_equal(data.train.load(0, ["semseg"]).labels["semseg"], truth["a/one"]["semseg"])
+    save(tmp_path, "arrays", "a/one.npy", np.full(SIZE, 100).astype(kind))
+    with pytest.raises(UserError, match=r"one\.npy: holds the value 100; allowed are 3 to 7"):
+        data.train.load(0, ["semseg"])
+
+
+def test_numbers_that_are_none_are_unlabelled_and_fractions_no_classes(tmp_path, truth):
+    (tmp_path / "labels" / "a" / "one_ids.png").unlink()
+    (tmp_path / "salient" / "a" / "one.png").unlink()
+    stored = np.full(SIZE, 4.0, np.float32)
+    stored[0] = np.nan
+    save(tmp_path, "labels", "a/one_ids.npy", stored)
+    save(tmp_path, "salient", "a/one.npy", np.where(np.isnan(stored), stored, 120))
+    labels = {"semseg": replace(LABELS["semseg"], suffix="_ids.npy"), "sal": LABELS["sal"]}
+    for id in IDS[1:]:
+        with Image.open(tmp_path / "labels" / f"{id}_ids.png") as image:
+            save(tmp_path, "labels", f"{id}_ids.npy", np.asarray(image))
+    found = build_datasets(config(tmp_path, labels)).train.load(0, ["semseg", "sal"]).labels
+    for label in found.values():
+        assert (label[0] == IGNORE).all() and (label[1:] == 1).all()
+    stored[3, 3] = 4.5
+    save(tmp_path, "labels", "a/one_ids.npy", stored)
+    with pytest.raises(UserError, match=r"a/one_ids\.npy: holds the value 4\.5; allowed are 3 to 7"):
+        build_datasets(config(tmp_path, labels)).train.load(0, ["semseg"])
+
+
+def test_an_image_too_large_to_be_meant_is_one_line(tmp_path, truth, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIZE[0] * SIZE[1] // 4)
+    with pytest.raises(UserError, match=r"a/one\.png: cannot be read, .* exceeds limit"):
+        build_datasets(config(tmp_path)).train.load(0, ["semseg"])
+
+
 def test_patterns_name_splits(tmp_path, truth):
     data = build_datasets(config(tmp_path, train="a/*.png", val="b/*.png", tasks=["semseg"]))
     assert data.train.ids == ["a/one", "a/two"] and data.val.ids == ["b/three"]
@@ -140,6 +180,53 @@ def test_which_classes_guide_the_crop(tmp_path, truth, caplog, tasks, given, gui
     said = [record.message for record in caplog.records if "drawn uniformly" in record.message]
     assert len(said) == (guide is None) and set(batch["labels"]) == set(tasks)
     assert loader.loader.dataset.transform.pipeline.transforms[0].labels == guide
+
+
+PALETTE = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [70, 130, 180]]
+VOID = [[224, 224, 192], [0, 0, 1]]
+
+
+def colour_maps(root: Path, *, extra: tuple[int, int, int] | None = None) -> None:
+    """Colour-coded copies of the class maps; as RGB, RGBA and palette images, some pixels of another colour."""
+    for number, id in enumerate(IDS):
+        stored = np.asarray(Image.open(root / "labels" / f"{id}_ids.png"))
+        colours = np.array([VOID[0], VOID[1], VOID[0], *PALETTE], np.uint8)[stored]
+        if extra is not None:
+            colours[5, :7] = extra
+            colours[6, :2] = 9
+        path = root / "colours" / f"{id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(colours)
+        (image, image.convert("RGBA"), image.quantize(16, dither=Image.Dither.NONE))[number % 3].save(path)
+
+
+COLOURS = LabelFilesConfig(folder="colours", encoding="colours", colours=PALETTE, invalid_colours=VOID)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_colours_are_the_classes_of_the_table(tmp_path, truth, packed):
+    colour_maps(tmp_path)
+    data = build_datasets(config(tmp_path, {"semseg": COLOURS}, packed=packed))
+    for split in (data.train, data.val):
+        for index, id in enumerate(split.ids):
+            found = split.load(index, ["semseg"]).labels["semseg"]
+            with Image.open(tmp_path / "colours" / f"{id}.png") as image:  # pixel by pixel, without NumPy
+                rgb = image.convert("RGB")
+            pixels = [list(rgb.getpixel((column, row))) for row in range(SIZE[0]) for column in range(SIZE[1])]
+            names = [PALETTE.index(pixel) if pixel in PALETTE else IGNORE for pixel in pixels]
+            assert found.ravel().tolist() == names and found.dtype == np.uint8
+            np.testing.assert_array_equal(found, truth[id]["semseg"])
+
+
+def test_colours_outside_the_table_are_an_error_or_unlabelled(tmp_path, truth):
+    colour_maps(tmp_path, extra=(1, 2, 3))
+    words = r"a/one\.png: the colour \[1, 2, 3\] of 7 pixels and 1 more are unknown; complete .*semseg\.colours"
+    with pytest.raises(UserError, match=words):
+        build_datasets(config(tmp_path, {"semseg": COLOURS})).train.load(0, ["semseg"])
+    lenient = build_datasets(config(tmp_path, {"semseg": replace(COLOURS, invalid_colours=None)}))
+    found, expected = lenient.train.load(0, ["semseg"]).labels["semseg"], truth["a/one"]["semseg"].copy()
+    expected[5, :7] = expected[6, :2] = IGNORE
+    np.testing.assert_array_equal(found, expected)
 
 
 def broken(labels=None, **changes):
@@ -184,6 +271,10 @@ def in_both(root):
         (broken(train="none.txt"), "none.txt: this file is missing"),
         (broken(classes=4), r"one_ids.png: holds the value 7; allowed are 3 to 6 for the classes of semseg and 0"),
         (broken(tasks=["semseg", "edge"]), "labels: lacks edge"),
+        (
+            broken({"semseg": LabelFilesConfig(folder="labels", encoding="colours", colours=[[0, 0, 0]])}),
+            "has 1 colours, one a class; semseg has 5 classes",
+        ),
         (broken(class_names={"semseg": ["wall"]}), "has 1 names, one a class; semseg has 5 classes"),
         (wide_label, "one_ids.png: has 40 x 60 pixels, its image one.png has 40 x 52"),
         (two_images, "four is there twice, as four.jpg and four.png"),
@@ -199,8 +290,13 @@ def test_mistakes_are_one_line(tmp_path, truth, mistake, words):
 
 
 def test_mistakes_in_the_description():
-    with pytest.raises(UserError, match="encoding=colours: must be one of indices, mask, metres, vectors"):
-        LabelFilesConfig(folder="labels", encoding="colours")
+    with pytest.raises(UserError, match="encoding=palette: must be one of indices, mask, colours, metres, vectors"):
+        LabelFilesConfig(folder="labels", encoding="palette")
+    for colours, words in (([[0, 0]], "each 0 to 255"), ([[0, 0, 256]], "each 0 to 255"), ([[1, 2, 3]] * 2, "once")):
+        with pytest.raises(UserError, match=rf"colours=.*: must be .*{words}"):
+            LabelFilesConfig(folder="labels", encoding="colours", colours=colours)
+    with pytest.raises(UserError, match="given with encoding=colours only"):
+        LabelFilesConfig(folder="labels", colours=[[0, 0, 0]])
     with pytest.raises(UserError, match=r"dataset\.crop_labels=depth: must be null or a task with classes"):
         config(Path("x"), crop_labels="depth")
     with pytest.raises(UserError, match=r"does not exist; it must hold the folders"):

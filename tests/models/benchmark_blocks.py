@@ -1,4 +1,7 @@
-"""Training steps before and after: blocks by themselves with the shift loop, against shared work with tiles.
+"""Training steps before and after.
+
+Before: blocks by themselves, local attention as a loop over shifts, losses of class maps at the labels' size.
+After: what blocks share computed once, attention in tiles, losses that resize image by image.
 
 OMP_NUM_THREADS=1 python tests/models/benchmark_blocks.py docs/benchmark_cpu.json
 """
@@ -6,16 +9,19 @@ OMP_NUM_THREADS=1 python tests/models/benchmark_blocks.py docs/benchmark_cpu.jso
 import platform
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "ops"))
+sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in (".", "ops")]
 
+import plain_losses
 import shift_loop
 
+from atrc_exp import cross_entropy
 from atrc_exp.config import BackboneConfig, Config, DatasetConfig, DistillationConfig, EngineConfig, StageConfig
 from atrc_exp.engine.benchmark import Subject, measure, random_batches, table
 from atrc_exp.engine.environment import describe_environment
@@ -27,34 +33,36 @@ from atrc_exp.ops import local_attention_torch
 from atrc_exp.stages.common import build_tasks_of, genotype_of
 from atrc_exp.tasks import Task
 
-TILES = local_attention_torch.forward, local_attention_torch.backward
-LOOP = shift_loop.forward, shift_loop.backward
+PRESENT = local_attention_torch.forward, local_attention_torch.backward, cross_entropy.cross_entropy
+PLAIN = shift_loop.forward, shift_loop.backward, plain_losses.cross_entropy
 
 
-def _build(config: Config, share_work: bool, attention: tuple[Callable, Callable]) -> tuple[Network, tuple[Task, ...]]:
+def _build(
+    config: Config, share_work: bool, functions: tuple[Callable, Callable, Callable]
+) -> tuple[Network, tuple[Task, ...]]:
     tasks = build_tasks_of(config)
     network = build_network(config, tasks, genotype_of(config))
     for module in network.modules():
         if isinstance(module, ContextBlocks):
             module.share_work = share_work
 
-    def use(operators: ModuleType = local_attention_torch) -> None:
-        operators.forward, operators.backward = attention
+    def use(operators: ModuleType = local_attention_torch, losses: ModuleType = cross_entropy) -> None:
+        operators.forward, operators.backward, losses.cross_entropy = functions
 
     network.register_forward_pre_hook(lambda *_: use())  # holds until the next step, its backward pass included
     return network, tasks
 
 
 def before(config: Config) -> tuple[Network, tuple[Task, ...]]:
-    return _build(config, False, LOOP)
+    return _build(config, False, PLAIN)
 
 
 def own_blocks(config: Config) -> tuple[Network, tuple[Task, ...]]:
-    return _build(config, False, TILES)
+    return _build(config, False, PRESENT)
 
 
 def after(config: Config) -> tuple[Network, tuple[Task, ...]]:
-    return _build(config, True, TILES)
+    return _build(config, True, PRESENT)
 
 
 def settings(name: str, crop: tuple[int, int], batch_size: int) -> Config:
@@ -72,11 +80,19 @@ def settings(name: str, crop: tuple[int, int], batch_size: int) -> Config:
 def main() -> None:
     """Measure, print and write."""
     rows = []
-    for crop, batch_size in (((64, 96), 2), ((160, 224), 2)):
+    for crop, batch_size in (((64, 96), 2), ((64, 96), 4), ((160, 224), 2)):
         for name in ("search", "atrc"):
             config = settings(name, crop, batch_size)
-            forms = {"after": after, "blocks by themselves, tiles": own_blocks, "before": before}
-            subjects = [Subject(f"{name}, {form}", config, build, random_batches) for form, build in forms.items()]
+            last = replace(config, engine=replace(config.engine, channels_last=True))
+            subjects = [
+                Subject(f"{name}, {form}", setting, build, random_batches)
+                for form, setting, build in (
+                    ("after", config, after),
+                    ("after, channels last", last, after),
+                    ("blocks by themselves", config, own_blocks),
+                    ("before", config, before),
+                )
+            ]
             measured = measure(subjects, steps=7, warmup=1)
             of_this = [each.row(measured[0]) for each in measured]  # ratios to "after": how many times as long
             print(crop, batch_size, table(of_this), sep="\n", flush=True)

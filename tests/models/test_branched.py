@@ -104,7 +104,7 @@ def test_network_with_a_branched_encoder_trains_with_and_without_contexts(tmp_pa
     network = build_network(config(distillation=distillation, file=str(tmp_path)), TASKS, genotype)
     sample = ArchSample(1.0, gumbel_noise(9, 0, 0)) if distillation == "search" else None
     output = network(image, sample)
-    assert {t: x.shape for t, x in output.final.items()} == {t.name: (2, t.channels, 48, 64) for t in TASKS}
+    assert {t: x.shape for t, x in output.final.items()} == {t.name: (2, t.channels, 12, 16) for t in TASKS}
     assert set(output.aux) == (set() if distillation == "none" else set(NAMES))
     sum(x.square().mean() for x in output.final.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.backbone_parameters())

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -108,6 +109,34 @@ def test_weights_are_gumbel_softmax_of_the_logits(search, inputs):
             mixture = mixture + z[4] * modules["slabel"](*pair, density[source])
         outputs.append(mixture)
     torch.testing.assert_close(refined, search.fusions["a"](features["a"], outputs))
+
+
+def test_block_that_froze_unknown_to_the_host_computes_all_and_gives_the_frozen_one(search, inputs):
+    """The output and every gradient of a step that knows are those of one that does not know yet."""
+    with torch.no_grad():
+        search.arch.copy_(torch.randn(BLOCKS, 5))
+        search.frozen.copy_(torch.tensor([1, -1, 0, 3]))
+    steps = []
+    for known in ((1, -1, 0, 3), (-1, -1, 0, -1), None):
+        search.zero_grad(set_to_none=False)
+        refined = search.train()(*inputs, replace(sample(), frozen=known))
+        sum((x * x.detach().cos()).sum() for x in refined.values()).backward()
+        gradients = {name: p.grad.clone() for name, p in search.named_parameters() if p.grad is not None}
+        steps.append((refined, gradients))
+    (expected, wanted), (late, found), (read, _) = steps
+    for task in TASKS:
+        torch.testing.assert_close(late[task], expected[task])
+        torch.testing.assert_close(read[task], expected[task])
+    assert not found["arch"][[0, 2, 3]].any() and found["arch"][1].any()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, wanted.get(name, torch.zeros_like(gradient)), msg=name)
+
+
+def test_step_that_is_told_what_is_frozen_reads_no_values(search, inputs):
+    """Tensors of the meta device have none to read."""
+    features, logits = ({task: x.to("meta") for task, x in maps.items()} for maps in inputs)
+    refined = search.to("meta").train()(features, logits, replace(sample(), frozen=(1, -1, 0, 3)))
+    assert {task: x.shape for task, x in refined.items()} == {task: x.shape for task, x in features.items()}
 
 
 def test_training_needs_a_sample(search, inputs):

@@ -1,0 +1,142 @@
+"""All runs of a table of the paper: `python -m atrc_exp.report.campaign N [--dataset D] [--dry-run] [OVERRIDE...]`.
+
+Says how many runs are missing and how many hours they take, and runs them: searches first, then their vote, then what
+is trained, then the table. Stopped at any time, the same command goes on. A command that fails is told at the end and
+does not keep the others from running.
+"""
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import FrameType
+
+from atrc_exp.errors import UserError
+from atrc_exp.messages import USER_MISTAKES, explain
+from atrc_exp.report import paper
+from atrc_exp.report.__main__ import main as tabulate
+from atrc_exp.report.hours import Estimate, estimate
+from atrc_exp.report.plan import Overrides, Step, steps, table_rows
+from atrc_exp.report.published import DATASETS, NUMBERS, Published
+from atrc_exp.report.sheet import GAP, Sheet, plain
+from atrc_exp.report.tables import show_sheet
+
+
+def show(number: str, planned: Sequence[Step], estimates: Mapping[str, Estimate]) -> None:
+    """Print what is missing and how long it takes."""
+    lines, total, unknown = [], 0.0, 0
+    for step in planned:
+        runs, missing, found = len(step.runs()), len(step.missing()), estimates.get(step.preset)
+        hours = found.hours if found else None
+        each, all_of_it = (GAP, GAP) if hours is None else (f"{hours:.2f}", f"{hours * missing:.2f}")
+        lines.append([step.preset, str(runs), str(missing), each, all_of_it, found.note if found else ""])
+        total += (hours or 0.0) * missing
+        unknown += missing if hours is None else 0
+    header = ("Preset", "Runs", "Missing", "Hours a run", "Hours", "")
+    missing = sum(len(step.missing()) for step in planned)
+    devices = ", ".join(dict.fromkeys(found.device for found in estimates.values() if found.device))
+    notes = [f"{missing} of {sum(len(step.runs()) for step in planned)} runs are missing"]
+    if missing:
+        notes[0] += f": {total:.2f} hours, one after another on {devices or 'this machine'}"
+        notes[0] += f", and {unknown} runs of unknown length" if unknown else ""
+        notes.append("Training steps alone: data, validation and checkpoints come on top, and begun runs take less.")
+    show_sheet(Sheet("plan", f"Runs of Table {number}", header, plain(lines), tuple(notes), align="lrrrrl"))
+
+
+def run(planned: Sequence[Step], overrides: Overrides) -> int:
+    """Run the steps that are not done; the exit code: 0, 1 after failures, or that of an interruption."""
+    failed = []
+    for step in planned:
+        if step.is_done:
+            continue
+        arguments = step.arguments(overrides)
+        print("+ python -m atrc_exp", shlex.join(arguments), flush=True)
+        code, stopped = _wait([sys.executable, "-m", "atrc_exp", *arguments])
+        if stopped or code < 0 or code > 128:
+            print("interrupted; the same command goes on", file=sys.stderr)
+            return code if code > 0 else 128 + (stopped or -code)
+        if code:
+            failed.append(step.preset)
+    if failed:
+        print(f"not complete: {', '.join(failed)}; the same command again runs what is missing", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _wait(command: Sequence[str]) -> tuple[int, int]:
+    """Exit code of the command, and the signal that came meanwhile, 0 for none.
+
+    A Ctrl-C reaches the command from the terminal; SIGTERM is handed on. Either way it writes its checkpoint first.
+    """
+    came = 0
+    child = subprocess.Popen(command)
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = number
+        if number == signal.SIGTERM:
+            child.terminate()
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return child.wait(), came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _chosen(number: str, names: str | None, backbone: str | None) -> tuple[Published, ...]:
+    """The rows asked for, by their presets, on the backbone asked for."""
+    rows = table_rows(number)
+    if names is not None:
+        wanted = names.split(",")
+        known = [row.preset for row in rows]
+        if surplus := [name for name in wanted if name not in known]:
+            raise UserError(f"--rows {','.join(surplus)}: Table {number} has {', '.join(map(str, known))}")
+        rows = tuple(row for row in rows if row.preset in wanted)
+    return rows if backbone is None else tuple(replace(row, backbone=backbone) for row in rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Plan, show, run."""
+    parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.campaign", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("table", choices=NUMBERS, metavar="N", help=", ".join(NUMBERS))
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="for every command; seed=0,1 for other seeds")
+    parser.add_argument("--dataset", help="instead of the paper's: nyud, pascal, rooms, rooms_people")
+    parser.add_argument("--backbone", help="instead of the paper's: hrnet18, hrnet48, resnet50")
+    parser.add_argument("--rows", help="presets of some rows only, separated by commas")
+    parser.add_argument("--dry-run", action="store_true", help="only say what is missing and how long it takes")
+    options = parser.parse_intermixed_args(arguments)
+    number = options.table
+    try:
+        overrides = Overrides.parse(options.overrides)
+        rows = _chosen(number, options.rows, options.backbone)
+        planned, unknown = steps(number, options.dataset or DATASETS[number], rows, overrides)
+    except (*USER_MISTAKES, OSError) as error:
+        sys.exit(f"error: {explain(error)}")
+    for preset in unknown:
+        print(f"{preset}: there is no such preset, its row stays empty")
+    show(number, planned, {step.preset: estimate(step, overrides) for step in planned if step.missing()})
+    if options.dry_run:
+        return
+    code = run(planned, overrides)
+    if code in (0, 1):
+        _tabulate(options, planned, overrides)
+    sys.exit(code)
+
+
+def _tabulate(options: argparse.Namespace, planned: Sequence[Step], overrides: Overrides) -> None:
+    """The table beside the paper's; on another backbone the plain one, into the folder of all runs."""
+    if options.backbone is None:
+        dataset = options.dataset or DATASETS[options.table]
+        paper.main([overrides.runs_dir, "--table", options.table, "--dataset", dataset])
+        return
+    names = dict.fromkeys(str(folder.parent) for step in planned for folder in step.runs() if folder.is_dir())
+    tabulate([*names, "--out", overrides.runs_dir])
+
+
+if __name__ == "__main__":
+    main()
