@@ -22,8 +22,8 @@ from atrc_exp.messages import USER_MISTAKES, explain
 CONFIG = "config.yaml"
 CHECKPOINT = Path("checkpoints") / "last.pt"
 
-OWN = ("run", "checkpoint", "input", "image", "pixel", "target", "output", "allow", "predict", "importance", "logger",
-       "stage")  # fmt: skip
+OWN = ("run", "checkpoint", "input", "image", "pixel", "target", "output", "allow", "predict", "importance", "export",
+       "logger", "stage")  # fmt: skip
 """Keys of the command itself, which say what is done with the run; the stage last, since it asks for others.
 
 `allow` is among them so that no file decides which code is run."""
@@ -93,6 +93,20 @@ def with_stored(config: Config, overrides: Sequence[str]) -> Config:
         )
     for key in (*OWN, *(key for key in keys if _within(key, CHANGEABLE))):
         stored = _with_value(stored, key.split("."), reduce(getattr, key.split("."), config))
+    return _with_kept_files(stored, folder)
+
+
+def read_network_config(folder: Path) -> Config:
+    """The configuration of a run, for a look at its network alone; no code of the user's is allowed.
+
+    Raises:
+        UserError: a stored configuration that this build does not read.
+    """
+    return _with_kept_files(replace(_read(folder / CONFIG), allow=[]), folder)
+
+
+def _with_kept_files(stored: Config, folder: Path) -> Config:
+    """The genotype and the branching of the run folder, and random weights, which a checkpoint replaces."""
     kept = folder / genotypes.FILE_NAME
     if stored.distillation.name == "atrc":
         stored = replace(stored, genotype=str(kept), genotype_blocks={})

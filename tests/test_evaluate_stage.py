@@ -78,6 +78,10 @@ def test_figures_come_with_their_numbers(a_run):
     curve = list(csv.DictReader((a_run / "evaluation" / "boundary_edge.csv").open()))
     assert max(float(row["f"]) for row in curve) == pytest.approx(record["metrics"]["edge"]["ods_f"])
     assert record["boundaries"]["edge"]["protocol"] == "seism"
+    kept = record["curves"]["edge"]
+    assert [float(row["f"]) for row in curve] == kept["f"] and len(kept["threshold"]) == len(kept["recall"]) == len(
+        curve
+    )
 
 
 def test_rules_and_predictions_on_request(a_run):

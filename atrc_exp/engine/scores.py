@@ -17,7 +17,15 @@ from atrc_exp.data.decode import read_ids
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.predictions import as_array
 from atrc_exp.metrics import build_metrics
-from atrc_exp.metrics.boundary import BoundaryScores, ImageCounts, available_cores, count, load_kernels, score
+from atrc_exp.metrics.boundary import (
+    BoundaryScores,
+    Curve,
+    ImageCounts,
+    available_cores,
+    count,
+    load_kernels,
+    score,
+)
 from atrc_exp.tasks import IGNORE, Task
 
 if TYPE_CHECKING:
@@ -86,6 +94,14 @@ class Scores:
     def confusion(self) -> dict[str, np.ndarray]:
         """Pixels by [label, prediction] (C, C) by task; collective."""
         return {name: metric.total().cpu().numpy() for name, metric in self._overlaps.items()}
+
+    def curves(self) -> dict[str, Curve]:
+        """Precision, recall and F over the thresholds by task, where it has them; after `compute`, collective."""
+        from atrc_exp.metrics.saliency import MaxF
+
+        found = {name: metric.curve() for name, metric in self.metrics.items() if isinstance(metric, MaxF)}
+        found |= {name: scores.curve for name, scores in self.boundaries.items()}
+        return {name: curve for name, curve in found.items() if curve is not None}
 
     @property
     def _overlaps(self) -> dict[str, MeanIoU]:

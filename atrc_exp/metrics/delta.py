@@ -25,8 +25,13 @@ def delta_m(results: Mapping[str, float], baselines: Mapping[str, float], tasks:
         result, baseline = results[task.name], baselines[task.name]
         if baseline == 0:
             raise UserError(f"Δm: the single-task baseline of {task.name} is 0, a relative gain is undefined")
-        gain = (result - baseline) / baseline
-        gains.append(gain if task.higher_is_better else -gain)
+        gains.append(relative_gain(task, result, baseline))
     if not gains:
         raise UserError("Δm: no task to average over")
     return 100 * sum(gains) / len(gains)
+
+
+def relative_gain(task: Task, result: float, baseline: float) -> float:
+    """Gain of a task's headline metric over a baseline other than 0, as a fraction; positive is better."""
+    gain = (result - baseline) / baseline
+    return gain if task.higher_is_better else -gain

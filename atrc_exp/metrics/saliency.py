@@ -5,6 +5,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from atrc_exp.labels import require_classes, valid_pixels
+from atrc_exp.metrics.boundary_scores import Curve
 
 BETA_SQUARED = 0.3
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
@@ -63,7 +64,7 @@ class MaxF(Metric):
         """See the class; NaN where no pixel was valid."""
         if not self.images:
             return dict.fromkeys(("max_f", "max_f_mean_pr", "max_f_mean_f"), float("nan"))
-        pooled = f_measure(_ratio(self.true_positives, self.predicted), _ratio(self.true_positives, self.positives))
+        pooled = f_measure(*self._pooled())
         mean_pr = f_measure(self.precision / self.images, self.recall / self.images)
         mean_f = self.f_measure / self.images
         return {
@@ -71,6 +72,17 @@ class MaxF(Metric):
             "max_f_mean_pr": mean_pr.max().item(),
             "max_f_mean_f": mean_f.max().item(),
         }
+
+    def curve(self) -> Curve | None:
+        """Pooled over all images of all ranks (every rank must call it); None where no pixel was valid."""
+        with self.sync_context():
+            precision, recall = self._pooled()
+            scored = bool(self.images)
+        f = f_measure(precision, recall)
+        return Curve(list(THRESHOLDS), precision.tolist(), recall.tolist(), f.tolist()) if scored else None
+
+    def _pooled(self) -> tuple[Tensor, Tensor]:
+        return _ratio(self.true_positives, self.predicted), _ratio(self.true_positives, self.positives)
 
 
 def f_measure(precision: Tensor, recall: Tensor) -> Tensor:

@@ -226,11 +226,18 @@ def unfinished(folder: Path) -> dict[Path, str]:
 
 
 def find_baselines(runs_dir: Path) -> list[Row]:
-    """Single-task runs in `runs_dir`, one row for each name and setting (a name may hold runs of several lengths)."""
+    """Single-task runs in `runs_dir`, one row for each name and setting (a name may hold runs of several lengths).
+
+    A name with a summary that cannot be read is left out, as a whole: with fewer seeds its mean would be another.
+    """
     rows = []
     for folder in run_names(runs_dir):
         groups: dict[Experiment, list[RunResult]] = {}
-        for run in read_runs(folder):
+        try:
+            found = read_runs(folder)
+        except UserError:  # told where the name itself is aggregated
+            continue
+        for run in found:
             if run.experiment.is_baseline:
                 groups.setdefault(run.experiment, []).append(run)
         for experiment, runs in groups.items():

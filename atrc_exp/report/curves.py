@@ -1,14 +1,16 @@
-"""Architecture probabilities of one search over time: `python -m atrc_exp.report.curves RUN_DIR`.
+"""Architecture probabilities over time, of one search or of all seeds: `python -m atrc_exp.report.curves FOLDER`.
 
-Reads the "search" records of `metrics.jsonl`, `genotype.json` and `config.yaml` of a run folder; writes
-`probabilities.png` and `.pdf` into it.
+Reads the "search" records of `metrics.jsonl`, `genotype.json` and `config.yaml` of a run folder, or of all finished
+runs of a name; writes `probabilities.png` and `.pdf` into the folder.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from matplotlib.artist import Artist
@@ -21,6 +23,7 @@ from omegaconf import OmegaConf
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype, candidates, load
 from atrc_exp.report import figures
+from atrc_exp.report.aggregate import common_experiment, read_runs, seed_folders
 from atrc_exp.tasks import TASKS
 
 RECORDS = "metrics.jsonl"
@@ -34,6 +37,7 @@ LINES: dict[str, dict[str, Any]] = {  # told apart by dash and lightness, not by
     "tlabel": {"color": "#2171b5", "linestyle": "-", "linewidth": 1.8},
     "slabel": {"color": "#3f007d", "linestyle": (0, (5, 1.5, 1, 1.5)), "linewidth": 1.6},
 }
+MARKERS = {"none": "o", "global": "s", "local": "^", "tlabel": "D", "slabel": "v"}
 
 
 def read_search(run: Path) -> list[dict[str, Any]]:
@@ -57,70 +61,171 @@ def read_freeze_gap(run: Path) -> float:
     return float(OmegaConf.load(run / CONFIG).search.freeze_gap)
 
 
-def draw(records: Sequence[dict[str, Any]], genotype: Genotype, freeze_gap: float) -> Figure:
+@dataclass(frozen=True)
+class Search:
+    """What one finished search leaves of its dynamics."""
+
+    records: Sequence[Mapping[str, Any]]
+    """Search records by rising step."""
+    genotype: Genotype
+    """Found blocks, with the details which of them are frozen."""
+    freeze_gap: float
+
+
+def read_finished(run: Path) -> Search:
+    """Read the folder of one finished search.
+
+    Raises:
+        UserError: it is none.
+    """
+    return Search(read_search(run), load(run), read_freeze_gap(run))
+
+
+def read_sweep(folder: Path) -> list[Search]:
+    """Read all finished searches of a name.
+
+    Raises:
+        UserError: there is none, or they are no repetitions of one search.
+    """
+    runs = read_runs(folder)
+    if not runs:
+        raise UserError(f"{folder} holds no finished search")
+    common_experiment(runs)
+    return [read_finished(run.folder) for run in runs]
+
+
+def draw(search: Search) -> Figure:
     """One panel a block, targets down and sources across; a frozen block is drawn one-hot on grey.
 
     The genotype tells which blocks froze. When is taken from the first record that shows `freeze_gap`; a block that
     shows it in none froze between two records and is drawn frozen in the last one only.
     """
-    tasks = genotype.tasks
-    size = len(tasks)
-    figure = Figure(figsize=(1.75 * size + 0.6, 1.45 * size + 0.9), layout="constrained")
-    panels = figure.subplots(size, size, sharex=True, sharey=True, squeeze=False)
-    for row, target in enumerate(tasks):
-        for column, source in enumerate(tasks):
-            curves = {
-                name: [record["probabilities"][target][source][name] for record in records]
-                for name in candidates(target, source)
-            }
-            kept = genotype.blocks[target][source] if genotype.details["frozen"][target][source] else None
-            _draw_block(panels[row][column], [record["step"] for record in records], curves, kept, freeze_gap)
-        panels[row][0].set_ylabel(TASKS[target].title, weight="bold")
-    for column, source in enumerate(tasks):
-        panels[0][column].set_title(TASKS[source].title, fontsize=10, weight="bold")
-        panels[-1][column].set_xlabel("iteration", fontsize=8)
-    figure.supylabel("target task", fontsize=10)
-    figure.suptitle("source task", fontsize=10)
-    handles: list[Artist] = [Line2D([], [], label=figures.TITLES[name], **style) for name, style in LINES.items()]
-    handles.append(Patch(color=FROZEN, label="frozen"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, handlelength=3,
-                  fontsize=9, title="probability of the context type", title_fontsize=9)  # fmt: skip
+    figure, panels = _panels(search.genotype.tasks)
+    for (target, source), axes in panels.items():
+        _draw_block(axes, _block(search, target, source))
+    _add_legend(figure, [Patch(color=FROZEN, label="frozen")])
     return figure
 
 
-def _draw_block(
-    axes: Axes, steps: Sequence[int], curves: dict[str, list[float]], kept: str | None, freeze_gap: float
-) -> None:
-    if kept is not None:
-        reached = (index for index in range(len(steps)) if _gap(curves, index) >= freeze_gap)
-        first = next(reached, len(steps) - 1)
-        one_hot = {name: [float(name == kept)] * (len(steps) - first) for name in curves}
-        curves = {name: [*curve[:first], *one_hot[name]] for name, curve in curves.items()}
-        axes.axvspan(steps[first], steps[-1], color=FROZEN, zorder=1)
-        late = steps[first] - steps[0] > (steps[-1] - steps[0]) / 2
+def draw_sweep(searches: Sequence[Search]) -> Figure:
+    """One panel a block: the mean over searches of each type's probability, one-hot from where a search froze.
+
+    Each search that froze the block has a marker above the curves, at that time and of the type that it kept; at the
+    right end the curves are the shares of the votes, as far as the blocks are frozen.
+
+    Raises:
+        UserError: searches over different tasks, or without common steps.
+    """
+    if len({search.genotype.tasks for search in searches}) > 1:
+        raise UserError("searches over different tasks have no common panels")
+    figure, panels = _panels(searches[0].genotype.tasks)
+    for (target, source), axes in panels.items():
+        _draw_mean(axes, [_block(search, target, source) for search in searches])
+    kept = Line2D([], [], color="black", linestyle="none", marker="d", markersize=4, label="marker: one search frozen")
+    _add_legend(figure, [kept])
+    return figure
+
+
+def _panels(tasks: Sequence[str]) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    size = len(tasks)
+    figure = Figure(figsize=(1.75 * size + 0.6, 1.45 * size + 0.9), layout="constrained")
+    grid = figure.subplots(size, size, sharex=True, sharey=True, squeeze=False)
+    for index, task in enumerate(tasks):
+        grid[index][0].set_ylabel(TASKS[task].title, weight="bold")
+        grid[0][index].set_title(TASKS[task].title, fontsize=10, weight="bold")
+        grid[-1][index].set_xlabel("iteration", fontsize=8)
+    figure.supylabel("target task", fontsize=10)
+    figure.suptitle("source task", fontsize=10)
+    return figure, {(t, s): grid[row][column] for row, t in enumerate(tasks) for column, s in enumerate(tasks)}
+
+
+def _add_legend(figure: Figure, more: Sequence[Artist]) -> None:
+    handles: list[Artist] = [Line2D([], [], label=figures.TITLES[name], marker=MARKERS[name], markersize=4, **style)
+                             for name, style in LINES.items()]  # fmt: skip
+    handles += more
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, handlelength=3,
+                  fontsize=9, title="probability of the context type", title_fontsize=9)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One block of one search."""
+
+    steps: list[int]
+    curves: dict[str, list[float]]
+    """Probability by type and record, one-hot from where the block is frozen."""
+    kept: str | None
+    """The type that it froze to; None while it is open."""
+    first: int
+    """Index of the first record that shows it frozen."""
+
+
+def _block(search: Search, target: str, source: str) -> _Block:
+    steps = [record["step"] for record in search.records]
+    curves = {
+        name: [record["probabilities"][target][source][name] for record in search.records]
+        for name in candidates(target, source)
+    }
+    if not search.genotype.details["frozen"][target][source]:
+        return _Block(steps, curves, None, len(steps))
+    kept = search.genotype.blocks[target][source]
+    reached = (index for index in range(len(steps)) if _gap(curves, index) >= search.freeze_gap)
+    first = next(reached, len(steps) - 1)
+    for name, curve in curves.items():
+        curve[first:] = [float(name == kept)] * (len(steps) - first)
+    return _Block(steps, curves, kept, first)
+
+
+def _draw_block(axes: Axes, block: _Block) -> None:
+    steps = block.steps
+    if block.kept is not None:
+        since = steps[block.first]
+        axes.axvspan(since, steps[-1], color=FROZEN, zorder=1)
+        late = since - steps[0] > (steps[-1] - steps[0]) / 2
         x, y, side = (0.04, 0.83, "left") if late else (0.96, 0.5, "right")  # where no curve of such a block runs
-        axes.text(x, y, f"{figures.TITLES[kept]}\nsince {steps[first]}", fontsize=7, ha=side, va="center",
+        axes.text(x, y, f"{figures.TITLES[block.kept]}\nsince {since}", fontsize=7, ha=side, va="center",
                   transform=axes.transAxes)  # fmt: skip
+    _draw_curves(axes, steps, block.curves)
+    axes.set_ylim(-0.04, 1.04)
+
+
+def _draw_mean(axes: Axes, blocks: Sequence[_Block]) -> None:
+    steps = sorted(set.intersection(*(set(block.steps) for block in blocks)))
+    if not steps:
+        raise UserError("the searches logged at different steps; they have no common curve")
+    by_step = [{name: dict(zip(b.steps, curve, strict=True)) for name, curve in b.curves.items()} for b in blocks]
+    _draw_curves(axes, steps, {name: [fmean(one[name][step] for one in by_step) for step in steps]
+                               for name in blocks[0].curves})  # fmt: skip
+    frozen = sorted((block.steps[block.first], block.kept) for block in blocks if block.kept is not None)
+    for number, (step, kept) in enumerate(frozen):
+        before = sum(other == step for other, _ in frozen[:number])  # searches that froze at one step stand in a column
+        axes.plot([step], [1.12 + 0.1 * before], MARKERS[kept], color=LINES[kept]["color"], markersize=3.5)
+    axes.axhline(1.04, color="0.8", linewidth=0.6)
+    axes.set_ylim(-0.04, 1.12 + 0.1 * len(blocks))
+    axes.margins(x=0.04)
+
+
+def _draw_curves(axes: Axes, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
     for name, curve in curves.items():
         axes.plot(steps, curve, **LINES[name], zorder=3)
-    axes.set(ylim=(-0.04, 1.04), yticks=(0, 0.5, 1))
+    axes.set_yticks((0, 0.5, 1))
     axes.tick_params(labelsize=8)
     axes.margins(x=0)
 
 
-def _gap(curves: dict[str, list[float]], index: int) -> float:
+def _gap(curves: Mapping[str, Sequence[float]], index: int) -> float:
     second, first = sorted(curve[index] for curve in curves.values())[-2:]
     return first - second
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw the search whose run folder is given."""
+    """Draw the search, or the sweep of searches, whose folder is given."""
     parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.curves", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of one search, runs/<name>/seed<k>")
-    run = parser.parse_args(arguments).run
+    parser.add_argument("folder", type=Path, help="runs/<name>/seed<k> of one search, or runs/<name> of several")
+    folder = parser.parse_args(arguments).folder
     try:
-        figure = draw(read_search(run), load(run), read_freeze_gap(run))
-        paths = figures.save(figure, run / FIGURE)
+        figure = draw_sweep(read_sweep(folder)) if seed_folders(folder) else draw(read_finished(folder))
+        paths = figures.save(figure, folder / FIGURE)
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
     print("written: " + ", ".join(map(str, paths)))

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from atrc_exp.files import write_json, write_text
-from atrc_exp.metrics.boundary import BoundaryScores
+from atrc_exp.metrics.boundary import BoundaryScores, Curve
 from atrc_exp.report import figures
 from atrc_exp.report.tables import console
 from atrc_exp.tasks import TASKS
@@ -32,6 +32,7 @@ def write(
     record: Mapping[str, Any],
     per_class: Mapping[str, Sequence[float | None]],
     confusion: Mapping[str, np.ndarray],
+    curves: Mapping[str, Curve],
     boundaries: Mapping[str, BoundaryScores],
 ) -> None:
     """Print the scores and write `<folder>/evaluation.json` and the figures in `<folder>/evaluation/`.
@@ -40,6 +41,7 @@ def write(
         record: source, dataset, rules and metrics, ready for JSON.
         per_class: IoU by task and class, None for classes that never occur.
         confusion: pixels by [label, prediction] (C, C) by task.
+        curves: precision, recall and F over the thresholds by task.
         boundaries: scores of boundary tasks with their curves.
     """
     names = {task: class_names(record["dataset"], task, len(ious)) for task, ious in per_class.items()}
@@ -47,6 +49,7 @@ def write(
         **record,
         "per_class": {task: dict(zip(names[task], ious, strict=True)) for task, ious in per_class.items()},
         "boundaries": {task: {k: v for k, v in asdict(s).items() if k != "curve"} for task, s in boundaries.items()},
+        "curves": {task: asdict(curve) for task, curve in curves.items()},
     }
     for task, matrix in confusion.items():
         stem = folder / FIGURES / f"confusion_{task}"

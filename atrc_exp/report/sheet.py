@@ -174,5 +174,8 @@ def html(sheet: Sheet) -> str:
 
 def _html_line(tag: str, cells: Iterable[str], align: Sequence[str]) -> str:
     sides = {"l": "left", "r": "right"}
-    line = (f'<{tag} style="text-align: {sides[a]}">{cell}</{tag}>' for cell, a in zip(cells, align, strict=True))
+    scope = ' scope="col"' if tag == "th" else ""
+    line = (
+        f'<{tag}{scope} style="text-align: {sides[a]}">{cell}</{tag}>' for cell, a in zip(cells, align, strict=True)
+    )
     return f"<tr>{''.join(line)}</tr>"

@@ -48,27 +48,39 @@ class Report:
             groups.setdefault(row.experiment.setting, []).append(row)
         return [_section(setting, rows) for setting, rows in groups.items()]
 
+    def sheets(self) -> list[Sheet]:
+        """One table a setting, named `results_1` and so on."""
+        return [
+            Sheet(f"results_{number}", str(section.setting), tuple(section.header), forms.plain(section.cells),
+                  tuple(section.footnotes))
+            for number, section in enumerate(self.sections(), start=1)
+        ]  # fmt: skip
+
 
 def collect(folders: Iterable[Path]) -> Report:
     """Aggregate folders of runs (`runs/<name>`); a folder of such folders stands for all of them.
 
-    A name that cannot be aggregated becomes a marked gap and does not spoil the others.
-
     Raises:
         UserError: a folder that does not exist, or not one row.
     """
+    report = gather(_expand(folders))
+    if not report.rows:
+        raise UserError("; ".join(report.refused.values()))
+    return report
+
+
+def gather(names: Iterable[Path]) -> Report:
+    """Aggregate `runs/<name>` folders; one that cannot be becomes a marked gap and does not spoil the others."""
     rows: list[Row] = []
     refused: dict[str, str] = {}
     baselines: dict[Path, list[Row]] = {}
-    for folder in _expand(folders):
+    for folder in names:
         if folder.parent not in baselines:
             baselines[folder.parent] = find_baselines(folder.parent)
         try:
             rows.append(aggregate(folder, baselines[folder.parent]))
         except UserError as error:
             refused[folder.name] = str(error)
-    if not rows:
-        raise UserError("; ".join(refused.values()))
     return Report(rows, refused)
 
 
@@ -125,14 +137,9 @@ def measure(name: str, found: Statistic | None) -> str:
 
 def to_markdown(report: Report) -> str:
     """The table as Markdown, one heading a setting, footnotes below."""
-    blocks = [forms.markdown(_sheet(section)) for section in report.sections()]
+    blocks = [forms.markdown(sheet) for sheet in report.sheets()]
     blocks += [_refusal(name, reason) + "\n" for name, reason in report.refused.items()]
     return "\n".join(blocks)
-
-
-def _sheet(section: Section) -> Sheet:
-    rows = forms.plain(section.cells)
-    return Sheet("table", str(section.setting), tuple(section.header), rows, tuple(section.footnotes))
 
 
 def _refusal(name: str, reason: str) -> str:
@@ -191,8 +198,8 @@ def console() -> Console:
 
 def show(report: Report) -> None:
     """Print the table."""
-    for section in report.sections():
-        show_sheet(_sheet(section))
+    for sheet in report.sheets():
+        show_sheet(sheet)
     for name, reason in report.refused.items():
         console().print(Text(_refusal(name, reason)))
 

@@ -13,12 +13,14 @@ MODULES = {
     "branch": "branch",
     "evaluate": "evaluate",
     "predict": "predict",
+    "export": "export",
     "importance": "importance",
     "attention": "attention",
     "profile": "profile",
     "benchmark": "benchmark",
     "generate": "generate",
     "prepare": "prepare",
+    "report": "report",
 }
 
 

@@ -31,7 +31,7 @@ def run(config: Config) -> None:
     try:
         score = _score_run if config.predictions is None else _score_files
         record, scores = score(config, ranks)
-        details = scores.per_class(), scores.confusion()  # collective
+        details = scores.per_class(), scores.confusion(), scores.curves()  # collective
         if ranks.is_main:
             source = record["source"].get("predictions") or record["source"]["run"]
             evaluation.write(_output(config, source), record, *details, scores.boundaries)

@@ -28,6 +28,19 @@ def test_worked_example():
     assert result["max_f_mean_f"] == pytest.approx(0.86111, abs=5e-6)
 
 
+def test_curve_is_that_of_the_pooled_pixels():
+    metric = MaxF()
+    metric.update(
+        logits([[[0.9, 0.8, 0.3, 0.1]], [[0.6, 0.4, 0.7, 0.2]]]), torch.tensor([[[1, 1, 0, 0]], [[1, 1, 0, 0]]])
+    )
+    curve = metric.curve()
+    assert curve.threshold[9] == 0.5 and len(curve.threshold) == 19
+    at_half = (curve.precision[9], curve.recall[9], curve.f[9])
+    assert at_half == pytest.approx((0.75, 0.75, 0.75))  # three of four predicted are right
+    assert max(curve.f) == metric.compute()["max_f"]
+    assert MaxF().curve() is None
+
+
 def ratio(part, whole):
     return part / whole if whole else 0.0
 

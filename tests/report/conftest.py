@@ -62,7 +62,8 @@ def make_search(make_run: MakeRun) -> MakeRun:
             target: {s: {c: 0.6 if c == blocks[target][s] else 0.1 for c in candidates(target, s)} for s in keys}
             for target in keys
         }
-        folder = make_run(name, seed, dict.fromkeys(keys, 0.5), stage="search", distillation="search", **changes)
+        found = changes.pop("headline", dict.fromkeys(keys, 0.5))
+        folder = make_run(name, seed, found, stage="search", distillation="search", **changes)
         save(Genotype(tuple(keys), blocks, {"probabilities": chances}), folder / "genotype.json")
         return folder
 

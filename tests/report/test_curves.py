@@ -33,7 +33,7 @@ def run(tmp_path):
 
 
 def draw(run, freeze_gap=0.3):
-    return curves.draw(curves.read_search(run), load(run), freeze_gap)
+    return curves.draw(curves.Search(curves.read_search(run), load(run), freeze_gap))
 
 
 def test_frozen_block_is_one_hot_and_marked(run):
@@ -76,3 +76,25 @@ def test_run_without_search_records_is_refused(run):
     (run / "metrics.jsonl").write_text('{"step": 1, "kind": "train", "loss": 1.0}\n')
     with pytest.raises(UserError, match="no search records"):
         curves.read_search(run)
+
+
+def test_sweep_shows_the_mean_and_who_froze_when(run):
+    frozen = curves.read_finished(run)
+    all_open = {target: dict.fromkeys(TASKS, False) for target in TASKS}
+    never = curves.Search(frozen.records, Genotype(TASKS, uniform(TASKS, "none").blocks, {"frozen": all_open}), 0.3)
+    panel = curves.draw_sweep([frozen, never, frozen]).axes[1]
+    local = dict(zip(CONTEXTS, panel.lines, strict=False))["local"]
+    expected = [0.2, 0.2, (1 + 0.5 + 1) / 3, (1 + 0.2 + 1) / 3, (1 + 0.2 + 1) / 3]
+    assert local.get_ydata() == pytest.approx(expected)
+    marks = [line for line in panel.lines if line.get_linestyle() == "None"]
+    assert [line.get_marker() for line in marks] == [curves.MARKERS["local"]] * 2
+    assert [line.get_xdata()[0] for line in marks] == [30, 30]
+    assert marks[0].get_ydata()[0] != marks[1].get_ydata()[0]  # one above the other
+
+
+def test_searches_over_other_tasks_or_steps_are_not_averaged(run):
+    one = curves.read_finished(run)
+    with pytest.raises(UserError, match="different tasks"):
+        curves.draw_sweep([one, curves.Search(one.records, uniform(("semseg",), "none"), 0.3)])
+    with pytest.raises(UserError, match="different steps"):
+        curves.draw_sweep([one, curves.Search([record(11)], one.genotype, 0.3)])

@@ -1,0 +1,27 @@
+"""`stage=report`: one page with figures and tables of all runs in `runs_dir`, from their folders alone."""
+
+from pathlib import Path
+
+from rich.text import Text
+
+from atrc_exp.config import Config
+from atrc_exp.report import page
+from atrc_exp.report.sections import Note
+from atrc_exp.report.sheet import Sheet
+from atrc_exp.report.tables import console, show_sheet
+
+
+def run(config: Config) -> None:
+    """Print the tables and what could not be made, and write `<runs_dir>/report/`.
+
+    Raises:
+        UserError: a folder that holds no runs.
+    """
+    written, sections = page.write(Path(config.runs_dir).expanduser())
+    for section in sections:
+        for block in section.blocks:
+            if isinstance(block, Sheet):
+                show_sheet(block)
+            elif isinstance(block, Note):
+                console().print(Text(f"{section.title}: {block.text}"), soft_wrap=True)
+    print(f"written: {written}, figures and tables beside it")
