@@ -22,8 +22,8 @@ from atrc_exp.messages import USER_MISTAKES, explain
 CONFIG = "config.yaml"
 CHECKPOINT = Path("checkpoints") / "last.pt"
 
-OWN = ("run", "checkpoint", "input", "image", "pixel", "target", "output", "allow", "predict", "importance", "logger",
-       "stage")  # fmt: skip
+OWN = ("run", "checkpoint", "input", "image", "pixel", "target", "output", "allow", "predict", "importance", "export",
+       "logger", "stage")  # fmt: skip
 """Keys of the command itself, which say what is done with the run; the stage last, since it asks for others.
 
 `allow` is among them so that no file decides which code is run."""

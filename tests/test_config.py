@@ -71,6 +71,20 @@ def test_pascal_presets_have_the_papers_training_settings():
     assert PUBLISHED_GENOTYPES["pascal_hrnet18"].tasks == tuple(config.task_names)
 
 
+def test_other_backbones_have_presets_of_everything_that_a_delta_needs():
+    kinds = ("search", "atrc", "single_task", "multi_task")
+    for backbone in ("convnext", "swin", "efficientnet"):
+        assert {f"{data}_{backbone}_{kind}" for data in ("nyud", "rooms") for kind in kinds} <= set(PRESETS)
+        settings = [preset(f"nyud_{backbone}_{kind}") for kind in kinds]
+        for config in settings:  # a delta compares networks that differ in nothing else
+            assert (config.optim, config.backbone, config.engine, config.dataset) == (
+                settings[0].optim, settings[0].backbone, settings[0].engine, settings[0].dataset)  # fmt: skip
+            assert config.distillation.channels == settings[0].distillation.channels
+        assert settings[0].backbone.weights == "imagenet"
+        assert preset(f"rooms_{backbone}_search").backbone.weights == "random"
+        assert settings[0].optim.name == ("sgd" if backbone == "efficientnet" else "adamw")
+
+
 def test_no_override_is_a_search_on_rooms_that_needs_no_download():
     config = composed()
     assert config.stage.name == "search" and config.dataset.procedural and config.backbone.weights == "random"

@@ -20,6 +20,7 @@ from atrc_exp.tasks import TASKS, build_tasks
 sys.path.insert(0, str(Path(__file__).parent / "engine"))
 import tiny_engine
 
+pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # in wandb-workspaces
 SCRIPT = Path(__file__).parents[1] / "multirun_scripts" / "dashboard.py"
 
 

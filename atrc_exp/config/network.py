@@ -21,10 +21,15 @@ class BackboneConfig:
     output_stride: int | None = None
     """8, 16 or 32: deeper ResNet stages are dilated instead of strided; null keeps the model's own stride."""
 
+    multiple: int | None = None
+    """Images are filled up with zeros, below and to the right, to a multiple of so many pixels, and maps cut back, for
+    models that cut images into patches and drop or refuse what is left over (ConvNeXt, Swin); null: they are not."""
+
     def __post_init__(self) -> None:
         require(len(self.out_indices) >= 1, "backbone.out_indices", self.out_indices, "at least one index")
         stride = self.output_stride
         require(stride in (None, 8, 16, 32), "backbone.output_stride", stride, "8, 16, 32 or null")
+        require(self.multiple is None or self.multiple >= 1, "backbone.multiple", self.multiple, ">= 1 or null")
 
 
 @dataclass(kw_only=True)

@@ -10,6 +10,7 @@ from atrc_exp.config.stages import (
     TRAINING_STAGES,
     BenchmarkConfig,
     EvaluationConfig,
+    ExportConfig,
     ImportanceConfig,
     LoggerConfig,
     PredictConfig,
@@ -45,7 +46,7 @@ class Config:
     target: str | None = None
     """stage=attention: the task whose blocks are looked at; null is all of them."""
     output: str | None = None
-    """Folder of what evaluate, predict, importance, attention and prepare write; null is the run folder, for
+    """Folder of what evaluate, predict, importance, attention, export and prepare write; null is the run folder, for
     predictions= that folder, for prepare `<runs_dir>/datasets/<dataset.name>`."""
     tasks: list[str] | None = None
     """Subset of the dataset's tasks; null is all of them."""
@@ -72,6 +73,7 @@ class Config:
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     importance: ImportanceConfig = field(default_factory=ImportanceConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
@@ -88,6 +90,8 @@ class Config:
         if self.stage.name == "evaluate":
             allowed = "given one of run=RUN_DIR, checkpoint=FILE, predictions=DIR"
             require(len(sources) == 1, "stage", "evaluate", allowed, f"not {' and '.join(sources) or 'none of them'}")
+        if self.stage.name == "export":
+            require(sources == ["run"], "stage", "export", "given run=RUN_DIR, and nothing else to take weights from")
         if self.stage.name == "predict":
             require(sources in (["run"], ["checkpoint"]), "stage", "predict", "given run=RUN_DIR or checkpoint=FILE")
             require(self.input is not None, "stage", "predict", "given input=IMAGE or input=FOLDER")

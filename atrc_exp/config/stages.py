@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from atrc_exp.config.checks import require
 
 STAGES = (
-    "search", "retrain", "branch", "evaluate", "predict", "importance", "attention", "profile", "benchmark", "generate",
-    "prepare", "report",
+    "search", "retrain", "branch", "evaluate", "predict", "importance", "attention", "export", "profile", "benchmark",
+    "generate", "prepare", "report",
 )  # fmt: skip
 TRAINING_STAGES = ("search", "retrain")
-STORED_STAGES = ("evaluate", "predict", "importance", "attention")
+STORED_STAGES = ("evaluate", "predict", "importance", "attention", "export")
 """Stages that look at a run, whose own configuration then holds."""
 
 
@@ -105,6 +105,18 @@ class ImportanceConfig:
     def __post_init__(self) -> None:
         require(self.permutations >= 1, "importance.permutations", self.permutations, ">= 1")
         require(self.seed >= 0, "importance.seed", self.seed, ">= 0")
+
+
+@dataclass(kw_only=True)
+class ExportConfig:
+    """What `stage=export` writes."""
+
+    size: list[int] | None = None
+    """Height and width of the images, fixed in the files, >= 32; null is `dataset.crop`, the size of the evaluation."""
+
+    def __post_init__(self) -> None:
+        size = self.size
+        require(size is None or (len(size) == 2 and min(size) >= 32), "export.size", size, "[height, width], >= 32")
 
 
 @dataclass(kw_only=True)

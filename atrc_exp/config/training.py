@@ -31,8 +31,10 @@ class SearchConfig:
 
 @dataclass(kw_only=True)
 class OptimConfig:
-    """SGD with a polynomial schedule per iteration (App. A)."""
+    """SGD, or AdamW, with a polynomial schedule per iteration (App. A)."""
 
+    name: str = "sgd"
+    """sgd (the paper's) or adamw (for backbones that were designed with it, such as ConvNeXt and Swin)."""
     lr: float = 0.01
     """Initial learning rate, > 0."""
     head_lr_factor: float = 1.0
@@ -40,13 +42,14 @@ class OptimConfig:
     distillation_lr_factor: float = 1.0
     """Multiplies the rate of the distillation module once more, > 0: the papers of cross_stitch and nddr raise it."""
     momentum: float = 0.9
-    """In [0, 1)."""
+    """Of SGD, beta 1 of AdamW, in [0, 1)."""
     weight_decay: float = 5e-4
-    """On all network parameters but the weights of cross_stitch, >= 0."""
+    """On all network parameters but the weights of cross_stitch, and with adamw biases and norms, >= 0."""
     power: float = 0.9
     """Rate at iteration i is lr * (1 - i / iterations) ** power, >= 0."""
 
     def __post_init__(self) -> None:
+        require(self.name in ("sgd", "adamw"), "optim.name", self.name, "sgd or adamw")
         positive("optim.lr", self.lr)
         positive("optim.head_lr_factor", self.head_lr_factor)
         positive("optim.distillation_lr_factor", self.distillation_lr_factor)

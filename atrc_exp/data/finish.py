@@ -64,6 +64,7 @@ def _label(label: Tensor, task: Task) -> Tensor:
         case "normals":
             return label
     if task.background_is_unlabelled:
-        empty = ((label == 0) | (label == IGNORE)).flatten(-2).all(-1)
-        label = label.masked_fill(empty[..., None, None], IGNORE)
+        # In 8 bits 0 - 1 is 255: less one, background and unlabelled are the two largest values.
+        empty = (label - 1).flatten(-2).amin(-1) >= IGNORE - 1
+        label = label | (IGNORE * empty).byte()[..., None, None]
     return label.long()

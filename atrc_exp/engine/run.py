@@ -31,9 +31,9 @@ from atrc_exp.files import read_json, write_json, write_text
 log = logging.getLogger(__name__)
 
 FREE = (
-    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "prepare", "benchmark",
-    "logger", "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate", "engine.val_batch_size",
-    "engine.device", "engine.workers", "engine.activation_checkpointing", "engine.compile",
+    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "export", "prepare",
+    "benchmark", "logger", "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate",
+    "engine.val_batch_size", "engine.device", "engine.workers", "engine.activation_checkpointing", "engine.compile",
     "engine.checkpoint_every", "engine.log_every", "engine.progress", "engine.memory_check",
     "engine.save_predictions", "engine.keep_best", "evaluation.boundary_every",
 )  # fmt: skip
@@ -209,7 +209,10 @@ def require_same(folder: Path, config: Config) -> None:
     """
     if not (folder / "config.yaml").exists():
         return
-    before = _flat(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+    stored = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    # Keys that came after the run was started had their defaults; a dictionary that is not empty has keys of its own.
+    defaults = {key: value for key, value in _flat(dataclasses.asdict(Config())).items() if value != {}}
+    before = defaults | _flat(stored)
     now = _flat(dataclasses.asdict(config))
     lines = [
         f"{key}: {before.get(key)} -> {now.get(key)}"

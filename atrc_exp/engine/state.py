@@ -15,6 +15,8 @@ from atrc_exp.engine.schedules import poly
 from atrc_exp.errors import UserError
 from atrc_exp.models.network import Network
 
+_POSITION_TABLE = "relative_position_bias_table"
+
 
 @dataclass
 class TrainState:
@@ -22,7 +24,7 @@ class TrainState:
     `iteration` and the seed and need no state."""
 
     network: Network
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.SGD | torch.optim.AdamW
     arch_optimizer: torch.optim.Adam | None
     scaler: torch.amp.GradScaler
     record: LossRecord
@@ -43,11 +45,11 @@ class TrainState:
     and is repeated by a start from there."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """SGD of the network and, in a search, Adam of the architecture."""
+        """That of the network and, in a search, Adam of the architecture."""
         return [self.optimizer, *([self.arch_optimizer] if self.arch_optimizer else [])]
 
     def set_learning_rate(self, config: Config) -> float:
-        """Set SGD's rates for the coming step and return the backbone's; the architecture's rate is constant."""
+        """Set the rates for the coming step and return the backbone's; that of the architecture is constant."""
         rate = config.optim.lr * poly(self.iteration, config.engine.iterations, config.optim.power)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
@@ -105,29 +107,43 @@ def load_network(network: nn.Module, state: dict[str, Any]) -> None:
 def build_state(
     config: Config, network: Network, record: LossRecord, run_id: str, codebook: Tensor | None
 ) -> TrainState:
-    """SGD over the network (`parameter_groups`) and Adam over the architecture (App. A)."""
+    """SGD or AdamW over the network (`parameter_groups`) and Adam over the architecture (App. A)."""
     optim, groups = config.optim, parameter_groups(config.optim, network)
     # A first step that the fp16 scaler skips would leave the momentum of the fused kernel uninitialised (torch 2.15).
     fused = config.engine.precision != "fp16"
-    sgd = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=fused)
+    shared: dict[str, Any] = {"lr": optim.lr, "weight_decay": optim.weight_decay, "fused": fused}
+    optimizer: torch.optim.SGD | torch.optim.AdamW
+    if optim.name == "adamw":
+        optimizer = torch.optim.AdamW(groups, betas=(optim.momentum, 0.999), **shared)
+    else:
+        optimizer = torch.optim.SGD(groups, momentum=optim.momentum, **shared)
     adam = None
     if network.search is not None:
         adam = torch.optim.Adam(
             network.architecture_parameters(), lr=config.search.arch_lr, weight_decay=0.0, fused=fused
         )
     scaler = torch.amp.GradScaler(record.sums.device.type, enabled=config.engine.precision == "fp16")
-    return TrainState(network, sgd, adam, scaler, record, run_id, codebook=codebook)
+    return TrainState(network, optimizer, adam, scaler, record, run_id, codebook=codebook)
 
 
 def parameter_groups(optim: OptimConfig, network: Network) -> list[dict[str, Any]]:
-    """SGD's groups: the backbone, the heads, and what of the distillation module differs from them in rate or decay."""
+    """Parameters by rate and decay: the backbone first, then the heads, and what of the distillation module differs.
+
+    AdamW's decay leaves out biases, norms and tables of relative positions, as the authors of ConvNeXt and Swin do.
+    """
     module: Any = network.distillation
     distilling = {id(p) for p in module.parameters()} if module is not None else set()
     undecayed = {id(p) for p in module.undecayed_parameters()} if hasattr(module, "undecayed_parameters") else set()
-    others: dict[tuple[float, float], list[Tensor]] = {}
-    for parameter in network.head_parameters():
-        factor = optim.head_lr_factor * (optim.distillation_lr_factor if id(parameter) in distilling else 1.0)
+    if optim.name == "adamw":
+        undecayed |= {id(p) for n, p in network.named_parameters() if p.dim() <= 1 or n.endswith(_POSITION_TABLE)}
+    backbone = {id(p) for p in network.backbone_parameters()}
+    groups: dict[tuple[bool, float, float], list[Tensor]] = {}
+    for parameter in (*network.backbone_parameters(), *network.head_parameters()):
+        own = id(parameter) in backbone
+        factor = 1.0 if own else optim.head_lr_factor
+        factor *= optim.distillation_lr_factor if id(parameter) in distilling else 1.0
         decay = 0.0 if id(parameter) in undecayed else optim.weight_decay
-        others.setdefault((factor, decay), []).append(parameter)
-    groups = [{"params": params, "factor": factor, "weight_decay": decay} for (factor, decay), params in others.items()]
-    return [{"params": network.backbone_parameters(), "factor": 1.0}, *groups]
+        groups.setdefault((own, factor, decay), []).append(parameter)
+    return [
+        {"params": params, "factor": factor, "weight_decay": decay} for (_, factor, decay), params in groups.items()
+    ]

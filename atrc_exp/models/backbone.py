@@ -8,8 +8,9 @@ from typing import Any
 
 import timm
 import torch
+import torch.nn.functional as F
 from huggingface_hub import hf_hub_download
-from timm.models import load_state_dict
+from timm.models import is_model_in_modules, load_state_dict
 from timm.models.hrnet import HighResolutionModule
 from torch import Tensor, nn
 
@@ -18,6 +19,13 @@ from atrc_exp.errors import UserError
 from atrc_exp.resizing import resize
 
 HUB_FILE = "model.safetensors"
+
+_DENSE_OPTIONS: dict[str, dict[str, Any]] = {
+    "hrnet": {"feature_location": ""},  # the maps of stage 4 themselves
+    # Windows and masks for any size, and shifted windows in the last stage too, which at 224 x 224 is one window.
+    "swin_transformer": {"strict_img_size": False, "always_partition": True},
+}
+"""Options of timm's model families for dense prediction."""
 
 
 class DenseFusion(HighResolutionModule):
@@ -54,11 +62,13 @@ class Backbone(nn.Module):
     Attributes:
         channels: of each map.
         reductions: stride of each map in pixels.
+        multiple: images are padded to a multiple of so many pixels; None: they are not.
         provenance: name, weights, timm's tag and the SHA-256 of the weight file, for the records of a run.
     """
 
-    def __init__(self, model: nn.Module, provenance: dict[str, str | None]) -> None:
+    def __init__(self, model: nn.Module, provenance: dict[str, str | None], multiple: int | None = None) -> None:
         super().__init__()
+        self.multiple = multiple
         self.model = model
         info: Any = model.feature_info
         self.channels: list[int] = list(info.channels())
@@ -66,10 +76,18 @@ class Backbone(nn.Module):
         self.provenance = provenance
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Map an image (B, 3, H, W) to one (B, channels[i], h_i, w_i) per stride."""
+        """Map an image (B, 3, H, W) to one (B, channels[i], h_i, w_i) per stride.
+
+        With `multiple`, h_i and w_i are those of the image rounded up, whatever the model makes of the padded one.
+        """
+        height, width = image.shape[-2:]
+        if self.multiple is not None:
+            image = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple))
         maps = self.model(image)
         if getattr(self.model, "output_fmt", "NCHW") == "NHWC":  # e.g. Swin
             maps = [x.permute(0, 3, 1, 2) for x in maps]
+        if self.multiple is not None:
+            maps = [x[..., : -(-height // r), : -(-width // r)] for x, r in zip(maps, self.reductions, strict=True)]
         return maps
 
 
@@ -88,7 +106,7 @@ def build_backbone(config: BackboneConfig) -> Backbone:
             path = Path(config.weights).expanduser()
         _load_weights(model, config.name, path)
         provenance["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Backbone(model, provenance)
+    return Backbone(model, provenance, config.multiple)
 
 
 def _build_model(config: BackboneConfig) -> nn.Module:
@@ -102,9 +120,7 @@ def _build_model(config: BackboneConfig) -> nn.Module:
     indices = list(config.out_indices)
     if indices != sorted(set(indices)):
         raise UserError(f"backbone.out_indices={indices}: must rise, the finest map first")
-    options: dict[str, Any] = (
-        {"feature_location": ""} if timm.models.is_model_in_modules(config.name, ("hrnet",)) else {}
-    )
+    options = dict(next((o for family, o in _DENSE_OPTIONS.items() if is_model_in_modules(config.name, (family,))), {}))
     if config.output_stride is not None:
         options["output_stride"] = config.output_stride
     try:

@@ -61,7 +61,7 @@ def attend(contexts: Contexts, maps: TaskMaps) -> dict[Block, Tensor]:
             local = cast(LocalContext, contexts[first])
             query, key, value = (x.squeeze(3).unflatten(2, size) for x in (query, key, value))
             out = local_attention(query, key, value, local.kernel_size, local.border)
-        outputs |= zip(blocks, out.view(*out.shape[:2], *size).chunk(len(blocks)), strict=True)
+        outputs |= zip(blocks, out.view(len(blocks), -1, out.shape[1], *size), strict=True)
     return {block: outputs[block] for block in contexts}  # in the order asked for
 
 
@@ -154,7 +154,7 @@ def _conv_bn(layers: Sequence[nn.Sequential], x: Tensor) -> Tensor:
     convs, norms = zip(*layers, strict=True)
     weights = [conv.weight.flatten(1) for conv in convs]
     if x.dim() == 3:
-        y = torch.bmm(torch.cat(weights).expand(len(x), -1, -1), x)
+        y = torch.bmm(torch.cat(weights).expand(x.shape[0], -1, -1), x)
     else:
         y = torch.matmul(torch.stack(weights), x).flatten(1, 2)
     return _batch_norm(norms, y.unsqueeze(3))

@@ -21,29 +21,30 @@ from atrc_exp.report.__main__ import main as tabulate
 from atrc_exp.report.hours import Estimate, estimate
 from atrc_exp.report.plan import Overrides, Step, steps, table_rows
 from atrc_exp.report.published import DATASETS, NUMBERS, Published
-from atrc_exp.report.sheet import GAP, Sheet, plain
+from atrc_exp.report.sheet import GAP, Notes, Sheet, plain
 from atrc_exp.report.tables import show_sheet
 
 
 def show(number: str, planned: Sequence[Step], estimates: Mapping[str, Estimate]) -> None:
     """Print what is missing and how long it takes."""
-    lines, total, unknown = [], 0.0, 0
+    lines, total, unknown, remarks = [], 0.0, 0, Notes()
     for step in planned:
         runs, missing, found = len(step.runs()), len(step.missing()), estimates.get(step.preset)
         hours = found.hours if found else None
         each, all_of_it = (GAP, GAP) if hours is None else (f"{hours:.2f}", f"{hours * missing:.2f}")
-        lines.append([step.preset, str(runs), str(missing), each, all_of_it, found.note if found else ""])
+        each += remarks.mark([found.note] if found and found.note else [])
+        lines.append([step.preset, str(runs), str(missing), each, all_of_it])
         total += (hours or 0.0) * missing
         unknown += missing if hours is None else 0
-    header = ("Preset", "Runs", "Missing", "Hours a run", "Hours", "")
+    header = ("Preset", "Runs", "Missing", "Hours a run", "Hours")
     missing = sum(len(step.missing()) for step in planned)
     devices = ", ".join(dict.fromkeys(found.device for found in estimates.values() if found.device))
-    notes = [f"{missing} of {sum(len(step.runs()) for step in planned)} runs are missing"]
+    notes = [*remarks.lines(), f"{missing} of {sum(len(step.runs()) for step in planned)} runs are missing"]
     if missing:
-        notes[0] += f": {total:.2f} hours, one after another on {devices or 'this machine'}"
-        notes[0] += f", and {unknown} runs of unknown length" if unknown else ""
+        notes[-1] += f": {total:.2f} hours, one after another on {devices or 'this machine'}"
+        notes[-1] += f", and {unknown} runs of unknown length" if unknown else ""
         notes.append("Training steps alone: data, validation and checkpoints come on top, and begun runs take less.")
-    show_sheet(Sheet("plan", f"Runs of Table {number}", header, plain(lines), tuple(notes), align="lrrrrl"))
+    show_sheet(Sheet("plan", f"Runs of Table {number}", header, plain(lines), tuple(notes)))
 
 
 def run(planned: Sequence[Step], overrides: Overrides) -> int:

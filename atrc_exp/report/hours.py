@@ -8,7 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from atrc_exp import branching, genotype
 from atrc_exp.files import read_json
+from atrc_exp.genotype import PUBLISHED
 from atrc_exp.report.plan import Overrides, Step
 
 FILE = "benchmark.json"
@@ -50,11 +52,20 @@ def _stand_in(step: Step) -> tuple[list[str], str]:
     """Overrides of what is measured; where searches have yet to run, a network in place of theirs."""
     config = step.configs[0]
     own, notes = list(step.variants[:1]), []
-    if config.genotype and not config.genotype.startswith("published/") and not Path(config.genotype).exists():
+    if (
+        config.genotype
+        and not config.genotype.startswith(PUBLISHED)
+        and not _exists(config.genotype, genotype.FILE_NAME)
+    ):
         own, notes = ["distillation=tlabel"], ["as T-label, there is no vote yet"]
-    if config.branching.file and not Path(config.branching.file).exists():
+    if config.branching.file and not _exists(config.branching.file, branching.FILE_NAME):
         own, notes = [*own, "branching.file=null"], [*notes, "not branched, there is no branching yet"]
     return own, "; ".join(notes)
+
+
+def _exists(source: str, name: str) -> bool:
+    """Whether there is such a file, or one in the folder; the folder alone may hold nothing but measurements."""
+    return Path(source).is_file() or (Path(source) / name).is_file()
 
 
 def _is_measured(path: Path, arguments: list[str]) -> bool:

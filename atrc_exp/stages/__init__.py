@@ -13,6 +13,7 @@ MODULES = {
     "branch": "branch",
     "evaluate": "evaluate",
     "predict": "predict",
+    "export": "export",
     "importance": "importance",
     "attention": "attention",
     "profile": "profile",

@@ -1,7 +1,8 @@
-"""Which parameters SGD decays, and at which rate."""
+"""Which parameters SGD and AdamW decay, and at which rate."""
 
 import pytest
 import tiny_engine
+import torch
 from torch import nn
 
 from atrc_exp.config import OptimConfig
@@ -48,3 +49,16 @@ def test_the_whole_module_may_be_faster():
     settings = by_setting(OptimConfig(distillation_lr_factor=10.0), built)
     assert {settings[id(p)] for p in built.distillation.parameters()} == {(10.0, 5e-4)}
     assert {settings[id(p)] for p in built.predictors.parameters()} == {(1.0, 5e-4)}
+
+
+def test_adamw_decays_weights_but_neither_biases_nor_norms_nor_position_tables():
+    built = network(None)
+    table = nn.Module()
+    table.relative_position_bias_table = nn.Parameter(torch.zeros(9, 2))
+    built.backbone.attention = table
+    settings = by_setting(OptimConfig(name="adamw", weight_decay=0.05, head_lr_factor=2.0), built)
+    for name, parameter in built.named_parameters():
+        factor = 1.0 if name.startswith("backbone.") else 2.0
+        decayed = parameter.dim() > 1 and parameter is not table.relative_position_bias_table
+        assert settings[id(parameter)] == (factor, 0.05 if decayed else 0.0), name
+    assert {decay for _, decay in settings.values()} == {0.05, 0.0}

@@ -76,6 +76,20 @@ def test_nested_dictionaries_are_compared(tmp_path: Path) -> None:
         start(replace(config, loss_weights={"depth": 2.0}))
 
 
+def test_keys_that_came_later_have_their_defaults_in_older_runs(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path)
+    with start(config) as run:
+        pass
+    path = run.folder / "config.yaml"
+    stored = yaml.safe_load(path.read_text())
+    del stored["optim"]["name"], stored["backbone"]["multiple"], stored["export"]
+    path.write_text(yaml.safe_dump(stored))
+    with pytest.raises(UserError, match=r"optim.name: sgd -> adamw"):
+        start(replace(config, optim=replace(config.optim, name="adamw")))
+    with start(config) as again:
+        assert again.id == run.id
+
+
 def test_keys_that_change_no_number_are_free(tmp_path: Path) -> None:
     config = tiny.config(tmp_path)
     with start(config):

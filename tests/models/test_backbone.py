@@ -64,7 +64,12 @@ def test_hrnet_takes_any_size_and_leaves_its_input_list_alone(size):
 
 
 @pytest.mark.parametrize(
-    "name, indices", [("resnet10t", [1, 2, 3, 4]), ("convnext_atto", [0, 1, 2, 3]), ("regnetx_002", [1, 3])]
+    "name, indices",
+    [
+        ("resnet10t", [1, 2, 3, 4]),
+        ("convnext_atto", [0, 1, 2, 3]),
+        ("regnetx_002", [1, 3]),
+    ],
 )
 def test_other_models_load_a_whole_classifier(tmp_path, name, indices):
     """Features after loading are those of the classifier whose file it was, wherever timm renames or leaves out."""
@@ -79,6 +84,47 @@ def test_other_models_load_a_whole_classifier(tmp_path, name, indices):
         for ours, theirs in zip(backbone.model(image), reference(image), strict=True):
             torch.testing.assert_close(ours, theirs)
     assert backbone.provenance["weights"].endswith("classifier.pth") and len(backbone.provenance["sha256"]) == 64
+
+
+def test_efficientnet_features_are_those_of_the_classifier_whose_file_it_loads(tmp_path):
+    classifier = timm.create_model("efficientnet_b0").eval()
+    torch.save(classifier.state_dict(), tmp_path / "classifier.pth")
+    backbone = build("efficientnet_b0", str(tmp_path / "classifier.pth")).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        reference = classifier.forward_intermediates(image, indices=[1, 2, 3, 4], intermediates_only=True)
+        for ours, theirs in zip(backbone(image), reference, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("size", [(53, 70), (41, 33)])
+@pytest.mark.parametrize("name, indices, multiple", [
+    ("convnext_atto", [0, 1, 2, 3], 32),
+    ("swin_tiny_patch4_window7_224", [0, 1, 2, 3], 4),
+    ("efficientnet_b0", [1, 2, 3, 4], None),
+])  # fmt: skip
+def test_backbones_of_the_presets_take_any_size(name, indices, multiple, size):
+    """Maps are those of the image rounded up, and see its last rows and columns, which a ConvNeXt alone would drop."""
+    backbone = build(name, out_indices=indices, multiple=multiple).eval()
+    image = torch.randn(1, 3, *size, requires_grad=True)
+    maps = backbone(image)
+    assert backbone.reductions == [4, 8, 16, 32]
+    strides = zip(backbone.channels, backbone.reductions, strict=True)
+    assert [x.shape for x in maps] == [(1, c, -(-size[0] // s), -(-size[1] // s)) for c, s in strides]
+    maps[0].square().sum().backward()
+    assert image.grad[..., -1, :].any() and image.grad[..., -1].any()
+
+
+def test_swin_is_timms_where_both_can_run_and_shifts_its_last_windows():
+    name = "swin_tiny_patch4_window7_224"
+    plain = timm.create_model(name, features_only=True).eval()
+    backbone = build(name, out_indices=[0, 1, 2, 3], multiple=4).eval()
+    backbone.model.load_state_dict(plain.state_dict())
+    image = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        for ours, theirs in zip(backbone(image)[:3], plain(image)[:3], strict=True):
+            torch.testing.assert_close(ours, theirs.permute(0, 3, 1, 2))
+    assert [tuple(block.shift_size) for block in backbone.model.layers_3.blocks] == [(0, 0), (3, 3)]
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

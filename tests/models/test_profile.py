@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from atrc_exp.config import BackboneConfig
 from atrc_exp.genotype import CONTEXTS
+from atrc_exp.models.backbone import build_backbone
 from atrc_exp.models.profile import PARTS, profile
 
 SIZE = (425, 560)
@@ -81,6 +83,21 @@ def test_hrnet48_multi_task(make_network):
     total = profile(network, SIZE).total
     assert round(total.parameters / 1e6, 2) == 70.00
     assert round(total.multiply_adds / 1e9, 2) == 148.52  # known to two digits
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "parameters"),
+    [
+        ("convnext_tiny", {"out_indices": [0, 1, 2, 3], "multiple": 32}, 27.819),
+        ("swin_tiny_patch4_window7_224", {"out_indices": [0, 1, 2, 3], "multiple": 4}, 27.518),
+        ("efficientnet_b0", {"out_indices": [1, 2, 3, 4]}, 3.595),
+    ],
+)
+def test_other_backbones_without_their_classifiers(backbone, options, parameters):
+    """28.589, 28.288 and 5.289 M of timm's model cards, less classifier, its norm and the last 1x1 conv with norm."""
+    with torch.device("meta"):
+        built = build_backbone(BackboneConfig(name=backbone, weights="random", **options))
+    assert sum(p.numel() for p in built.parameters()) / 1e6 == pytest.approx(parameters, abs=1e-3)
 
 
 def test_parts_add_up_and_frozen_blocks_still_count_all_candidates(make_network):

@@ -75,7 +75,9 @@ def test_without_a_vote_another_network_is_measured_and_said_so(measured):
     _, atrc = planned("atrc", overrides=overrides)
     assert estimate(atrc, overrides).note == "as T-label, there is no vote yet"
     assert "distillation=tlabel" in measured.commands[0] and not any("genotype" in o for o in measured.commands[0])
-    Path("runs/rooms_hrnet18_search").mkdir(parents=True)
+    Path("runs/rooms_hrnet18_search").mkdir(parents=True)  # what the measurement of the search leaves
+    assert estimate(atrc, overrides).note == "as T-label, there is no vote yet" and len(measured.commands) == 1
+    write_json(Path("runs/rooms_hrnet18_search/genotype.json"), {})
     assert estimate(atrc, overrides).note == ""
     assert "genotype=runs/rooms_hrnet18_search" in measured.commands[1]
 
