@@ -113,7 +113,7 @@ def _measured(paths: Sequence[Path], devices: Notes) -> list[str]:
         str(len(starts)) if starts else GAP,
         _all(_device(start, devices) for start in starts),
         _all(start["versions"]["torch"] for start in starts),
-        _all((start["commit"] or "installed")[:8] for start in starts),
+        _all(start["commit"][:8] if start["commit"] else "installed" for start in starts),
     ]
 
 

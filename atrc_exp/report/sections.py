@@ -106,7 +106,7 @@ def build(runs: Runs, folder: Path, tables: Sequence[Sheet]) -> list[Section]:
         Section("thresholds", "Thresholds", [_thresholds(drawer, runs)]),
         Section("predictions", "Predictions", list(_gallery(runs, "predicted/panels/*.png", "stage=predict"))),
         Section("importance", "Importance of the blocks", list(_gallery(runs, "importance.png", "stage=importance"))),
-        Section("attention", "Attention", list(_gallery(runs, "attention/*/panel.png", "stage=attention"))),
+        Section("attention", "Attention", list(_gallery(runs, "attention/*/*.png", "stage=attention"))),
         Section("system", "System", [overview.system(runs)]),
         Section("tables", "Tables of the paper", list(tables) or [Note("no preset of these runs has a table")]),
     ]

@@ -55,6 +55,10 @@ def report(runs_dir, make_run, make_search, capsys):
     panels = runs_dir / "rooms_multi_task" / "seed0" / "predicted" / "panels"
     panels.mkdir(parents=True)
     Image.new("RGB", (2000, 500), "navy").save(panels / "kitchen.png")
+    for place in ("importance.png", "attention/kitchen_40_60/depth.png"):
+        path = runs_dir / "rooms_multi_task" / "seed1" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 50)).save(path)
     run_stage(as_typed("stage=report", f"runs_dir={runs_dir}"))
     return (runs_dir / "report" / "index.html").read_text(encoding="utf-8"), capsys.readouterr().out
 
@@ -69,7 +73,7 @@ def test_page_of_a_folder_of_runs(report, runs_dir):
     for gap in ("seed2: failed: <b>disk full</b>", "rooms_broken/seed0/summary.json is not a summary",
                 "rooms_single_depth: one finished run has no deviation",
                 "no finished run was retrained from the vote", "no evaluation.json with threshold curves",
-                "stage=importance makes them", "rooms_multi_task: no run has logged anything yet"):  # fmt: skip
+                "rooms_multi_task: no run has logged anything yet"):  # fmt: skip
         assert gap in words and gap in " ".join(printed.split()), gap
     assert "<b>disk full" not in text  # escaped
     # Self-contained and accessible.
@@ -78,7 +82,9 @@ def test_page_of_a_folder_of_runs(report, runs_dir):
     assert len(set(document.ids)) == len(document.ids)
     assert {address[1:] for address in document.addresses if address.startswith("#")} <= set(document.ids)
     assert all(image.get("alt") for image in document.images)
-    assert any("kitchen.png" in image["alt"] and "image/webp" in image["src"] for image in document.images)
+    for place in ("seed0/predicted/panels/kitchen", "seed1/importance", "seed1/attention/kitchen_40_60/depth"):
+        shown = [image["src"] for image in document.images if f"rooms_multi_task/{place}.png" in image["alt"]]
+        assert len(shown) == 1 and shown[0].startswith("data:image/webp"), place
     # Files beside it.
     names = {path.name for path in (runs_dir / "report" / "figures").iterdir()}
     assert {"votes_rooms_search.png", "votes_rooms_search.pdf", "proportions.png", "proportions.pdf"} <= names
