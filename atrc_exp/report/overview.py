@@ -12,7 +12,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.logging import jsonl
 from atrc_exp.report.aggregate import SUMMARY, Row, find_baselines, run_names, seed_folders, unfinished
-from atrc_exp.report.sheet import GAP, Sheet, plain
+from atrc_exp.report.sheet import GAP, Notes, Sheet, plain
 from atrc_exp.report.tables import Report, gather
 from atrc_exp.stored import CONFIG
 
@@ -82,18 +82,19 @@ def _hours(done: Iterable[Path]) -> str:
 def system(runs: Runs) -> Sheet:
     """One row a name: time of a step, images a second, memory, length, device, versions and commit of its runs."""
     header = ("Name", "Step [s]", "Images/s", "Peak memory [MiB]", "Run [min]", "Starts", "Device", "PyTorch", "Commit")
-    rows, notes = [], []
+    rows, damaged, devices = [], [], Notes()
     for folder in runs.names:
         try:
-            rows.append([folder.name, *_measured(list(seed_folders(folder).values()))])
+            rows.append([folder.name, *_measured(list(seed_folders(folder).values()), devices)])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            notes.append(f"{folder.name}: records cannot be read ({type(error).__name__}: {error})")
-    notes.append("Step: median of the logged means; images a second: batch over that; run: mean of the finished runs.")
-    return Sheet("runs_system", "System", header, plain(rows), tuple(notes), align="l" + "r" * 5 + "lll")
+            damaged.append(f"{folder.name}: records cannot be read ({type(error).__name__}: {error})")
+    legend = "Step: median of the logged means; images a second: batch over that; run: mean of the finished runs."
+    notes = (*devices.lines(), *damaged, legend)
+    return Sheet("runs_system", "System", header, plain(rows), notes, align="l" + "r" * 5 + "lll")
 
 
-def _measured(paths: Sequence[Path]) -> list[str]:
-    """Cells after the name; what differs between the runs stands with all its values."""
+def _measured(paths: Sequence[Path], devices: Notes) -> list[str]:
+    """Cells after the name; what differs between the runs stands with all its values, devices in full in a note."""
     records = [r for path in paths for r in jsonl.read(path / "metrics.jsonl") if r["kind"] == "train"]
     steps = [r["seconds_per_step"] for r in records if r.get("seconds_per_step")]
     memory = [r["memory_mib"] for r in records if r.get("memory_mib")]
@@ -110,10 +111,15 @@ def _measured(paths: Sequence[Path]) -> list[str]:
         f"{max(memory):.0f}" if memory else GAP,
         f"{statistics.fmean(minutes):.1f}" if minutes else GAP,
         str(len(starts)) if starts else GAP,
-        _all(start["device"] + (f" × {start['world']}" if start["world"] > 1 else "") for start in starts),
+        _all(_device(start, devices) for start in starts),
         _all(start["versions"]["torch"] for start in starts),
         _all((start["commit"] or "installed")[:8] for start in starts),
     ]
+
+
+def _device(start: dict[str, Any], devices: Notes) -> str:
+    times = f" × {start['world']}" if start["world"] > 1 else ""
+    return start["device"].split(" ")[0] + times + devices.mark([start["device"]])
 
 
 def _all(values: Iterable[str]) -> str:

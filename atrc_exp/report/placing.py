@@ -10,6 +10,7 @@ from matplotlib.transforms import Bbox
 
 _DISTANCES = (7, 13, 20, 28, 38, 50, 64)  # points from the marker
 _ANGLES = (0, 180, 90, 270, 45, 135, 315, 225, 20, 160, 200, 340)  # degrees, the first that is free is taken
+_MARKER = 5  # points from the centre of a marker to its sides
 _LINE_FROM = 13  # points between label and marker from which on a line joins them
 
 
@@ -28,7 +29,10 @@ def place_labels(
     assert isinstance(figure, Figure)
     per_point = figure.dpi / 72
     pixels = axes.transData.transform(points)
-    taken = [Bbox.from_bounds(x - 4 * per_point, y - 4 * per_point, 8 * per_point, 8 * per_point) for x, y in pixels]
+    taken = [
+        Bbox([(x - _MARKER * per_point, y - _MARKER * per_point), (x + _MARKER * per_point, y + _MARKER * per_point)])
+        for x, y in pixels
+    ]
     inside = axes.get_window_extent()
     placed: dict[int, Annotation] = {}
     for index in sorted(range(len(points)), key=lambda i: sorted(math.dist(pixels[i], other) for other in pixels)[1:2]):
@@ -42,9 +46,8 @@ def place_labels(
         annotation.set_position(offset)
         taken.append(_moved(extent, offset, per_point))
         if distance >= _LINE_FROM:
-            axes.annotate("", points[index], xytext=offset, textcoords="offset points", zorder=1,
-                          arrowprops={"arrowstyle": "-", "color": "0.55", "linewidth": 0.7,
-                                      "shrinkA": min(extent.width, extent.height) / per_point / 2})  # fmt: skip
+            axes.annotate("", points[index], xytext=_border(extent, offset, per_point), textcoords="offset points",
+                          zorder=1, arrowprops={"arrowstyle": "-", "color": "0.55", "linewidth": 0.7})  # fmt: skip
         placed[index] = annotation
     return [placed[index] for index in range(len(points))]
 
@@ -54,6 +57,16 @@ def _offsets(extent: Bbox, per_point: float) -> list[tuple[int, tuple[float, flo
     half = extent.width / per_point / 2, extent.height / per_point / 2
     directions = [(math.cos(math.radians(angle)), math.sin(math.radians(angle))) for angle in _ANGLES]
     return [(d, (x * (d + half[0]), y * (d + half[1]))) for d in _DISTANCES for x, y in directions]
+
+
+def _border(extent: Bbox, offset: tuple[float, float], per_point: float) -> tuple[float, float]:
+    """Where the line from the point to the label's centre meets the label's box, in points."""
+    x, y = offset
+    sides = [
+        side / per_point / 2 / abs(way) for side, way in ((extent.width, x), (extent.height, y)) if abs(way) > 1e-6
+    ]
+    rest = 1 - min(sides)
+    return x * rest, y * rest
 
 
 def _moved(extent: Bbox, offset: tuple[float, float], per_point: float) -> Bbox:

@@ -33,6 +33,8 @@ T = TypeVar("T")
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """What reading a damaged file of a run raises."""
 
+_PIXELS_PER_INCH = 96  # of CSS
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -42,6 +44,8 @@ class Picture:
     caption: str
     source: str
     """Data URI."""
+    width: int | None = None
+    """CSS pixels; its own where none is given."""
     folded: bool = False
 
 
@@ -82,7 +86,8 @@ class Drawer:
             return Note(f"{title}: files of the runs cannot be read ({type(error).__name__}: {error})")
         figures.freeze_layout(figure)
         png, _ = figures.save(figure, self.folder / stem)
-        return Picture(title, caption, figures.data_uri(figure, png.read_bytes()), folded)
+        width = round(_PIXELS_PER_INCH * figure.get_figwidth())
+        return Picture(title, caption, figures.data_uri(figure, png.read_bytes()), width, folded)
 
 
 def build(runs: Runs, folder: Path, tables: Sequence[Sheet]) -> list[Section]:

@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from atrc_exp.__main__ import CONF
 from atrc_exp.files import write_json
 from atrc_exp.report import page
 from atrc_exp.report.sections import Note, Picture, Section
@@ -86,15 +85,6 @@ def test_page_of_a_folder_of_runs(report, runs_dir):
     assert "31.0" in (runs_dir / "report" / "tables" / "results_1.csv").read_text()
 
 
-def test_folder_without_runs_is_refused(tmp_path):
-    from atrc_exp.errors import UserError
-
-    with pytest.raises(UserError, match="does not exist"):
-        page.write(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="holds no runs"):
-        page.write(tmp_path)
-
-
 def test_what_comes_from_files_is_escaped():
     picture = Picture('a "quoted" <title>', "caption & more", "data:image/png;base64,AA==")
     text = page.render("<runs>", [Section("one", "One", [picture, Note("<script>alert(1)</script>")])])
@@ -102,7 +92,3 @@ def test_what_comes_from_files_is_escaped():
     assert text.count("<script>") == 1  # the page's own
     assert document.images[0]["alt"] == 'a "quoted" <title>. caption & more'
     assert "<script>alert(1)</script>" in document.text
-
-
-def test_the_stage_has_its_option():
-    assert (CONF / "stage" / "report.yaml").is_file()
