@@ -10,7 +10,7 @@ TEMPLATE = """Which context should flow between which tasks of one network, and 
   python -m atrc_exp +experiment=PRESET KEY=VALUE ...    a preset, changed
   python -m atrc_exp -m +experiment=PRESET seed=0,1,2    several runs, then their vote or table
   python -m atrc_exp +experiment=PRESET --cfg job        print the configuration, run nothing
-  python -m atrc_exp stage=evaluate run=RUN              scores of a run; predict, importance, attention, export likewise
+  python -m atrc_exp stage=evaluate run=RUN              scores of a run; so predict, importance, attention, export
   python -m atrc_exp stage=report                        all runs as one page of figures and tables
 
 == Distillation modules: distillation=NAME ==
