@@ -7,13 +7,13 @@ import pytest
 import torch
 from small_rooms import QUICK, SIZE, as_typed, command
 
-from atrc_exp.distillation import DISTILLATIONS
 from atrc_exp.errors import UserError
 from atrc_exp.stages import export as stage
 from atrc_exp.stages import run_stage
 
 FILES = {"network.pt2", "network.onnx", "export.json"}
-KINDS = sorted({*DISTILLATIONS, "single_task"} - {"none", "search", "custom"})
+SMALL = ("backbone=timm", "backbone.name=mobilenetv3_small_050", "backbone.weights=random")
+KINDS = ("atrc", "mti_net", "pap", "psd")  # what is made of other operations than convolutions
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +43,9 @@ def test_a_finished_run_is_exported_beside_its_weights(tmp_path, finished_run, c
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_module_is_exported(tmp_path, rooms, kind):
+def test_modules_of_other_operations_are_exported(tmp_path, rooms, kind):
     extra = ["genotype=published/nyud_hrnet18", "+genotype_blocks.depth.depth=local"] if kind == "atrc" else []
-    config = command(tmp_path, rooms, f"+experiment=rooms_hrnet18_{kind}", *QUICK, *extra)
+    config = command(tmp_path, rooms, f"+experiment=rooms_hrnet18_{kind}", *SMALL, *QUICK, *extra)
     run_stage(config)
     export(tmp_path / "runs" / config.name / "seed0", f"output={tmp_path / 'out'}")
     record = json.loads((tmp_path / "out" / "export.json").read_text())
@@ -53,8 +53,8 @@ def test_every_module_is_exported(tmp_path, rooms, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["hrnet18", "resnet50_aspp", "convnext", "swin", "efficientnet"])
-def test_every_backbone_is_exported(tmp_path, rooms, backbone):
+@pytest.mark.parametrize("backbone", ["resnet50_aspp", "swin"])
+def test_other_backbones_are_exported(tmp_path, rooms, backbone):
     run_stage(command(tmp_path, rooms, f"+experiment=rooms_{backbone}_multi_task"))
     export(tmp_path / "runs" / f"rooms_{backbone}_multi_task" / "seed0", f"output={tmp_path / 'out'}")
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES

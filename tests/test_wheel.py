@@ -38,7 +38,10 @@ def run(installed: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProc
 def test_every_subpackage_and_every_data_file_is_in_the_wheel(installed):
     for folder, target in (("conf", "conf"), ("kernels", "kernels"), ("atrc_exp", "")):
         for path in (REPOSITORY / folder).rglob("*"):
-            if path.suffix in {".py", ".yaml", ".cu", ".cuh", ".h", ".cpp", ".html", ".css"} and "__pycache__" not in path.parts:
+            if (
+                path.suffix in {".py", ".yaml", ".cu", ".cuh", ".h", ".cpp", ".html", ".css"}
+                and "__pycache__" not in path.parts
+            ):
                 relative = Path(target) / path.relative_to(REPOSITORY / folder)
                 assert (installed / "atrc_exp" / relative).is_file(), relative
 
