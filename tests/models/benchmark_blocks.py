@@ -100,7 +100,7 @@ def main() -> None:
             write_json(Path(sys.argv[1]), {
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 **describe_environment(torch.device("cpu")),
-                "threads": torch.get_num_threads(), "note": "a shared machine, other jobs ran beside; forms "
+                "threads": torch.get_num_threads(), "note": "a shared machine, other jobs may run beside; forms "
                 "took turns step by step, and ratios are medians over turns", "machine": platform.machine(),
                 "configurations": rows,
             })  # fmt: skip
