@@ -37,7 +37,10 @@ def test_a_step_reaches_encoder_heads_contexts_and_architecture(example, kind):
     for step in range(3):
         noise = example["gumbel_noise"](4, seed=0, step=0)
         sample = [example["ArchSample"](1.0, noise)] if kind == "search" else []
-        outputs = example["refined"](image, module, *sample)
+        maps = encoder(image)["high"]
+        features = {task: head(maps) for task, head in example["heads"].items()}
+        aux_logits = {task: head(maps.detach()) for task, head in example["labels"].items()}
+        outputs = module(features, aux_logits, *sample)
         loss = sum((x - 1).square().mean() for x in outputs.values())
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
