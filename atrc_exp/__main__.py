@@ -3,9 +3,9 @@
 Only light modules are imported here, so that `--cfg job`, `--help` and error messages come at once.
 """
 
-import multiprocessing
 import os
 import re
+import signal
 import sys
 import traceback
 import warnings
@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from atrc_exp import local_sweep
 from atrc_exp.config import STORED_STAGES, Config
 from atrc_exp.errors import RankError, UserError
 from atrc_exp.help import help_text
@@ -76,11 +77,17 @@ def _job(composed: DictConfig) -> None:
 
 
 def _sweep_job(composed: DictConfig) -> None:
-    """Run one job of a multirun; a failure is printed at once and recorded, and the other jobs go on."""
+    """Run one job of a multirun; a failure is printed at once and recorded, and the other jobs go on.
+
+    A signal ends the sweep: without a record the job counts as one that is still to be done.
+    """
     from atrc_exp.report.sweep import SWEEP_VARIABLE, record_job
 
     number, failure = HydraConfig.get().job.num, None
-    if multiprocessing.parent_process() is not None:  # a worker of joblib, one of several on this machine
+    if local_sweep.is_worker():
+        local_sweep.join()
+        if local_sweep.noted():
+            return
         from atrc_exp.engine.distributed import take_gpu
 
         take_gpu(number)
@@ -89,6 +96,10 @@ def _sweep_job(composed: DictConfig) -> None:
         run_stage(typed(composed, HydraConfig.get().overrides.task))
     except USER_MISTAKES as error:
         failure = explain(error)
+    except SystemExit:  # in a worker joblib would take it for a crash and kill the other runs
+        if not local_sweep.noted():
+            raise
+        return
     except Exception as error:  # a defect of ours must not take the other seeds down either
         traceback.print_exc()
         failure = f"{type(error).__name__}: {error}"
@@ -109,7 +120,11 @@ def main() -> None:
         _job()
     except USER_MISTAKES as error:
         _fail(error)
-    except ValueError as error:
+    except KeyboardInterrupt:  # before the run, or in a stage that has nothing to save
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        if number := local_sweep.noted():  # workers that were about to start have met the signal themselves
+            sys.exit(128 + number)
         if not str(error).startswith("Only one of --"):  # Hydra's, of options such as --cfg beside --multirun
             raise
         _fail(UserError(f"{error}; without -m the configuration of one job is shown"))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from atrc_exp import local_sweep
 from atrc_exp.engine.distributed import Ranks
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Interruption:
     def _own(self) -> int:
         if self._parent is not None and os.getppid() != self._parent:
             return signal.SIGTERM
-        return self.number
+        return self.number or local_sweep.noted()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT == self.number:

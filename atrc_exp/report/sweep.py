@@ -8,6 +8,8 @@ callbacks: jobs record their failure instead of raising, and this callback leave
 
 import math
 import os
+import signal
+import sys
 import traceback
 import uuid
 from collections.abc import Iterable
@@ -21,6 +23,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from atrc_exp import local_sweep
 from atrc_exp.config import TRAINING_STAGES
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json
@@ -158,20 +161,29 @@ class SweepCallback(Callback):
         self.ranking = ranking
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Set the sweep id before any worker starts."""
-        os.environ[SWEEP_VARIABLE] = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
+        """Set the sweep id, and who answers signals, before any worker starts."""
+        sweep_id = os.environ[SWEEP_VARIABLE] = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
+        if "Joblib" in config.hydra.launcher._target_:  # other launchers run jobs in this process or on other machines
+            local_sweep.watch(_folder(config.runs_dir, sweep_id) / "signal")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Aggregate and report.
 
         Raises:
-            SystemExit: a job failed or is missing, or the aggregation itself failed.
+            SystemExit: a job failed or is missing, the aggregation itself failed, or a signal ended the sweep.
         """
         try:
-            ranking = self.ranking and f"{config.hydra.runtime.choices['experiment']}_{self.ranking}"
-            good = finish(config.runs_dir, os.environ.pop(SWEEP_VARIABLE), expected_jobs(config), ranking)
+            sweep_id, expected = os.environ.pop(SWEEP_VARIABLE), expected_jobs(config)
+            left = expected - len(read_records(config.runs_dir, sweep_id))
+            if left and (number := local_sweep.noted()):
+                ended = f"sweep: ended by {signal.Signals(number).name}, {left} of {expected} jobs are left"
+                print(f"{ended}; the same command goes on", file=sys.stderr)
+                code = 128 + number
+            else:
+                ranking = self.ranking and f"{config.hydra.runtime.choices['experiment']}_{self.ranking}"
+                code = 0 if finish(config.runs_dir, sweep_id, expected, ranking) else EXIT_CODE
         except Exception:  # Hydra would turn it into a warning and exit code 0
             traceback.print_exc()
-            good = False
-        if not good:
-            raise SystemExit(EXIT_CODE)
+            code = EXIT_CODE
+        if code:
+            raise SystemExit(code)

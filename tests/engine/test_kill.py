@@ -4,7 +4,10 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import command_line as cli
@@ -106,6 +109,36 @@ def test_sweep_killed_as_a_whole(tmp_path: Path, rooms: Path, whole: Path) -> No
     assert printed.count("done already") == 1 and "resumed after 3 iterations" in printed
     check(tmp_path / RUN, whole)
     assert genotypes.load(tmp_path / RUN.parent).details["runs"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "send", "code"), [(signal.SIGINT, os.killpg, 130), (signal.SIGTERM, os.kill, 143)])
+def test_signal_to_jobs_side_by_side(
+    tmp_path: Path, rooms: Path, whole: Path, number: signal.Signals, send: Callable[[int, int], None], code: int
+) -> None:
+    """Ctrl-C, and a scheduler that tells the launching process alone: running jobs save, and the third never starts."""
+    data = (f"dataset.root={rooms}", "dataset.rooms.train=4", "dataset.rooms.val=2",
+            "dataset.rooms.image_size=[32,48]", f"dataset.cache_dir={tmp_path / 'cache'}")  # fmt: skip
+    command = [sys.executable, "-m", "atrc_exp", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *data,
+               *cli.SEARCH, "seed=0,1,2"]  # fmt: skip
+    folders = [tmp_path / RUN.with_name(f"seed{seed}") for seed in range(3)]
+    sweep = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    while not any(cli.records(folder, "train") for folder in folders) and sweep.poll() is None:
+        time.sleep(0.02)
+    send(sweep.pid, number)
+    printed, _ = sweep.communicate(timeout=300)
+    assert sweep.returncode == code, printed
+    assert "Traceback" not in printed and printed.count("jobs are left; the same command goes on") == 1, printed
+    assert not folders[2].exists()
+    for folder in folders[:2]:
+        stopped = (folder / "status.json").is_file()  # else the signal found it at its end
+        assert stopped != (folder / "summary.json").is_file()
+        assert cli.last(folder)["iteration"] == max(record["step"] for record in cli.records(folder))
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300)
+    check(folders[0], whole)
+    assert genotypes.load(tmp_path / RUN.parent).details["runs"] == 3
 
 
 @pytest.mark.slow

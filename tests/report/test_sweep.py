@@ -112,7 +112,7 @@ def test_fault_in_the_aggregation_is_an_exit_code(runs_dir, monkeypatch, capsys)
         raise ZeroDivisionError("a fault of ours")
 
     monkeypatch.setattr(sweep, "expected_jobs", fault)
-    config = OmegaConf.create({"runs_dir": str(runs_dir)})
+    config = OmegaConf.create({"runs_dir": str(runs_dir), "hydra": {"launcher": {"_target_": "BasicLauncher"}}})
     callback = sweep.SweepCallback()
     callback.on_multirun_start(config)
     with pytest.raises(SystemExit) as stop:
