@@ -8,6 +8,7 @@ import torch
 from small_rooms import as_typed, command
 
 from atrc_exp.branching import Branching, load, save
+from atrc_exp.engine import memory
 from atrc_exp.engine.branch import BranchSession
 from atrc_exp.engine.branch_state import BranchSchedule
 from atrc_exp.errors import UserError
@@ -20,7 +21,7 @@ SEARCH = ("+experiment=rooms_resnet50_branch", *TINY, "engine.iterations=3", "br
 
 
 def test_search_leaves_a_branching_on_which_atrc_trains(tmp_path, rooms, caplog):
-    run_stage(command(tmp_path, rooms, *SEARCH))
+    run_stage(command(tmp_path, rooms, *SEARCH, "engine.save_predictions=true"))
     folder = tmp_path / "runs" / "rooms_resnet50_branch" / "seed0"
     found = load(folder)
     assert found.tasks == ("semseg", "depth", "normals", "edge")
@@ -29,6 +30,9 @@ def test_search_leaves_a_branching_on_which_atrc_trains(tmp_path, rooms, caplog)
     assert {"branching.png", "branching.svg"} <= {path.name for path in folder.iterdir()}
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["stage"], summary["iteration"], summary["status"]) == ("branch", 3, "done")
+    assert [kept["iteration"] for kept in summary["best_checkpoints"]["kept"]] == [3]
+    assert {"best.json", "best-3.pt", "last.pt"} <= {path.name for path in (folder / "checkpoints").iterdir()}
+    assert any((folder / "predictions").rglob("*.png"))
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [r["kind"] for r in records] == ["train", "branch"] * 3 + ["val"]
     temperatures = [r.get("temperature") for r in records if r["kind"] == "branch"]
@@ -84,6 +88,13 @@ def test_branched_network_trains_and_is_evaluated_with_the_branching_it_was_buil
     save(Branching(tasks, dict.fromkeys(layers, (tasks,))), given)
     with pytest.raises(UserError, match="differs from the branching given now"):
         run_stage(command(tmp_path, rooms, *training))
+
+
+def test_search_that_does_not_fit_into_the_memory_is_refused(tmp_path, rooms, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    with pytest.raises(UserError, match=r"a training step needs about .* GiB.*memory_check=false"):
+        run_stage(command(tmp_path, rooms, *SEARCH))
+    assert not (tmp_path / "runs" / "rooms_resnet50_branch" / "seed0" / "checkpoints").exists()
 
 
 def test_schedule_divides_the_iterations_into_epochs(tmp_path, rooms):

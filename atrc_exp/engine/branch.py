@@ -1,39 +1,31 @@
 """Search of the encoder's branching (BMTAS, BMVC 2020). `search_branching` shows the order; `BranchSession` holds what
 the loop handles."""
 
-import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from atrc_exp import branching as branchings
-from atrc_exp.branching import Branching
 from atrc_exp.config import Config
-from atrc_exp.engine import checkpoint, memory
-from atrc_exp.engine.branch_state import BranchSchedule, build_branch_state
+from atrc_exp.engine import memory
+from atrc_exp.engine.branch_state import BranchSchedule, BranchState, build_branch_state
 from atrc_exp.engine.branch_step import BranchObjective, BranchPredictor, architecture_step, weight_step
 from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.evaluate import FirstImages, Observer, evaluate
-from atrc_exp.engine.interrupt import Interruption
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.schedules import due
-from atrc_exp.engine.scores import Borders, Scores
-from atrc_exp.engine.setup import facts, place_network, use_determinism
+from atrc_exp.engine.scores import Borders
+from atrc_exp.engine.session import Session
+from atrc_exp.engine.setup import place_network
 from atrc_exp.engine.step import Batch
-from atrc_exp.engine.summary import summarise
 from atrc_exp.logging import Logger
 from atrc_exp.losses import build_losses
 from atrc_exp.models.branch_search import BranchSearch, Path
 from atrc_exp.tasks import Task
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,27 +61,27 @@ def search_branching(
         Interrupted: a signal; the run goes on from the end of the last epoch that was saved.
     """
     session = BranchSession(config, run, ranks, network, tasks, schedule, loaders, codebook)
-    state, engine = session.state, config.engine
-    logger = Logger(config, run.folder, run.id, tasks, iteration=state.iteration, is_main=ranks.is_main)
-    with session.interruption, logger, torch.autograd.set_detect_anomaly(config.debug.anomaly):
-        session.announce()
-        if state.iteration and session.due(session.first_epoch() - 1, engine.validate_every):
-            session.validate(logger)  # the checkpoint is from before it
-        for epoch in session.epochs():
+    engine = config.engine
+    with session.begin() as logger:
+        for epoch in range(session.first_epoch(), schedule.epochs):
             if schedule.searching(epoch):
                 session.train_architecture(epoch)
-                state.start_weight_phase()
+                session.state.start_weight_phase()
             session.train_weights(epoch, logger)
             session.log_branching(epoch, logger)
-            if session.due(epoch, engine.checkpoint_every) or session.due(epoch, engine.validate_every):
+            if session.due(engine.checkpoint_every) or session.due(engine.validate_every):
                 session.save()
-            if session.due(epoch, engine.validate_every):
+            if session.due(engine.validate_every):
                 session.validate(logger)
         return session.finish(logger)
 
 
-class BranchSession:
+class BranchSession(Session):
     """The objects of one branch search in this process, built from the configuration and the checkpoint."""
+
+    state: BranchState
+    predict: BranchPredictor
+    rates = "branching.lr or branching.arch_lr"
 
     def __init__(
         self,
@@ -102,46 +94,35 @@ class BranchSession:
         loaders: BranchLoaders,
         codebook: Tensor | None,
     ) -> None:
-        self.config, self.run, self.ranks, self.tasks = config, run, ranks, tasks
-        self.schedule, self.loaders = schedule, loaders
-        use_determinism(config.engine.deterministic)
-        last = ranks.on_main(partial(checkpoint.restore, run.checkpoint.parent))
-        saved = checkpoint.load(last) if last else None
+        super().__init__(config, run, ranks, tasks, loaders.val, loaders.borders)
+        self.schedule = schedule
+        saved = self.restored()
         codebook = saved["codebook"] if saved else codebook
         self.network = place_network(network, config, ranks)
         self.losses = build_losses(tasks, codebook=codebook).to(ranks.device)
-        self.predictor = BranchPredictor(self.network, config)
-        self.objective = BranchObjective(self.predictor, tasks, codebook).to(ranks.device)
+        self.predict = BranchPredictor(self.network, config)
+        self.objective = BranchObjective(self.predict, tasks, codebook).to(ranks.device)
         record = LossRecord([task.name for task in tasks], ranks.device)
         self.state = build_branch_state(config, self.network, record, run.id, codebook)
-        checkpoint.seed_all(config.seed + ranks.rank)  # every rank draws its own paths
-        if saved:
-            self.state.load_state_dict(saved, ranks)
+        self.resume(saved)
         self.wrapped = ranks.wrap(self.objective, find_unused=True)
         self.wrapped.train()
         first = self.first_epoch()
-        self.weight_batches = iter(loaders.weights(schedule.start(first)))
-        self.arch_batches = iter(loaders.arch(schedule.arch_start(first)))
-        self.interruption = Interruption(ranks)
-        self.started = time.monotonic() - self.state.seconds
-        self.last_record = (time.monotonic(), self.state.iteration)
+        self.weight_batches = iter(ranks.alone(loaders.weights(schedule.start(first))))
+        self.arch_batches = iter(ranks.alone(loaders.arch(schedule.arch_start(first))))
+        self.memory_checked = False
 
     def first_epoch(self) -> int:
         """The epoch that comes next; checkpoints lie between epochs."""
         return next(e for e in range(self.schedule.epochs + 1) if self.schedule.start(e) == self.state.iteration)
 
-    def epochs(self) -> Iterable[int]:
-        """The epochs that are left."""
-        return range(self.first_epoch(), self.schedule.epochs)
+    def due(self, every: int) -> bool:
+        """Whether something done every so many iterations is due at the end of an epoch; always after the last."""
+        before, now = self.schedule.start(self.first_epoch() - 1), self.state.iteration
+        return now // every > before // every or now == self.config.engine.iterations
 
-    def announce(self) -> None:
-        """Log where the run is and the numbers that follow from its configuration."""
-        log.info("run folder: %s", self.run.folder)
-        for name, fact in facts(self.config, self.ranks, self.network).items():
-            log.info("%s: %s", name, fact)
-        log.info("epochs: %s", self.schedule.describe())
-        if self.state.iteration:
-            log.info("resumed after %d iterations", self.state.iteration)
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), "epochs": self.schedule.describe()}
 
     def train_architecture(self, epoch: int) -> None:
         """Train the architecture on all of its images once."""
@@ -158,7 +139,7 @@ class BranchSession:
             self.state.record.add(self.state.iteration, terms)
             logger.step(self.state.iteration)
             if due(self.state.iteration, self.config.engine.log_every, self.config.engine.iterations):
-                self.log_losses(logger)
+                self.log_losses(logger, lr=self.config.branching.lr)
 
     def path_in(self, epoch: int) -> Callable[[str], Path]:
         """How a task's path is chosen for a step of the weights."""
@@ -173,26 +154,10 @@ class BranchSession:
         micro = list(islice(batches, self.config.engine.accumulate))
         if len(micro) < self.config.engine.accumulate:
             raise RuntimeError("the loader ended before the search")
+        if not self.memory_checked:
+            self.check_memory(partial(memory.branching_bytes, self.objective, micro[0]))
+            self.memory_checked = True
         return micro
-
-    def due(self, epoch: int, every: int) -> bool:
-        """Whether something done every so many iterations is due at the end of this epoch; always after the last."""
-        before, now = self.schedule.start(epoch), self.state.iteration
-        return now // every > before // every or now == self.config.engine.iterations
-
-    def log_losses(self, logger: Logger) -> None:
-        """Write the mean losses since the last record."""
-        state = self.state
-        state.record.check(self.ranks)
-        terms = state.record.read(self.ranks)
-        now, (then, since) = time.monotonic(), self.last_record
-        self.last_record = (now, state.iteration)
-        logger.record({
-            "step": state.iteration, "kind": "train",
-            "loss": sum(task.weight * terms[task.name] for task in self.tasks), **terms, "lr": self.config.branching.lr,
-            "seconds_per_step": (now - then) / (state.iteration - since),
-            "memory_mib": memory.peak_mib(self.ranks.device),
-        })  # fmt: skip
 
     def log_branching(self, epoch: int, logger: Logger) -> None:
         """Write where the architecture stands: temperature, expected GFLOPs, and branches by layer."""
@@ -204,43 +169,12 @@ class BranchSession:
             "branches": {layer: len(groups) for layer, groups in branching.layers.items()},
         })  # fmt: skip
 
-    def validate(self, logger: Logger) -> None:
-        """Score the validation split along the most probable copies, and write the branching."""
-        self.state.record.check(self.ranks)
-        first = FirstImages(self.config.logger.images if self.ranks.is_main else 0)
-        observers: list[Observer] = [first, self.interruption.leave_if_asked]
-        last = self.state.iteration == self.config.engine.iterations
-        scores = Scores(self.tasks, self.ranks, self.config.evaluation, boundaries=last, borders=self.loaders.borders)
-        self.state.validation = evaluate(
-            self.predictor, self.loaders.val, self.tasks, self.ranks, observers, scores, self.state.codebook
-        )
-        logger.record({"step": self.state.iteration, "kind": "val", **self.state.validation})
-        logger.predictions(self.state.iteration, first.kept)
-        if self.ranks.is_main:
-            branchings.save(self.branching(), self.run.folder / branchings.FILE_NAME)
-
-    def branching(self) -> Branching:
-        """The branching of the most probable copies, with the iteration among its details."""
+    def keep_architecture(self, logger: Logger) -> None:
         branching = self.network.branching()
-        return replace(branching, details={"step": self.state.iteration, **branching.details})
-
-    def save(self) -> None:
-        """Write the checkpoint, unless a loss is not finite: the one before it stays.
-
-        Raises:
-            UserError: a loss is not finite.
-        """
-        self.state.record.check(self.ranks)
-        self.state.seconds = time.monotonic() - self.started
-        content = self.state.state_dict(self.ranks)
         if self.ranks.is_main:
-            checkpoint.save(self.run.checkpoint, content)
+            details = {"step": self.state.iteration, **branching.details}
+            branchings.save(replace(branching, details=details), self.run.folder / branchings.FILE_NAME)
 
-    def finish(self, logger: Logger) -> dict[str, Any]:
-        """Keep the branching in W&B and write the summary, which marks the run as done."""
+    def keep_results(self, logger: Logger) -> None:
         path = self.run.folder / branchings.FILE_NAME
         logger.artifact(path, "branching", f"{self.config.name}-seed{self.config.seed}-branching")
-        summary = summarise(self.config, self.run, self.state, self.tasks)
-        self.run.finish(summary)
-        log.info("done: %s", self.run.folder / "summary.json")
-        return summary

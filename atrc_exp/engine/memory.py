@@ -8,48 +8,109 @@ and contexts of the network are proportional.
 import os
 import resource
 import sys
+from collections.abc import Callable, Set
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._pytree import tree_map
 
 from atrc_exp.config import Config
+from atrc_exp.engine.branch_step import BranchObjective
 from atrc_exp.engine.step import Batch, Objective
 from atrc_exp.errors import UserError
+from atrc_exp.losses import MultiTaskLoss
+from atrc_exp.models.recompute import recomputed_blocks
 from atrc_exp.models.search import ArchSample
 
 _CROP = 128  # pixels; a multiple of every backbone's stride
 _IMAGES = 2  # batch norm of a 1 x 1 map needs two
-_STATES = 2  # beside a parameter stand its gradient and its momentum
+_SGD, _ADAM = 1, 2  # moments of a parameter
 # What the backward pass holds beside the kept activations. Measured peaks over kept bytes, HRNet18 in fp32: search 1.29
-# (208 x 272, two images) and 1.24 (425 x 560, one), multi-task 1.31 (two), ATRC 1.37 (one). Activations that
-# `engine.activation_checkpointing` computes again, one block's at a time, are not counted.
+# (208 x 272, two images) and 1.24 (425 x 560, one), multi-task 1.31 (two), ATRC 1.37 (one). Multi-task with
+# `engine.activation_checkpointing`, over kept bytes and the largest block's: 1.21 (two).
 _BACKWARD = 1.35
 
 
-def training_bytes(objective: Objective, batch: Batch) -> int:
-    """Bytes that a training step will take beyond what the process holds now: kept activations, gradients, momentum."""
+def training_bytes(objective: Objective, batch: Batch, optimizer: str = "sgd") -> int:
+    """Bytes that a step with the optimiser (`optim.name`) will take beyond what the process holds now."""
     search = objective.predict.network.search
     sample = None if search is None else ArchSample(1.0, torch.zeros(search.arch.shape))
-    image = batch["image"][:_IMAGES, :, :_CROP, :_CROP].clone()  # a view would count with its whole storage
-    labels = {task: label[:_IMAGES, ..., :_CROP, :_CROP].clone() for task, label in batch["labels"].items()}
-    buffers = {name: buffer.clone() for name, buffer in objective.named_buffers()}
-    fixed = {tensor.untyped_storage().data_ptr() for tensor in (*objective.parameters(), *objective.buffers())}
-    kept: dict[int, int] = {}
+    moments = _ADAM if optimizer == "adamw" else _SGD
+    return _step_bytes(objective, batch, moments, lambda crop: objective(crop["image"], crop["labels"], None, sample))
 
-    def keep(tensor: Tensor) -> Tensor:
+
+def branching_bytes(objective: BranchObjective, batch: Batch) -> int:
+    """The same for a step of a branch search after its warm-up: that of the task which takes most."""
+    network = objective.predictor.network
+
+    def step(task: str, crop: Batch) -> object:
+        losses = objective.losses[task]
+        assert isinstance(losses, MultiTaskLoss)
+        return objective(crop, task, network.drawn_path(task, 1.0), losses.counts(crop["labels"]))
+
+    return max(_step_bytes(objective, batch, _ADAM, partial(step, task)) for task in network.tasks)
+
+
+def _step_bytes(module: nn.Module, batch: Batch, moments: int, forward: Callable[[Batch], object]) -> int:
+    """Kept activations and those of the largest block that is computed again; gradients and moments."""
+    image = _crop(batch["image"])
+    crop = {"image": image, "labels": {task: _crop(label) for task, label in batch["labels"].items()}}
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    fixed = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
+    kept = _Kept(fixed)
+    with torch.random.fork_rng(devices=[]), kept:
+        blocks = [_Recomputed(kept, plain) for _, plain in recomputed_blocks(module)]
+        hooks = [m.register_forward_pre_hook(b) for (m, _), b in zip(recomputed_blocks(module), blocks, strict=True)]
+        result = forward(crop)
+    for hook in hooks:
+        hook.remove()
+    del result
+    _restore(module, buffers)
+    pixels, crop_pixels = (x.shape[0] * x.shape[-2] * x.shape[-1] for x in (batch["image"], image))
+    states = (1 + moments) * sum(p.numel() * p.element_size() for p in module.parameters())
+    largest = max((block.bytes for block in blocks), default=0)
+    return round(_BACKWARD * (kept.bytes + largest) * pixels / crop_pixels) + states
+
+
+def _crop(maps: Tensor) -> Tensor:
+    return maps[:_IMAGES, ..., :_CROP, :_CROP].clone()  # a view would count with its whole storage
+
+
+class _Kept(saved_tensors_hooks):
+    """Counts what autograd keeps for the backward pass while this is entered, except for the `fixed` storages."""
+
+    def __init__(self, fixed: Set[int]) -> None:
+        super().__init__(self.keep, lambda tensor: tensor)
+        self.fixed, self.storages = fixed, dict[int, int]()
+
+    def keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in fixed:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in self.fixed:
+            self.storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        terms = objective(image, labels, None, sample)
-    del terms
-    _restore(objective, buffers)
-    pixels, crop_pixels = (x.shape[0] * x.shape[-2] * x.shape[-1] for x in (batch["image"], image))
-    states = _STATES * sum(p.numel() * p.element_size() for p in objective.parameters())
-    return round(_BACKWARD * sum(kept.values()) * pixels / crop_pixels) + states
+    @property
+    def bytes(self) -> int:
+        return sum(self.storages.values())
+
+
+class _Recomputed:
+    """Counts, before a block whose activations are computed again, its inputs as kept and its activations apart."""
+
+    def __init__(self, kept: _Kept, forward: Callable[..., Any]) -> None:
+        self.kept, self.forward, self.bytes = kept, forward, 0
+
+    def __call__(self, block: nn.Module, inputs: tuple[Any, ...]) -> None:
+        tree_map(self.kept.keep, inputs)
+        own = _Kept(self.kept.fixed | self.kept.storages.keys())
+        with own:
+            result = self.forward(*inputs)
+        self.bytes = own.bytes
+        del result
 
 
 def _restore(module: nn.Module, buffers: dict[str, Tensor]) -> None:

@@ -2,23 +2,19 @@
 
 import logging
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 
 import torch
 
 from atrc_exp import branching as branchings
 from atrc_exp.config import Config
-from atrc_exp.data.loader import Batch, Data, check_batch, train_loader, val_loader
+from atrc_exp.data.loader import check_batch, val_loader
 from atrc_exp.data.parts import divide
 from atrc_exp.engine.branch import BranchLoaders, search_branching
 from atrc_exp.engine.branch_state import BranchSchedule
-from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.run import Run
-from atrc_exp.logging.console import show_messages
 from atrc_exp.models.branch_search import build_branch_search
-from atrc_exp.stages.common import build_tasks_of, keep_codebook, open_data
+from atrc_exp.stages.common import batches, build_tasks_of, keep_codebook, open_data, processes
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +25,7 @@ def run(config: Config) -> None:
     Raises:
         UserError: what the user has to put right first.
     """
-    ranks = Ranks.start(config.engine.device)
-    show_messages(ranks.is_main)
-    try:
+    with processes(config) as ranks:
         data = open_data(config, ranks)
         arch, weights = divide(data.train, config.branching.arch_share, config.seed)
         for part in (arch, weights):
@@ -44,31 +38,17 @@ def run(config: Config) -> None:
             if folder.done:
                 log.info("done already: %s", folder.folder / "summary.json")
                 return
-            streams = (
-                partial(_batches, replace(data, train=weights), config, ranks, config.engine.iterations),
-                partial(_batches, replace(data, train=arch), config, ranks, schedule.arch_iterations),
+            loaders = BranchLoaders(
+                batches(replace(data, train=weights), config, ranks, config.engine.iterations),
+                batches(replace(data, train=arch), config, ranks, schedule.arch_iterations),
+                val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device),
+                data.borders,
             )
-            validation = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
             coded = any(task.label == "normals" and task.loss == task.classification_loss for task in tasks)
             codebook = keep_codebook(config, folder, ranks, data) if coded else None
-            loaders = BranchLoaders(*streams, validation, data.borders)
             search_branching(config, folder, ranks, network, tasks, schedule, loaders, codebook)
             if ranks.is_main:
                 _draw(folder)
-    finally:
-        ranks.close()
-
-
-def _batches(data: Data, config: Config, ranks: Ranks, iterations: int, start: int) -> Iterable[Batch]:
-    return train_loader(
-        data,
-        config,
-        start_iteration=start,
-        iterations=iterations,
-        rank=ranks.rank,
-        world=ranks.world,
-        device=ranks.device,
-    )
 
 
 def _draw(run: Run) -> None:

@@ -1,5 +1,7 @@
 """What several stages derive from the configuration in the same way."""
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.data.codebook import codebook_for
-from atrc_exp.data.loader import Data, build_datasets
+from atrc_exp.data.loader import Batch, Data, build_datasets, train_loader
 from atrc_exp.engine import checkpoint
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.run import Run
@@ -19,6 +21,7 @@ from atrc_exp.engine.step import Predictor
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, replacing
 from atrc_exp.genotype import Genotype, load, uniform
+from atrc_exp.logging.console import show_messages
 from atrc_exp.models import build_network
 from atrc_exp.stored import checkpoint_file, run_folder
 from atrc_exp.tasks import CODEWORDS, Task, build_tasks
@@ -49,6 +52,34 @@ def genotype_of(config: Config) -> Genotype | None:
     genotype = load(config.genotype) if config.genotype else uniform(config.task_names, "none")
     genotype = genotype.changed(config.genotype_blocks)
     return genotype if config.distillation.self_attention else genotype.without_self_attention()
+
+
+@contextmanager
+def processes(config: Config) -> Iterator[Ranks]:
+    """The processes of a run, which leave their group at the end; only the first one shows messages."""
+    ranks = Ranks.start(config.engine.device)
+    show_messages(ranks.is_main)
+    try:
+        yield ranks
+    finally:
+        ranks.close()
+
+
+def batches(data: Data, config: Config, ranks: Ranks, iterations: int) -> Callable[[int], Iterable[Batch]]:
+    """From a first iteration to this rank's training batches from there on."""
+
+    def start(first: int) -> Iterable[Batch]:
+        return train_loader(
+            data,
+            config,
+            start_iteration=first,
+            iterations=iterations,
+            rank=ranks.rank,
+            world=ranks.world,
+            device=ranks.device,
+        )
+
+    return start
 
 
 def open_data(config: Config, ranks: Ranks) -> Data:

@@ -13,10 +13,10 @@ from atrc_exp.engine.predictions import predicted_tasks
 from atrc_exp.engine.scores import Scores
 from atrc_exp.engine.summary import by_task, headline
 from atrc_exp.errors import UserError
-from atrc_exp.logging.console import image_progress, show_messages
+from atrc_exp.logging.console import image_progress
 from atrc_exp.logging.jsonl import plain
 from atrc_exp.report import evaluation
-from atrc_exp.stages.common import build_tasks_of, load_run, open_data
+from atrc_exp.stages.common import build_tasks_of, load_run, open_data, processes
 from atrc_exp.tasks import Task
 
 
@@ -26,17 +26,13 @@ def run(config: Config) -> None:
     Raises:
         UserError: no such run or checkpoint, other data than the run's, or predictions that are missing or unfit.
     """
-    ranks = Ranks.start(config.engine.device)
-    show_messages(ranks.is_main)
-    try:
+    with processes(config) as ranks:
         score = _score_run if config.predictions is None else _score_files
         record, scores = score(config, ranks)
         details = scores.per_class(), scores.confusion(), scores.curves()  # collective
         if ranks.is_main:
             source = record["source"].get("predictions") or record["source"]["run"]
             evaluation.write(_output(config, source), record, *details, scores.boundaries)
-    finally:
-        ranks.close()
 
 
 def _score_run(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:

@@ -8,17 +8,16 @@ from typing import Any
 
 from atrc_exp.config import Config
 from atrc_exp.data.loader import Data, val_count
-from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.importance import Importance, measure_importance
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import FILE_NAME, Genotype, load
-from atrc_exp.logging.console import image_progress, show_messages
+from atrc_exp.logging.console import image_progress
 from atrc_exp.logging.jsonl import plain
 from atrc_exp.models.inspection import BlockView
 from atrc_exp.report import importance
 from atrc_exp.report.aggregate import SUMMARY, RunResult, find_baselines, read_runs
 from atrc_exp.report.importance import Baseline
-from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run, open_data
+from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run, open_data, processes
 from atrc_exp.stored import run_folder
 
 _SAME_SCORE = 0.01  # relative; other devices and precisions stay far below
@@ -32,9 +31,7 @@ def run(config: Config) -> None:
             images than permutations.
     """
     config = replace(config, engine=replace(config.engine, compile=False))  # outputs are taken from inside the network
-    ranks = Ranks.start(config.engine.device)
-    show_messages(ranks.is_main)
-    try:
+    with processes(config) as ranks:
         result = _finished(run_folder(config))
         tasks = build_tasks_of(config)
         trained = load_run(config, ranks, tasks)
@@ -53,8 +50,6 @@ def run(config: Config) -> None:
         if ranks.is_main:
             record = _record(config, trained, data, result, baselines, view.genotype, measured)
             importance.write(Path(config.output or trained.folder).expanduser(), record)
-    finally:
-        ranks.close()
 
 
 def _finished(folder: Path) -> RunResult:

@@ -6,20 +6,18 @@ architecture; here they are one.
 
 import logging
 import sys
-from collections.abc import Iterable
 
 import torch
 
 from atrc_exp import branching as branchings
 from atrc_exp.config import Config
-from atrc_exp.data.loader import Batch, Data, check_batch, train_loader, val_loader
+from atrc_exp.data.loader import Data, check_batch, val_loader
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.train import Loaders, train
-from atrc_exp.logging.console import show_messages
 from atrc_exp.models import build_network
 from atrc_exp.models.network import Network
-from atrc_exp.stages.common import build_tasks_of, genotype_of, keep_codebook, open_data
+from atrc_exp.stages.common import batches, build_tasks_of, genotype_of, keep_codebook, open_data, processes
 from atrc_exp.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -31,9 +29,7 @@ def run(config: Config) -> None:
     Raises:
         UserError: what the user has to put right first.
     """
-    ranks = Ranks.start(config.engine.device)
-    show_messages(ranks.is_main)
-    try:
+    with processes(config) as ranks:
         data = open_data(config, ranks)
         check_batch(config, len(data.train), ranks.world)
         tasks, genotype = build_tasks_of(config), genotype_of(config)
@@ -48,25 +44,12 @@ def run(config: Config) -> None:
             if config.branching.file is not None:
                 folder.keep_branching(branchings.load(config.branching.file))
             _train(config, folder, ranks, data, network, tasks)
-    finally:
-        ranks.close()
 
 
 def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network, tasks: tuple[Task, ...]) -> None:
     coded = (*network.label_tasks, *(task for task in tasks if task.loss == task.classification_loss))
     needs_codebook = any(task.label == "normals" for task in coded)
     codebook = keep_codebook(config, run, ranks, data) if needs_codebook else None
-
-    def batches(start: int) -> Iterable[Batch]:
-        return train_loader(
-            data,
-            config,
-            start_iteration=start,
-            iterations=config.engine.iterations,
-            rank=ranks.rank,
-            world=ranks.world,
-            device=ranks.device,
-        )
-
     validation = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
-    train(config, run, ranks, network, tasks, Loaders(batches, validation, data.borders), codebook)
+    loaders = Loaders(batches(data, config, ranks, config.engine.iterations), validation, data.borders)
+    train(config, run, ranks, network, tasks, loaders, codebook)

@@ -4,11 +4,14 @@ from pathlib import Path
 import pytest
 import tiny_engine as tiny
 import torch
+from torch import Tensor, nn
 
 from atrc_exp.engine import memory
 from atrc_exp.engine.step import Objective, Predictor
 from atrc_exp.errors import UserError
 from atrc_exp.losses import build_losses
+from atrc_exp.models.backbone import Backbone
+from atrc_exp.models.recompute import recompute_activations
 
 
 def objective(config: tiny.Config) -> Objective:
@@ -34,6 +37,41 @@ def test_estimate_grows_with_pixels_and_precision(tmp_path: Path, kind: str) -> 
     assert memory.training_bytes(made, batch(8, 128, 192)) == pytest.approx(16 * small, rel=0.1)
     half = objective(replace(config, engine=replace(config.engine, precision="bf16")))
     assert memory.training_bytes(half, batch(2, 64, 96)) < small
+
+
+class Stacked(Backbone):
+    """A stride-4 convolution to 8 channels and a stage of blocks, each of which keeps three maps without parameters."""
+
+    def __init__(self, blocks: int) -> None:
+        nn.Module.__init__(self)
+        stage = nn.Sequential(*(nn.Sequential(nn.Tanh(), nn.Tanh(), nn.Tanh()) for _ in range(blocks)))
+        self.model = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2, bias=False), stage)
+        self.channels = [8]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [self.model(image)]
+
+
+def test_activations_that_are_computed_again_count_one_block_at_a_time(tmp_path: Path) -> None:
+    one_map = 2 * 8 * 16 * 24 * 4 * memory._BACKWARD
+
+    def estimate(blocks: int, recompute: bool) -> int:
+        made = objective(tiny.config(tmp_path, kind="atrc"))
+        made.predict.network.backbone = Stacked(blocks)
+        if recompute:
+            recompute_activations(made)
+        return memory.training_bytes(made, batch(2, 64, 96))
+
+    assert estimate(5, False) - estimate(1, False) == pytest.approx(4 * 3 * one_map, abs=2)
+    assert estimate(5, True) - estimate(1, True) == pytest.approx(4 * one_map, abs=2)  # the inputs
+    assert estimate(1, True) - estimate(1, False) == pytest.approx(one_map, abs=2)  # of a single block the input
+
+
+def test_adam_keeps_one_number_more_of_every_parameter(tmp_path: Path) -> None:
+    made = objective(tiny.config(tmp_path))
+    parameters = sum(parameter.numel() * 4 for parameter in made.parameters())
+    images = batch(2, 64, 96)
+    assert memory.training_bytes(made, images, "adamw") - memory.training_bytes(made, images) == parameters
 
 
 def test_estimate_leaves_no_trace(tmp_path: Path) -> None:
