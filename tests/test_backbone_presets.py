@@ -11,7 +11,7 @@ ROWS = [
     ("swin", "atrc", 46.913, 305.551),
     ("efficientnet", "atrc", 7.615, 58.926),
     *(
-        pytest.param(*row, marks=pytest.mark.slow)
+        pytest.param(*row, marks=pytest.mark.exhaustive)
         for row in (
             ("convnext", "multi_task", 37.159, 162.813),
             ("convnext", "search", 50.094, 350.754),

@@ -41,7 +41,7 @@ def test_a_finished_run_is_exported_beside_its_weights(tmp_path, finished_run, c
     assert outputs["normals"].shape == (4, 3, 40, 64)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", KINDS)
 def test_modules_of_other_operations_are_exported(tmp_path, rooms, kind):
     extra = ["genotype=published/nyud_hrnet18", "+genotype_blocks.depth.depth=local"] if kind == "atrc" else []
@@ -52,7 +52,7 @@ def test_modules_of_other_operations_are_exported(tmp_path, rooms, kind):
     assert record["input"]["shape"] == ["batch", 3, *SIZE] and set(record["outputs"]) == set(config.task_names)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("backbone", ["resnet50_aspp", "swin"])
 def test_other_backbones_are_exported(tmp_path, rooms, backbone):
     run_stage(command(tmp_path, rooms, f"+experiment=rooms_{backbone}_multi_task"))

@@ -12,7 +12,7 @@ PRESETS = ("multi_task", "cross_stitch", "nddr", "padnet_b", "padnet_c", "pap", 
 PUBLISHED = ("genotype=published/nyud_hrnet18",)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("what", PRESETS)
 def test_the_loss_ends_below_its_start(tmp_path, rooms, what):
     extra = PUBLISHED if what.startswith("atrc") else ()

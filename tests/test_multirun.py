@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_rooms import QUICK
 
 from atrc_exp.genotype import load
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.slow
 def run(cwd: Path, rooms: Path, *arguments: str, launch: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     settings = (f"dataset.root={rooms}", "dataset.rooms.train=4", "dataset.rooms.val=2",
                 "dataset.rooms.image_size=[32,48]", f"dataset.cache_dir={cwd / 'cache'}", "engine.iterations=2",
-                "engine.batch_size=2", "engine.workers=0", "logger=none")  # fmt: skip
+                "engine.batch_size=2", "engine.workers=0", "logger=none", *QUICK)  # fmt: skip
     flags = [argument for argument in arguments if argument.startswith("-")]
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     command = [sys.executable, *launch, "-m", "atrc_exp", *flags, *settings, *overrides]

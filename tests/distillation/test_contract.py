@@ -134,7 +134,7 @@ def test_saved_weights_give_the_same_outputs(case, tmp_path):
             assert torch.equal(x, y)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in MODULES if name != "search"])
 def test_compiles_as_one_graph(name):
     """No graph breaks, same numbers. (The search reads on the host which blocks run, so it has a break.)"""

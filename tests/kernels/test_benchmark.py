@@ -15,7 +15,7 @@ from atrc_exp.ops import local_attention
     [
         *rivals.CPU_RIVALS,
         "SDPA, dense mask",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("shift loop, compiled", "flex_attention, compiled")),
+        *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ("shift loop, compiled", "flex_attention, compiled")),
     ],
 )
 def test_rivals_compute_the_same(name):

@@ -14,7 +14,7 @@ CHANNELS_WITHOUT_SPILLS = 48
 FUNCTION = re.compile(r"Compiling entry function 'local_attention_(\w+)'")
 SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
-SLOW = pytest.mark.slow
+EXHAUSTIVE = pytest.mark.exhaustive
 
 
 def resources(log: str) -> dict[str, dict[str, int]]:
@@ -38,14 +38,14 @@ def compile_or_skip(plan, target):
     return compile_plan(plan, target)
 
 
-@pytest.mark.parametrize("arch", [80, pytest.param(86, marks=SLOW), 90, 100, 120])
+@pytest.mark.parametrize("arch", [80, pytest.param(86, marks=EXHAUSTIVE), 90, 100, 120])
 @pytest.mark.parametrize(
     ("dtype", "channels"),
     [
         (torch.float32, 33),
         (torch.bfloat16, 33),
-        *(pytest.param(torch.bfloat16, c, marks=SLOW) for c in (16, 48, 64, 90, 128)),
-        *(pytest.param(torch.float16, c, marks=SLOW) for c in (16, 33, 48, 64, 90)),
+        *(pytest.param(torch.bfloat16, c, marks=EXHAUSTIVE) for c in (16, 48, 64, 90, 128)),
+        *(pytest.param(torch.float16, c, marks=EXHAUSTIVE) for c in (16, 33, 48, 64, 90)),
     ],
 )
 def test_compiles_without_spills_and_within_shared_memory(arch, dtype, channels):
@@ -61,7 +61,7 @@ def test_compiles_without_spills_and_within_shared_memory(arch, dtype, channels)
             assert numbers["spilled"] == 0, name
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kernel_size", [1, 3, 5, 7, 11, 13, 15])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("vectors", [[1], [1, 2]], ids=str)

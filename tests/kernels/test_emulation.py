@@ -50,8 +50,8 @@ def remove_order(source: str, index: int, folder: Path) -> str:
 @pytest.mark.parametrize(
     ("case", "index"),
     [pytest.param(STRIP, 0)]
-    + [pytest.param(STRIP, i, marks=pytest.mark.slow) for i in range(1, len(orders("strip.cu")))]
-    + [pytest.param(TENSOR_CORE, i, marks=pytest.mark.slow) for i in range(len(orders("tensor_core.cu")))],
+    + [pytest.param(STRIP, i, marks=pytest.mark.exhaustive) for i in range(1, len(orders("strip.cu")))]
+    + [pytest.param(TENSOR_CORE, i, marks=pytest.mark.exhaustive) for i in range(len(orders("tensor_core.cu")))],
 )
 def test_every_missing_barrier_is_noticed(case, index, tmp_path):
     plan, dtype, shape = case
@@ -82,7 +82,7 @@ def variant_name(value: object) -> str:
     return "-".join(str(x) for _, x in value.definitions[:-3]) if isinstance(value, Plan) else str(value)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("plan", "dtype", "channels"), VARIANTS, ids=variant_name)
 def test_every_specialisation_and_size(plan, dtype, channels, tmp_path):
     program = build(plan, ADDRESS, tmp_path)
@@ -94,7 +94,7 @@ def test_every_specialisation_and_size(plan, dtype, channels, tmp_path):
             assert finished.returncode == 0, (height, width, finished.stderr[:3000])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("plan", "dtype", "shape"), [TENSOR_CORE, STRIP], ids=["tensor_core", "strip"])
 @pytest.mark.parametrize("scale", [0.0, -0.5, 6.0])
 def test_any_scale(plan, dtype, shape, scale, tmp_path):

@@ -62,8 +62,8 @@ def test_parameters_of_the_networks(on_meta, name, width, total):
     [
         ("mti_net", 18, 22.64),
         ("none", 18, 23.54),
-        pytest.param("mti_net", 48, 183.2, marks=pytest.mark.slow),
-        pytest.param("none", 48, 191.0, marks=pytest.mark.slow),
+        pytest.param("mti_net", 48, 183.2, marks=pytest.mark.exhaustive),
+        pytest.param("none", 48, 191.0, marks=pytest.mark.exhaustive),
     ],
 )
 def test_multiply_adds_of_the_networks(on_meta, name, width, multiply_adds):

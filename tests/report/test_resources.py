@@ -35,7 +35,7 @@ def test_measured_time_and_memory_stand_beside_the_resources():
     assert "step [s] | memory [MiB]" in header and "| 0.250 | 812 |" in rows[0] and "| – | – |" in rows[1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_network_of_the_table_has_the_papers_resources(tmp_path, capsys):
     main(["--out", str(tmp_path)])
     assert (tmp_path / "resources.md").read_text() in capsys.readouterr().out
