@@ -17,14 +17,14 @@ Norms = Sequence[nn.BatchNorm2d]
 
 
 def conv_bn_of_each(layers: Sequence[nn.Sequential], x: Tensor) -> Tensor:
-    """Apply Conv-BN pairs, each to its own part of (B, layers, C, n): (B, sum of D, n, 1)."""
+    """Apply Conv-BN pairs, each to its own part of (B, layers, C, n): (B, sum of D, n)."""
     convs, norms = zip(*layers, strict=True)
     weights = torch.stack([conv.weight.flatten(1) for conv in convs])
-    return _batch_norm(norms, torch.matmul(weights, x).flatten(1, 2).unsqueeze(3))
+    return _batch_norm(norms, torch.matmul(weights, x).flatten(1, 2))
 
 
 def conv_bn_of_one(layers: Sequence[nn.Sequential], x: Tensor) -> Tensor:
-    """Apply Conv-BN pairs that all read the map (B, C, n): (B, sum of D, n, 1).
+    """Apply Conv-BN pairs that all read the map (B, C, n): (B, sum of D, n).
 
     The output has many times the channels of x. It is normalised without being looked at: the mean of y = W x is
     W mean(x), its variance diag(W cov(x) W^T), and the product with scaled weights gives the normalised output at once.
@@ -32,13 +32,13 @@ def conv_bn_of_one(layers: Sequence[nn.Sequential], x: Tensor) -> Tensor:
     convs, norms = zip(*layers, strict=True)
     weights = torch.cat([conv.weight.flatten(1) for conv in convs])
     if any(type(norm) is not nn.BatchNorm2d for norm in norms):  # as SyncBatchNorm, which has statistics of its own
-        return _batch_norm(norms, torch.bmm(weights.expand(len(x), -1, -1), x).unsqueeze(3))
+        return _batch_norm(norms, torch.bmm(weights.expand(x.shape[0], -1, -1), x))
     with full_precision(x.device):
         x, gain, shift = _normalised(norms, weights, at_least_float32(x))
         # The shifts are the weights of a channel of ones, which saves passes over the output and its gradient.
         weights = torch.cat((weights * gain.unsqueeze(1), shift.unsqueeze(1)), 1)
-        x = torch.cat((x, x.new_ones(len(x), 1, x.shape[2])), 1)
-    return torch.bmm(weights.expand(len(x), -1, -1), x).unsqueeze(3)
+        x = torch.cat((x, x.new_ones(x.shape[0], 1, x.shape[2])), 1)
+    return torch.bmm(weights.expand(x.shape[0], -1, -1), x)
 
 
 def _normalised(norms: Norms, weights: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,7 +50,7 @@ def _normalised(norms: Norms, weights: Tensor, x: Tensor) -> tuple[Tensor, Tenso
         return x, gain, beta - gain * torch.cat(means)
     centre = x.mean((0, 2), keepdim=True)
     x = x - centre  # first, so that nothing cancels in the covariance
-    count = len(x) * x.shape[2]
+    count = x.shape[0] * x.shape[2]
     covariance = torch.bmm(x, x.mT).sum(0) / count
     variance = ((weights @ covariance) * weights).sum(1).clamp(min=0)
     with torch.no_grad():
@@ -69,7 +69,7 @@ def _gather(norms: Norms, name: str, default: float) -> Tensor:
 
 
 def _batch_norm(norms: Norms, x: Tensor) -> Tensor:
-    """Apply every batch norm to its own channels of x; as channels have their own statistics, one call does for all.
+    """Apply every batch norm to its own channels of (B, C, n); as channels have their own statistics, one call does for all.
 
     One of the norms is called with the tensors of all, so that evaluation, momentum and synchronisation over ranks stay
     the business of its class.
@@ -89,7 +89,7 @@ def _batch_norm(norms: Norms, x: Tensor) -> Tensor:
         "running_var": variance,
         "num_batches_tracked": counted,
     }
-    out = functional_call(runner, tensors, (x,))
+    out = functional_call(runner, tensors, (x.unsqueeze(3),)).squeeze(3)
     if runner.training:
         with torch.no_grad():
             torch._foreach_copy_(means, mean.split(sizes))

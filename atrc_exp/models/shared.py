@@ -41,7 +41,8 @@ class Projection(NamedTuple):
 
 
 Projected = dict[Projection, Tensor]
-"""Results of projections (B, D, n, 1) before their last activation, over the n positions or labels that they read."""
+"""Results of projections (B, D, n), over the n positions or labels that they read; queries and keys before their
+last activation."""
 
 
 def attend(contexts: Contexts, maps: TaskMaps) -> dict[Block, Tensor]:
@@ -59,7 +60,7 @@ def attend(contexts: Contexts, maps: TaskMaps) -> dict[Block, Tensor]:
             out = global_attention(query, key, value, _repeat(mask, len(blocks)))
         else:
             local = cast(LocalContext, contexts[first])
-            query, key, value = (x.squeeze(3).unflatten(2, size) for x in (query, key, value))
+            query, key, value = (x.unflatten(2, size) for x in (query, key, value))
             out = local_attention(query, key, value, local.kernel_size, local.border)
         outputs |= zip(blocks, out.view(len(blocks), -1, out.shape[1], *size), strict=True)
     return {block: outputs[block] for block in contexts}  # in the order asked for
@@ -75,9 +76,9 @@ def _groups(contexts: Contexts) -> list[list[Block]]:
 
 
 def _stack(contexts: Contexts, blocks: list[Block], role: str, projected: Projected) -> Tensor:
-    """One projection of several blocks, (blocks * B, D, n, 1), activated."""
-    activation = _layers(contexts, Projection(blocks[0], role))[-1]
-    return activation(torch.cat([projected.pop(Projection(block, role)) for block in blocks]))
+    """One projection of several blocks, (blocks * B, D, n), activated."""
+    stacked = torch.cat([projected.pop(Projection(block, role)) for block in blocks])
+    return stacked if role == "value" else _layers(contexts, Projection(blocks[0], role))[-1](stacked)
 
 
 def _repeat(mask: Tensor | None, blocks: int) -> Tensor | None:
@@ -139,11 +140,12 @@ def _project(contexts: Contexts, readers: Sequence[Projection], x: Tensor) -> Pr
     layers = [_layers(contexts, reader) for reader in readers]
     deep = [sequence for sequence in layers if len(sequence) > 3]
     first = (conv_bn_of_one if x.dim() == 3 else conv_bn_of_each)([sequence[:2] for sequence in layers], x)
+    first = layers[0][2](first)
     sizes = [sequence[0].out_channels for sequence in layers]
     hidden, shallow = first.split([sum(sizes[: len(deep)]), sum(sizes[len(deep) :])], 1)
     results = list(shallow.split(sizes[len(deep) :], 1)) if len(deep) < len(layers) else []
     if deep:
-        hidden = deep[0][2](hidden).squeeze(3).unflatten(1, (len(deep), -1))
+        hidden = hidden.unflatten(1, (len(deep), -1))
         second = conv_bn_of_each([sequence[3:5] for sequence in deep], hidden)
         results = [*second.split([sequence[3].out_channels for sequence in deep], 1), *results]
     return dict(zip(readers, results, strict=True))
