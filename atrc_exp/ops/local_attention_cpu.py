@@ -35,15 +35,18 @@ def forward(
     kernels = _kernels()
     batch, *sizes = q.shape
     out = q.new_empty(q.shape, dtype=torch.float32)
-    most, total = (q.new_empty((batch, *sizes[1:]), dtype=torch.float32) for _ in range(2))
-    arrays = [_array(x) for x in (q, k, v, out, most, total)]
+    lse = q.new_empty((batch, *sizes[1:]), dtype=torch.float32)
+    arrays = [_array(x) for x in (q, k, v, out)]
+    most, total = _array(lse), np.empty(lse.numel(), np.float32)
     outside = 0.0 if zero_border else _OUTSIDE
 
     def attend(first: int, last: int) -> None:
-        kernels.forward(*arrays, first, last, *sizes, kernel_size, scale * _LOG2_E, outside)
+        kernels.forward(*arrays, most, total, first, last, *sizes, kernel_size, scale * _LOG2_E, outside)
+        rows = slice(first * sizes[2], last * sizes[2])
+        most[rows] = most[rows] / _LOG2_E + np.log(total[rows])
 
     _over_rows(attend, batch * sizes[1])
-    return out.to(q.dtype), most.div_(_LOG2_E).add_(total.log_())
+    return out.to(q.dtype), lse
 
 
 def backward(

@@ -24,7 +24,8 @@ from atrc_exp.ops.vectors import LANES, load, multiply, splat, store
 GROUP = 9  # a whole row of the usual window, and with their operands no more than 16 registers
 ZERO = np.float32(0)
 
-part = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # of kernels, which alone are called from outside
+# Of kernels, which alone are called from outside. (numba's annotations lack these options.)
+part = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
 
 
 class Sizes(NamedTuple):

@@ -19,6 +19,7 @@ LANES = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8
 
 _FLOATS, _INTEGERS = (ir.VectorType(element, LANES) for element in (ir.FloatType(), ir.IntType(32)))
 _EXP2_DEGREE = 7  # the Taylor series on [-0.5, 0.5] is then off by 5e-9, a tenth of what rounding adds
+_primitive: Any = intrinsic  # whose annotations count the typing context among the arguments of a call
 
 
 class Vector(types.Type):
@@ -43,7 +44,7 @@ def _address(context: Any, builder: ir.IRBuilder, array_type: Any, array: Any, i
     return builder.bitcast(builder.gep(data, [index]), _FLOATS.as_pointer())
 
 
-@intrinsic
+@_primitive
 def load(typing: Any, array: Any, index: Any) -> Any:
     """The LANES values of a 1-D contiguous float32 array from `index` on; no bounds are checked."""
 
@@ -53,7 +54,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
     return vector(array, types.intp), generate
 
 
-@intrinsic
+@_primitive
 def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
     """Write a vector to LANES places of a 1-D contiguous float32 array; no bounds are checked."""
 
@@ -64,7 +65,7 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.intp, vector), generate
 
 
-@intrinsic
+@_primitive
 def splat(typing: Any, value: Any) -> Any:
     """The same value in every lane."""
 
@@ -75,7 +76,7 @@ def splat(typing: Any, value: Any) -> Any:
     return vector(types.float32), generate
 
 
-@intrinsic(prefer_literal=True)
+@_primitive(prefer_literal=True)
 def shifted(typing: Any, a: Any, b: Any, by: Any) -> Any:
     """LANES values from lane `by` of `a` on, followed by those of `b`; `by` is written out as a number <= LANES.
 
@@ -97,10 +98,10 @@ def _operation(form: Callable[..., Any], count: int) -> Any:
 
     signature = vector(*[vector] * count)
     if count == 1:
-        return intrinsic(lambda typing, a: (signature, generate))
+        return _primitive(lambda typing, a: (signature, generate))
     if count == 2:
-        return intrinsic(lambda typing, a, b: (signature, generate))
-    return intrinsic(lambda typing, a, b, c: (signature, generate))
+        return _primitive(lambda typing, a, b: (signature, generate))
+    return _primitive(lambda typing, a, b, c: (signature, generate))
 
 
 def _multiply_add(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
