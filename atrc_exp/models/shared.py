@@ -17,7 +17,6 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from atrc_exp.models.contexts import (
     LocalContext,
@@ -26,6 +25,7 @@ from atrc_exp.models.contexts import (
     label_attention,
     region_means,
 )
+from atrc_exp.models.joint_conv_bn import conv_bn_of_each, conv_bn_of_one
 from atrc_exp.models.maps import Block, TaskMaps
 from atrc_exp.ops import local_attention
 
@@ -41,7 +41,8 @@ class Projection(NamedTuple):
 
 
 Projected = dict[Projection, Tensor]
-"""Results of projections (B, D, n, 1) before their last activation, over the n positions or labels that they read."""
+"""Results of projections (B, D, n), over the n positions or labels that they read; queries and keys before their
+last activation."""
 
 
 def attend(contexts: Contexts, maps: TaskMaps) -> dict[Block, Tensor]:
@@ -59,7 +60,7 @@ def attend(contexts: Contexts, maps: TaskMaps) -> dict[Block, Tensor]:
             out = global_attention(query, key, value, _repeat(mask, len(blocks)))
         else:
             local = cast(LocalContext, contexts[first])
-            query, key, value = (x.squeeze(3).unflatten(2, size) for x in (query, key, value))
+            query, key, value = (x.unflatten(2, size) for x in (query, key, value))
             out = local_attention(query, key, value, local.kernel_size, local.border)
         outputs |= zip(blocks, out.view(len(blocks), -1, out.shape[1], *size), strict=True)
     return {block: outputs[block] for block in contexts}  # in the order asked for
@@ -75,9 +76,9 @@ def _groups(contexts: Contexts) -> list[list[Block]]:
 
 
 def _stack(contexts: Contexts, blocks: list[Block], role: str, projected: Projected) -> Tensor:
-    """One projection of several blocks, (blocks * B, D, n, 1), activated."""
-    activation = _layers(contexts, Projection(blocks[0], role))[-1]
-    return activation(torch.cat([projected.pop(Projection(block, role)) for block in blocks]))
+    """One projection of several blocks, (blocks * B, D, n), activated."""
+    stacked = torch.cat([projected.pop(Projection(block, role)) for block in blocks])
+    return stacked if role == "value" else _layers(contexts, Projection(blocks[0], role))[-1](stacked)
 
 
 def _repeat(mask: Tensor | None, blocks: int) -> Tensor | None:
@@ -138,57 +139,13 @@ def _project(contexts: Contexts, readers: Sequence[Projection], x: Tensor) -> Pr
     readers = sorted(readers, key=lambda reader: reader.role == "value")
     layers = [_layers(contexts, reader) for reader in readers]
     deep = [sequence for sequence in layers if len(sequence) > 3]
-    first = _conv_bn([sequence[:2] for sequence in layers], x)
+    first = (conv_bn_of_one if x.dim() == 3 else conv_bn_of_each)([sequence[:2] for sequence in layers], x)
+    first = layers[0][2](first)
     sizes = [sequence[0].out_channels for sequence in layers]
     hidden, shallow = first.split([sum(sizes[: len(deep)]), sum(sizes[len(deep) :])], 1)
     results = list(shallow.split(sizes[len(deep) :], 1)) if len(deep) < len(layers) else []
     if deep:
-        hidden = deep[0][2](hidden).squeeze(3).unflatten(1, (len(deep), -1))
-        second = _conv_bn([sequence[3:5] for sequence in deep], hidden)
+        hidden = hidden.unflatten(1, (len(deep), -1))
+        second = conv_bn_of_each([sequence[3:5] for sequence in deep], hidden)
         results = [*second.split([sequence[3].out_channels for sequence in deep], 1), *results]
     return dict(zip(readers, results, strict=True))
-
-
-def _conv_bn(layers: Sequence[nn.Sequential], x: Tensor) -> Tensor:
-    """Apply 1x1 Conv-BN pairs to one input (B, C, n), or each to its own (B, layers, C, n): (B, sum of D, n, 1)."""
-    convs, norms = zip(*layers, strict=True)
-    weights = [conv.weight.flatten(1) for conv in convs]
-    if x.dim() == 3:
-        y = torch.bmm(torch.cat(weights).expand(x.shape[0], -1, -1), x)
-    else:
-        y = torch.matmul(torch.stack(weights), x).flatten(1, 2)
-    return _batch_norm(norms, y.unsqueeze(3))
-
-
-def _batch_norm(norms: Sequence[nn.BatchNorm2d], x: Tensor) -> Tensor:
-    """Apply every batch norm to its own channels of x; as channels have their own statistics, one call does for all.
-
-    One of the norms is called with the tensors of all, so that evaluation, momentum and synchronisation over ranks stay
-    the business of its class; what it leaves in the statistics goes back to where it belongs.
-    """
-    runner = next(norm for norm in norms if norm.affine)
-    sizes = [norm.num_features for norm in norms]
-    means, variances, counts = (
-        [cast(Tensor, getattr(norm, name)) for norm in norms]
-        for name in ("running_mean", "running_var", "num_batches_tracked")
-    )
-    mean, variance, count = torch.cat(means), torch.cat(variances), cast(Tensor, runner.num_batches_tracked)
-    counted = count.clone()
-    tensors = {
-        "weight": torch.cat(
-            [norm.weight if norm.affine else torch.ones_like(m) for norm, m in zip(norms, means, strict=True)]
-        ),
-        "bias": torch.cat(
-            [norm.bias if norm.affine else torch.zeros_like(m) for norm, m in zip(norms, means, strict=True)]
-        ),
-        "running_mean": mean,
-        "running_var": variance,
-        "num_batches_tracked": counted,
-    }
-    out = functional_call(runner, tensors, (x,))
-    if runner.training:
-        with torch.no_grad():
-            torch._foreach_copy_(means, mean.split(sizes))
-            torch._foreach_copy_(variances, variance.split(sizes))
-            torch._foreach_add_(counts, [counted - count] * len(counts))
-    return out
