@@ -57,19 +57,20 @@ def _normalised(norms: Norms, weights: Tensor, x: Tensor) -> tuple[Tensor, Tenso
         sizes, momentum = [norm.num_features for norm in norms], cast(float, norms[0].momentum)
         torch._foreach_lerp_(means, (weights @ centre[0, :, 0]).split(sizes), momentum)
         torch._foreach_lerp_(variances, (variance * (count / (count - 1))).split(sizes), momentum)
-        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
+        torch._foreach_add_([cast(Tensor, norm.num_batches_tracked) for norm in norms], 1)
     return x, gamma * (variance + norms[0].eps).rsqrt(), beta
 
 
 def _gather(norms: Norms, name: str, default: float) -> Tensor:
     """A parameter (sum of D,) of all norms; the default where a norm has none."""
-    values = [(norm, getattr(norm, name)) for norm in norms]
-    return torch.cat([norm.running_mean.new_full((norm.num_features,), default) if value is None else value
-                      for norm, value in values])  # fmt: skip
+    values = [getattr(norm, name) for norm in norms]
+    like = next(value for value in values if value is not None)
+    return torch.cat([like.new_full((norm.num_features,), default) if value is None else value
+                      for norm, value in zip(norms, values, strict=True)])  # fmt: skip
 
 
 def _batch_norm(norms: Norms, x: Tensor) -> Tensor:
-    """Apply every batch norm to its own channels of (B, C, n); as channels have their own statistics, one call does for all.
+    """Apply every batch norm to its own channels of (B, C, n), in one call, as channels have their own statistics.
 
     One of the norms is called with the tensors of all, so that evaluation, momentum and synchronisation over ranks stay
     the business of its class.

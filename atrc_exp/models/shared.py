@@ -141,9 +141,8 @@ def _project(contexts: Contexts, readers: Sequence[Projection], x: Tensor) -> Pr
     deep = [sequence for sequence in layers if len(sequence) > 3]
     first = (conv_bn_of_one if x.dim() == 3 else conv_bn_of_each)([sequence[:2] for sequence in layers], x)
     first = layers[0][2](first)
-    sizes = [sequence[0].out_channels for sequence in layers]
-    hidden, shallow = first.split([sum(sizes[: len(deep)]), sum(sizes[len(deep) :])], 1)
-    results = list(shallow.split(sizes[len(deep) :], 1)) if len(deep) < len(layers) else []
+    sizes = [cast(nn.Conv2d, sequence[0]).out_channels for sequence in layers]
+    hidden, *results = first.split([sum(sizes[: len(deep)]), *sizes[len(deep) :]], 1)
     if deep:
         hidden = hidden.unflatten(1, (len(deep), -1))
         second = conv_bn_of_each([sequence[3:5] for sequence in deep], hidden)
