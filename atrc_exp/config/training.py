@@ -72,8 +72,8 @@ class EngineConfig:
     """Images of one validation batch and rank, >= 1 (free)."""
     precision: str = "fp32"
     """fp32, bf16 or fp16 autocast; losses and sums over positions stay in fp32."""
-    channels_last: bool = False
-    """Memory layout of images and network."""
+    channels_last: bool = True
+    """Memory layout of images and network: channels last, which is the faster one, or contiguous."""
     activation_checkpointing: bool = False
     """Compute activations of the backbone again in the backward pass instead of keeping them: less memory (free)."""
     compile: bool = False

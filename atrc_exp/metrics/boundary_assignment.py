@@ -7,7 +7,7 @@ exists. SciPy's `min_weight_full_bipartite_matching` solves the same problem but
 
 import numpy as np
 
-from atrc_exp.metrics.boundary_jit import compiled
+from atrc_exp.compiled import compiled
 
 FREE, OUTLIER = -1, -2  # in place of the edge of a row
 BIDS = 8  # a row; price wars beyond that are cheaper settled by shortest paths

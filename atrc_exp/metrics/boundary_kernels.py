@@ -7,8 +7,8 @@ Images are flat arrays with a margin as wide as the matching radius, so that no 
 import numpy as np
 from numpy.typing import NDArray
 
+from atrc_exp.compiled import compiled
 from atrc_exp.metrics.boundary_assignment import count_assigned
-from atrc_exp.metrics.boundary_jit import compiled
 from atrc_exp.metrics.boundary_maps import disc
 
 NAME = "numba"

@@ -33,8 +33,8 @@ def local_attention(
             in the softmax (the published code). "mask": no pixel, left out of the softmax (Eq. 4 read
             literally).
         scale: factor on the scores q . k; None stands for 1 / sqrt(C).
-        backend: "auto" takes the CUDA kernels where they can run and PyTorch elsewhere; "cuda" and "torch"
-            force one.
+        backend: "auto" takes compiled kernels where they can run, on CUDA devices and, for all dtypes but
+            float64, on the CPU, and PyTorch elsewhere; "cuda" forces the CUDA kernels, "torch" PyTorch.
 
     Returns:
         (B, C, H, W), contiguous, of the inputs' dtype (of the autocast dtype inside `torch.autocast`).

@@ -1,6 +1,6 @@
 """Local attention in plain PyTorch: dense products of square tiles of queries with the windows around them.
 
-It runs on every device and in float64, and it is what the CUDA kernels fall back to. A tile of T x T pixels and the
+It runs on every device and in float64, and it is what the compiled kernels fall back to. A tile of T x T pixels and the
 (T + K - 1)^2 keys that any of them can see make one matrix product each for scores and output; of the scores, those
 outside a pixel's own K x K window are masked out. That is about three times the arithmetic of the definition at K = 9,
 done by matrix products instead of one pass over memory for each of the K * K neighbours.

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import register_flop_formula
 from atrc_exp.errors import UserError
 from atrc_exp.kernels import local_attention as local_attention_cuda
 from atrc_exp.kernels.plan import Unsupported
-from atrc_exp.ops import local_attention_torch
+from atrc_exp.ops import local_attention_cpu, local_attention_torch
 
 FORWARD = "atrc_exp::local_attention_fwd"
 BACKWARD = "atrc_exp::local_attention_bwd"
@@ -53,6 +53,40 @@ def _backward_torch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     g, q, k, v, out = (x.contiguous() for x in (g, q, k, v, out))
     return local_attention_torch.backward(g, q, k, v, out, lse, kernel_size, scale)
+
+
+def _forward_cpu(
+    q: Tensor, k: Tensor, v: Tensor, kernel_size: int, scale: float, zero_border: bool, backend: str
+) -> tuple[Tensor, Tensor]:
+    if _compiled_on_cpu(q, backend):
+        try:
+            return local_attention_cpu.forward(q, k, v, kernel_size, scale, zero_border)
+        except Unsupported as reason:
+            _warn_once("compiled CPU", str(reason))
+    return _forward_torch(q, k, v, kernel_size, scale, zero_border, backend)
+
+
+def _backward_cpu(
+    g: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    kernel_size: int,
+    scale: float,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    if _compiled_on_cpu(q, backend):
+        try:
+            return local_attention_cpu.backward(g, q, k, v, out, lse, kernel_size, scale)
+        except Unsupported as reason:
+            _warn_once("compiled CPU", str(reason))
+    return _backward_torch(g, q, k, v, out, lse, kernel_size, scale, backend)
+
+
+def _compiled_on_cpu(q: Tensor, backend: str) -> bool:
+    return backend != "torch" and q.dtype != torch.float64
 
 
 def _forward_cuda(
@@ -93,12 +127,12 @@ def _fall_back(reason: str, backend: str) -> None:
             f"local_attention: backend is 'cuda', and the CUDA kernels cannot run: {reason}. "
             "backend='auto' or 'torch' takes PyTorch instead"
         )
-    _warn_once(reason)
+    _warn_once("CUDA", reason)
 
 
 @cache
-def _warn_once(reason: str) -> None:
-    warnings.warn(f"local_attention runs in PyTorch, as the CUDA kernels cannot: {reason}", stacklevel=2)
+def _warn_once(kernels: str, reason: str) -> None:
+    warnings.warn(f"local_attention runs in PyTorch, as the {kernels} kernels cannot: {reason}", stacklevel=2)
 
 
 @torch.library.register_fake(FORWARD)
@@ -133,6 +167,8 @@ def _no_second_derivative(ctx: Any, *_: Tensor) -> None:
 
 torch.library.impl(FORWARD, "default", _forward_torch)
 torch.library.impl(BACKWARD, "default", _backward_torch)
+torch.library.impl(FORWARD, "cpu", _forward_cpu)
+torch.library.impl(BACKWARD, "cpu", _backward_cpu)
 torch.library.impl(FORWARD, "cuda", _forward_cuda)
 torch.library.impl(BACKWARD, "cuda", _backward_cuda)
 torch.library.register_autograd(FORWARD, _differentiate, setup_context=_setup_context)

@@ -372,14 +372,14 @@ def test_import_is_light():
 
 @pytest.mark.parametrize("error", [RuntimeError("no locator"), OSError("disk full")])
 def test_kernels_compile_without_a_cache(monkeypatch, error):
-    from atrc_exp.metrics import boundary_jit
+    from atrc_exp import compiled
 
-    njit = boundary_jit.njit
+    njit = compiled.njit
 
     def fails_to_cache(signature, **options):
         if options.get("cache"):
             raise error
         return njit(signature, **options)
 
-    monkeypatch.setattr(boundary_jit, "njit", fails_to_cache)
-    assert boundary_jit.compiled("int64(int64)")(lambda x: x + 1)(41) == 42
+    monkeypatch.setattr(compiled, "njit", fails_to_cache)
+    assert compiled.compiled("int64(int64)")(lambda x: x + 1)(41) == 42

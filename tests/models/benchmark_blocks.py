@@ -1,7 +1,7 @@
 """Training steps before and after.
 
 Before: blocks by themselves, local attention as a loop over shifts, losses of class maps at the labels' size.
-After: what blocks share computed once, attention in tiles, losses that resize image by image.
+After: what blocks share computed once, compiled attention, losses that resize image by image.
 
 OMP_NUM_THREADS=1 python tests/models/benchmark_blocks.py docs/benchmark_cpu.json
 """
@@ -29,11 +29,11 @@ from atrc_exp.files import write_json
 from atrc_exp.models import build_network
 from atrc_exp.models.atrc import ContextBlocks
 from atrc_exp.models.network import Network
-from atrc_exp.ops import local_attention_torch
+from atrc_exp.ops import local_attention_cpu
 from atrc_exp.stages.common import build_tasks_of, genotype_of
 from atrc_exp.tasks import Task
 
-PRESENT = local_attention_torch.forward, local_attention_torch.backward, cross_entropy.cross_entropy
+PRESENT = local_attention_cpu.forward, local_attention_cpu.backward, cross_entropy.cross_entropy
 PLAIN = shift_loop.forward, shift_loop.backward, plain_losses.cross_entropy
 
 
@@ -46,7 +46,7 @@ def _build(
         if isinstance(module, ContextBlocks):
             module.share_work = share_work
 
-    def use(operators: ModuleType = local_attention_torch, losses: ModuleType = cross_entropy) -> None:
+    def use(operators: ModuleType = local_attention_cpu, losses: ModuleType = cross_entropy) -> None:
         operators.forward, operators.backward, losses.cross_entropy = functions
 
     network.register_forward_pre_hook(lambda *_: use())  # holds until the next step, its backward pass included

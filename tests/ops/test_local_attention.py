@@ -1,4 +1,4 @@
-"""The PyTorch path of local attention against the float64 oracle, and the op's contract with PyTorch."""
+"""Local attention on the CPU against the float64 oracle, and the op's contract with PyTorch."""
 
 import pytest
 import torch
@@ -44,9 +44,10 @@ def test_equals_the_definition(size, kernel_size, border):
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("channels", [1, 33])
-def test_error_of_each_dtype_is_its_rounding(dtype, channels):
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_error_of_each_dtype_is_its_rounding(dtype, channels, backend):
     qkv = inputs(1, channels, 11, 14, dtype=dtype)
-    out = local_attention(*qkv)
+    out = local_attention(*qkv, backend=backend)
     assert out.dtype == dtype
     exact = [x.detach().double().requires_grad_() for x in qkv]
     reference, _ = oracle(*exact, 9, "zero")
@@ -87,10 +88,11 @@ def test_any_finite_scale(scale, border):
     )
 
 
-def test_large_scores_stay_finite():
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_large_scores_stay_finite(backend):
     q, k, v = inputs(1, 4, 5, 6, dtype=torch.float32)
     q, k = q * 40, k * 40
-    out = local_attention(q, k, v, 5)
+    out = local_attention(q, k, v, 5, backend=backend)
     assert relative_error(out.double(), oracle(q, k, v, 5, "zero")[0]) < 1e-3
     assert all(x.isfinite().all() for x in torch.autograd.grad(out.sum(), (q, k, v)))
 

@@ -1,4 +1,4 @@
-"""Compilation of the boundary kernels by numba."""
+"""Compilation of kernels by numba. Only modules of kernels import it, so that numba loads where it is needed."""
 
 import logging
 from collections.abc import Callable
