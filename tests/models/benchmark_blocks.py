@@ -1,9 +1,10 @@
 """Training steps before and after.
 
 Before: blocks by themselves, local attention as a loop over shifts, losses of class maps at the labels' size.
-After: what blocks share computed once, compiled attention, losses that resize image by image.
+After: what blocks share computed once, compiled attention, losses that resize image by image, channels-last memory.
 
-OMP_NUM_THREADS=1 python tests/models/benchmark_blocks.py docs/benchmark_cpu.json
+python tests/models/benchmark_blocks.py docs/benchmark_cpu.json
+OMP_NUM_THREADS=1 python tests/models/benchmark_blocks.py docs/benchmark_cpu_one_thread.json
 """
 
 import platform
@@ -57,10 +58,6 @@ def before(config: Config) -> tuple[Network, tuple[Task, ...]]:
     return _build(config, False, PLAIN)
 
 
-def own_blocks(config: Config) -> tuple[Network, tuple[Task, ...]]:
-    return _build(config, False, PRESENT)
-
-
 def after(config: Config) -> tuple[Network, tuple[Task, ...]]:
     return _build(config, True, PRESENT)
 
@@ -83,14 +80,14 @@ def main() -> None:
     for crop, batch_size in (((64, 96), 2), ((64, 96), 4), ((160, 224), 2)):
         for name in ("search", "atrc"):
             config = settings(name, crop, batch_size)
-            last = replace(config, engine=replace(config.engine, channels_last=True))
+            contiguous = replace(config, engine=replace(config.engine, channels_last=False))
             subjects = [
                 Subject(f"{name}, {form}", setting, build, random_batches)
                 for form, setting, build in (
                     ("after", config, after),
-                    ("after, channels last", last, after),
-                    ("blocks by themselves", config, own_blocks),
-                    ("before", config, before),
+                    ("after, contiguous", contiguous, after),
+                    ("before, channels last", config, before),
+                    ("before", contiguous, before),
                 )
             ]
             measured = measure(subjects, steps=7, warmup=1)
