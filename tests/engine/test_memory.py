@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,3 +111,10 @@ def test_limits_of_control_groups(tmp_path: Path) -> None:
     write_group(tmp_path / "fs" / "memory" / "job", "5000", 1000, one)
     (tmp_path / "cgroup").write_text("0::/slurm/job\n4:memory:/job\n2:cpu:/job\n")
     assert sorted(memory._cgroup_free(tmp_path / "cgroup", tmp_path / "fs")) == [750, 4000]
+
+
+def test_peak_is_not_that_of_the_process_that_started_this_one():
+    held = torch.ones(2**28)  # 1 GiB
+    code = "import torch; from atrc_exp.engine.memory import peak_mib; print(peak_mib(torch.device('cpu')))"
+    peak = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert memory.peak_mib(torch.device("cpu")) > held.nbytes / 2**20 > peak
