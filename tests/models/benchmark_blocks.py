@@ -4,7 +4,6 @@ Before: blocks by themselves, local attention as a loop over shifts, losses of c
 After: what blocks share computed once, compiled attention, losses that resize image by image, channels-last memory.
 
 python tests/models/benchmark_blocks.py docs/benchmark_cpu.json
-OMP_NUM_THREADS=1 python tests/models/benchmark_blocks.py docs/benchmark_cpu_one_thread.json
 """
 
 import platform
