@@ -60,10 +60,9 @@ def _note(number: int, frame: FrameType | None) -> None:
 def _stop(number: int, frame: FrameType | None) -> None:
     """In the launching process: let the runs end; the second Ctrl-C ends them itself."""
     if number == signal.SIGINT == noted():
-        for worker in (child.pid for child in multiprocessing.active_children()):
+        for worker in [child.pid for child in multiprocessing.active_children() if child.pid]:
             with suppress(ProcessLookupError):  # it has not joined
-                if worker is not None:
-                    os.killpg(worker, signal.SIGKILL)
+                os.killpg(worker, signal.SIGKILL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     _note(number, frame)

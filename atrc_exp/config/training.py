@@ -73,7 +73,7 @@ class EngineConfig:
     precision: str = "fp32"
     """fp32, bf16 or fp16 autocast; losses and sums over positions stay in fp32."""
     channels_last: bool = True
-    """Memory layout of images and network: channels last, which is the faster one, or contiguous."""
+    """Memory layout of images and network: channels last, the faster one on CPUs, or contiguous."""
     activation_checkpointing: bool = False
     """Compute activations of the backbone again in the backward pass instead of keeping them: less memory (free)."""
     compile: bool = False

@@ -73,7 +73,7 @@ def backward(
 
 def _array(x: Tensor) -> np.ndarray:
     """The values in float32 and one dimension; the memory of `x` itself where it has this form."""
-    return x.detach().float().reshape(-1).contiguous().numpy(force=True)
+    return x.float().reshape(-1).contiguous().numpy(force=True)
 
 
 def _kernels() -> ModuleType:

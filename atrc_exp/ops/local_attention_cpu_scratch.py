@@ -43,6 +43,7 @@ class Sizes(NamedTuple):
 
 @part
 def sizes_of(channels, height, width, kernel_size):
+    """The sizes that follow from those of the images and the window."""
     slots = -(-kernel_size // GROUP) * GROUP
     vectors = -(-width // LANES)
     stride = (vectors + 1 + -(-(slots - GROUP) // LANES) | 1) * LANES  # to where the last pixels' last group reads
@@ -59,6 +60,7 @@ def scratch(count):
 
 @part
 def new_frame(sizes):
+    """An empty framed map: K rows of all channels."""
     return scratch(sizes.kernel_size * sizes.channels * sizes.stride)
 
 
@@ -110,6 +112,7 @@ def unframe(sums, factor, image, y, x, sizes, target):
 
 @part
 def clear(vectors, count):
+    """Set the first `count` vectors to zero."""
     for i in range(0, count * LANES, LANES):
         store(vectors, i, splat(ZERO))
 

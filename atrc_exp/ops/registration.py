@@ -6,6 +6,7 @@ which an evaluation on a laptop would pay for nothing).
 """
 
 import warnings
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -55,38 +56,22 @@ def _backward_torch(
     return local_attention_torch.backward(g, q, k, v, out, lse, kernel_size, scale)
 
 
-def _forward_cpu(
-    q: Tensor, k: Tensor, v: Tensor, kernel_size: int, scale: float, zero_border: bool, backend: str
-) -> tuple[Tensor, Tensor]:
-    if _compiled_on_cpu(q, backend):
+def _forward_cpu(*arguments: Any) -> tuple[Tensor, Tensor]:
+    return _compiled_on_cpu(local_attention_cpu.forward, _forward_torch, *arguments)
+
+
+def _backward_cpu(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _compiled_on_cpu(local_attention_cpu.backward, _backward_torch, *arguments)
+
+
+def _compiled_on_cpu(compiled: Callable, plain: Callable, *arguments: Any) -> Any:
+    *operands, backend = arguments
+    if backend != "torch" and operands[0].dtype != torch.float64:
         try:
-            return local_attention_cpu.forward(q, k, v, kernel_size, scale, zero_border)
+            return compiled(*operands)
         except Unsupported as reason:
             _warn_once("compiled CPU", str(reason))
-    return _forward_torch(q, k, v, kernel_size, scale, zero_border, backend)
-
-
-def _backward_cpu(
-    g: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    kernel_size: int,
-    scale: float,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    if _compiled_on_cpu(q, backend):
-        try:
-            return local_attention_cpu.backward(g, q, k, v, out, lse, kernel_size, scale)
-        except Unsupported as reason:
-            _warn_once("compiled CPU", str(reason))
-    return _backward_torch(g, q, k, v, out, lse, kernel_size, scale, backend)
-
-
-def _compiled_on_cpu(q: Tensor, backend: str) -> bool:
-    return backend != "torch" and q.dtype != torch.float64
+    return plain(*arguments)
 
 
 def _forward_cuda(
