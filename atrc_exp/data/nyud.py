@@ -68,6 +68,11 @@ class NYUD:
         decode = {"semseg": self._semseg, "depth": _depth, "normals": read_normals, "edge": _edge}
         return decode[task](self._path(task, id))
 
+    def stored(self, task: str, id: str) -> np.ndarray:
+        """See `Reader.stored`."""
+        path = self._path(task, id)
+        return read_normals(path, every_code=True) if task == "normals" else read_array(path).astype(np.float32)
+
     def _path(self, modality: str, id: str) -> Path:
         return self.root / self.files(modality, id)[0]
 

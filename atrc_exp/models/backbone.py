@@ -31,8 +31,9 @@ _DENSE_OPTIONS: dict[str, dict[str, Any]] = {
 class DenseFusion(HighResolutionModule):
     """Exchange between HRNet branches in the dense-prediction form of HRNetV2, for images of any size.
 
-    A coarser map goes up bilinearly by the quotient of the strides, and then bilinearly to the size of the finer branch,
-    where the two differ. One step would be another network: at 425 x 560 its maps are off by 2 % of their maximum.
+    A coarser map goes up bilinearly by the quotient of the strides, and then bilinearly to the size of the finer
+    branch, where the two differ. One step would be another network: at 425 x 560 its maps are off by 2 % of their
+    maximum.
     timm's form repeats pixels by the same factors, which fits only sizes that are multiples of 32.
     """
 
