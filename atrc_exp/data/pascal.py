@@ -187,19 +187,21 @@ def paint_parts(path: Path, size: tuple[int, int]) -> np.ndarray:
     painted = np.zeros(size, np.uint8)
     try:
         people = [o for o in _elements(read_mat(path, "anno").objects) if int(o.class_ind) == PERSON]
-        if not any(np.any(person.mask) for person in people):
-            return painted
+        own_masks = [np.asarray(person.mask) for person in people]
         parts = [(str(part.part_name), np.asarray(part.mask)) for one in people for part in _elements(one.parts)]
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is no annotation of PASCAL-Part ({error})") from error
+    if not any(mask.any() for mask in own_masks):
+        return painted
+    for owner, mask in [("person", mask) for mask in own_masks if mask.size] + [("part", mask) for _, mask in parts]:
+        if mask.shape != size:
+            raise UserError(
+                f"{path}: the mask of a {owner} has shape {mask.shape}, the image {size[0]} x {size[1]} pixels; "
+                "both must be of one size"
+            )
     for name, mask in parts:
         if name not in PART_IDS:
             raise UserError(f"{path}: names the part '{name}'; known parts: {', '.join(PART_IDS)}")
-        if mask.shape != size:
-            raise UserError(
-                f"{path}: the mask of a part has shape {mask.shape}, the image {size[0]} x {size[1]} pixels; "
-                "both must be of one size"
-            )
         painted[mask != 0] = PART_IDS[name]
     return painted
 

@@ -76,12 +76,13 @@ def write_annotation(path: Path, objects: list[dict]) -> None:
 
 def _object(name: str, index: int, size: tuple[int, int], rng: np.random.Generator, parts: list[str]) -> dict:
     structures = [{"part_name": part, "mask": _mask(size, rng)} for part in parts]
-    return {
-        "class": name,
-        "class_ind": index,
-        "mask": _mask(size, rng),
-        "parts": _structures(structures, ("part_name", "mask")) if parts else np.zeros((0, 0)),
-    }
+    return described(name, index, _mask(size, rng), structures)
+
+
+def described(name: str, index: float, mask: np.ndarray, parts: list[dict]) -> dict:
+    """An object of an annotation; each part has a `part_name` and a `mask`."""
+    structures = _structures(parts, ("part_name", "mask")) if parts else np.zeros((0, 0))
+    return {"class": name, "class_ind": index, "mask": mask, "parts": structures}
 
 
 def _mask(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -103,18 +103,6 @@ def test_borders_of_regions_are_another_map_than_the_boundaries_to_train_on(root
     assert not np.array_equal(borders, data.train.load(0, ["edge"]).labels["edge"])
 
 
-def test_later_parts_lie_over_earlier_ones(root):
-    mask = np.zeros((50, 37), np.uint8)
-    mask[10:20, 5:15] = 1
-    parts = np.zeros((1, 2), dtype=[("part_name", object), ("mask", object)])
-    parts[0, 0]["part_name"], parts[0, 0]["mask"] = "torso", mask
-    parts[0, 1]["part_name"], parts[0, 1]["mask"] = "rhand", np.roll(mask, 5, axis=1)
-    person = {"class": "person", "class_ind": 15, "mask": mask, "parts": parts}
-    write_annotation(root / "human_parts" / "2008_000001.mat", [person])
-    painted = opened(root).train.load(0, ["human_parts"]).labels["human_parts"]
-    assert painted[12, 4:21].tolist() == [0] + [2] * 5 + [4] * 10 + [0]
-
-
 @pytest.mark.parametrize("kind", [NOBODY, BARE, HIDDEN])
 def test_images_without_parts_are_ignored_in_training_and_validation(tmp_path, kind):
     write_pascal(tmp_path / "data", train=2, val=2)
@@ -219,20 +207,6 @@ def test_several_processes_may_derive_at_the_same_time(root, tmp_path):
     assert all(result == results[0] for result in results)
     names = {name for _, _, files in os.walk(tmp_path / "cache") for name in files}
     assert names == {f"2008_{number:06d}.png" for number in range(1, 4)}  # no temporary file is left
-
-
-def test_annotations_that_break_the_rules_are_named(root):
-    path = root / "human_parts" / "2008_000001.mat"
-    person = objects_of(PARTED, (50, 37), np.random.default_rng(0))[1]
-    person["parts"][0, 3]["part_name"] = "tail"
-    write_annotation(path, [person])
-    assert f"{path}: names the part 'tail'" in error_of(root)
-    write_annotation(path, [objects_of(PARTED, (50, 30), np.random.default_rng(0))[1]])
-    assert f"{path}: the mask of a part has shape (50, 30)" in error_of(root)
-    savemat(path, {"anno": {"imname": "x"}})
-    assert f"{path}: is no annotation of PASCAL-Part" in error_of(root)
-    savemat(path, {"other": 1})
-    assert f"{path}: holds no variable anno" in error_of(root)
 
 
 @pytest.mark.parametrize(
