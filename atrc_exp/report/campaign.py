@@ -17,7 +17,6 @@ from types import FrameType
 from atrc_exp.errors import UserError
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.report import paper
-from atrc_exp.report.__main__ import main as tabulate
 from atrc_exp.report.hours import Estimate, estimate
 from atrc_exp.report.plan import Overrides, Step, steps, table_rows
 from atrc_exp.report.published import DATASETS, NUMBERS, Published
@@ -107,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("table", choices=NUMBERS, metavar="N", help=", ".join(NUMBERS))
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="for every command; seed=0,1 for other seeds")
     parser.add_argument("--dataset", help="instead of the paper's: nyud, pascal, rooms, rooms_people")
-    parser.add_argument("--backbone", help="instead of the paper's: hrnet18, hrnet48, resnet50")
+    parser.add_argument("--backbone", help="instead of the paper's: lite, hrnet48, ...")
     parser.add_argument("--rows", help="presets of some rows only, separated by commas")
     parser.add_argument("--dry-run", action="store_true", help="only say what is missing and how long it takes")
     options = parser.parse_intermixed_args(arguments)
@@ -125,18 +124,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     code = run(planned, overrides)
     if code in (0, 1):
-        _tabulate(options, planned, overrides)
+        _tabulate(options, overrides)
     sys.exit(code)
 
 
-def _tabulate(options: argparse.Namespace, planned: Sequence[Step], overrides: Overrides) -> None:
-    """The table beside the paper's; on another backbone the plain one, into the folder of all runs."""
-    if options.backbone is None:
-        dataset = options.dataset or DATASETS[options.table]
-        paper.main([overrides.runs_dir, "--table", options.table, "--dataset", dataset])
-        return
-    names = dict.fromkeys(str(folder.parent) for step in planned for folder in step.runs() if folder.is_dir())
-    tabulate([*names, "--out", overrides.runs_dir])
+def _tabulate(options: argparse.Namespace, overrides: Overrides) -> None:
+    """The table beside the paper's, or on the backbone asked for."""
+    dataset = options.dataset or DATASETS[options.table]
+    backbone = [] if options.backbone is None else ["--backbone", options.backbone]
+    paper.main([overrides.runs_dir, "--table", options.table, "--dataset", dataset, *backbone])
 
 
 if __name__ == "__main__":
