@@ -92,8 +92,8 @@ def reliability(runs_dir: Path, dataset: str, backbone: str | None = None) -> tu
     conditions = [f"Paper: {SEEDS} searches."] if beside_paper else []
     if by_chance:
         conditions.append(
-            f"By chance: mean of {PERMUTATIONS} draws that deal each search's choices out to its blocks at random; 95 % "
-            f"of them agree in at most {100 * by_chance.highest:.1f} %, a share p of them in as much as the searches do."
+            f"By chance: mean of {PERMUTATIONS} draws that deal each search's choices out to its blocks at random; 95 "
+            f"% of them agree in at most {100 * by_chance.highest:.1f} %, p in as much as the searches do."
         )
     sheet = Sheet("table_F" if beside_paper else f"table_F_{dataset}_{backbone}", title, tuple(header), (tuple(cells),),
                   (*notes.lines(), *conditions), records=(record,))  # fmt: skip

@@ -14,10 +14,11 @@ from rich.text import Text
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json, write_text
-from atrc_exp.report import differences
+from atrc_exp.report import constant, differences
 from atrc_exp.report import sheet as forms
-from atrc_exp.report.aggregate import Row, Setting, aggregate, find_baselines, run_names, seed_folders
+from atrc_exp.report.aggregate import Row, Setting, Statistic, aggregate, find_baselines, run_names, seed_folders
 from atrc_exp.report.columns import heading, measure, scale
+from atrc_exp.report.constant import Constants
 from atrc_exp.report.differences import Compared
 from atrc_exp.report.sheet import GAP, Notes, Sheet
 from atrc_exp.tasks import TASKS
@@ -43,13 +44,15 @@ class Report:
     refused: dict[str, str] = field(default_factory=dict)
     baselines: Sequence[Row] = ()
     """Single-task rows that can be compared with, whether or not they are among `rows`."""
+    constants: Mapping[str, Constants] = field(default_factory=dict)
+    """Scores of constant predictions by the fingerprint of their dataset."""
 
     def sections(self) -> list[Section]:
         """One section a setting, in the order of first appearance."""
         groups: dict[Setting, list[Row]] = {}
         for row in self.rows:
             groups.setdefault(row.experiment.setting, []).append(row)
-        return [_section(setting, rows) for setting, rows in groups.items()]
+        return [_section(setting, rows, self.constants.get(setting.fingerprint)) for setting, rows in groups.items()]
 
     def sheets(self) -> list[Sheet]:
         """One table a setting, named `results_1` and so on, each followed by its differences to the baselines."""
@@ -99,7 +102,9 @@ def gather(names: Iterable[Path]) -> Report:
             rows.append(aggregate(folder, baselines[folder.parent]))
         except UserError as error:
             refused[folder.name] = str(error)
-    return Report(rows, refused, [row for found in baselines.values() for row in found])
+    constants = [found for folder in baselines if (found := constant.read(folder))]
+    return Report(rows, refused, [row for found in baselines.values() for row in found],
+                  {found.fingerprint: found for found in constants})  # fmt: skip
 
 
 def _expand(folders: Iterable[Path]) -> list[Path]:
@@ -114,11 +119,24 @@ def _expand(folders: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(names))
 
 
-def _section(setting: Setting, rows: Sequence[Row]) -> Section:
+def _section(setting: Setting, rows: Sequence[Row], constants: Constants | None) -> Section:
     tasks = [task for task in TASKS if any(task in row.statistics for row in rows)]
     deltas = list(dict.fromkeys(row.delta.tasks for row in rows if row.delta))
     notes = Notes()
     cells = []
+    if constants:
+        scores = [constants.headline.get(task) for task in tasks]
+        cells.append(
+            [
+                "constants" + notes.mark([constant.NOTE]),
+                GAP,
+                *(
+                    measure(task, score and Statistic(score, None, 1))
+                    for task, score in zip(tasks, scores, strict=True)
+                ),
+                *(GAP for _ in deltas),
+            ]
+        )
     for row in rows:
         line = [row.name + notes.mark(row.notes), str(len(row.seeds))]
         line += [measure(task, row.statistics.get(task)) for task in tasks]
@@ -147,6 +165,7 @@ def _refusal(name: str, reason: str) -> str:
 def as_dict(report: Report) -> dict[str, Any]:
     """The table for programs: full precision in the units of the printed table."""
     return {"version": 1, "rows": [_row_dict(row) for row in report.rows], "refused": report.refused,
+            "constants": {key: dict(found.headline) for key, found in report.constants.items()},
             "differences": [record for sheet in report.sheets() for record in sheet.records]}  # fmt: skip
 
 
