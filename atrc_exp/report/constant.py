@@ -17,8 +17,8 @@ from atrc_exp.files import read_json, write_json
 
 FILE_NAME = "constants.json"
 NOTE = (
-    "constants of the training split: its most frequent class, mean depth, mean direction, and the map of how often each "
-    "pixel is a boundary"
+    "constants of the training split: its most frequent class, mean depth, mean direction, and the map of how often "
+    "each pixel is a boundary"
 )
 
 
