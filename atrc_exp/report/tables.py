@@ -125,14 +125,13 @@ def _section(setting: Setting, rows: Sequence[Row], constants: Constants | None)
     notes = Notes()
     cells = []
     if constants:
-        scores = [constants.headline.get(task) for task in tasks]
         cells.append(
             [
                 "constants" + notes.mark([constant.NOTE]),
                 GAP,
                 *(
-                    measure(task, score and Statistic(score, None, 1))
-                    for task, score in zip(tasks, scores, strict=True)
+                    measure(task, Statistic(constants.headline[task], None, 1) if task in constants.headline else None)
+                    for task in tasks
                 ),
                 *(GAP for _ in deltas),
             ]
