@@ -90,7 +90,7 @@ class MultiTaskLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """Unweighted terms: sums over these images divided by `counts`.
 
-        A term is exactly 0, with its graph intact, where no pixel is valid.
+        A term is exactly 0, with its graph intact, where no pixel is valid; published auxiliary terms are NaN there.
 
         Args:
             final: predictions (B, `task.channels`, h, w) of every task; like all others they are resized to the labels.
@@ -184,7 +184,8 @@ def unit_absolute_error(prediction: Tensor, normals: Tensor) -> Tensor:
     """Absolute error of the prediction (B, 3, h, w) at unit length, summed over channels and valid pixels."""
     valid = valid_pixels("normals", normals)
     predicted = _mask(_resized(prediction, normals), valid)
-    # The bound keeps the gradient usable where a prediction is exactly 0 and has no direction.
+    # The bound on the length, 1e-6, keeps the gradient usable where a prediction is 0 and has no direction. The
+    # published code divides by any length but 0, so that a prediction of length 1e-9 has a gradient of 1e9.
     unit = predicted * predicted.square().sum(1, keepdim=True).clamp(min=1e-12).rsqrt()
     return _mask(unit - normals, valid).abs().sum()
 

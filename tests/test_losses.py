@@ -245,6 +245,29 @@ def test_a_zero_normal_has_a_usable_gradient(tasks):
     assert prediction.grad.abs().max() < 1e6
 
 
+@pytest.mark.parametrize("length, unit", [(3.0, 1.0), (2e-6, 1.0), (1e-6, 1.0), (4e-7, 0.4), (1e-9, 1e-3), (0.0, 0.0)])
+def test_the_length_of_a_predicted_normal_is_bounded_below_by_a_millionth(tasks, length, unit):
+    """The label is (-1, 0, 0): a prediction of length l along x is 1 + min(l / 1e-6, 1) away, with slope <= 1e6."""
+    loss = build_losses([task for task in tasks if task.name == "normals"])
+    prediction = torch.tensor([length, 0.0, 0.0], dtype=torch.float64).view(1, 3, 1, 1).requires_grad_()
+    label = torch.tensor([-1.0, 0.0, 0.0], dtype=torch.float64).view(1, 3, 1, 1)
+    term = loss({"normals": prediction}, {}, {"normals": label})["normals"]
+    term.backward()
+    assert term.item() == pytest.approx(1 + unit, rel=1e-9)
+    assert prediction.grad.abs().max() <= 1e6 * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("value", [-1.0, -math.inf, math.inf, math.nan])
+def test_depth_that_is_no_distance_has_no_part_in_the_losses(tasks, value):
+    loss = build_losses([task for task in tasks if task.name == "depth"], ["depth"])
+    prediction, logits = torch.full((1, 1, 1, 2), 3.0, requires_grad=True), torch.zeros(1, 40, 1, 2)
+    label = torch.tensor([5.0, value]).view(1, 1, 1, 2)
+    terms = loss({"depth": prediction}, {"depth": logits}, {"depth": label})
+    terms["depth"].backward()
+    assert terms["depth"].item() == 2 and terms["depth_aux"].item() == pytest.approx(math.log(40))
+    assert prediction.grad.flatten().tolist() == [-1, 0]
+
+
 def test_total_gives_final_and_auxiliary_terms_the_task_weight(tasks):
     loss = build_losses(tasks, ["sal"])
     terms = {name: torch.tensor(1.0) for name in (*NAMES, "sal_aux")}

@@ -51,7 +51,8 @@ class EvaluationConfig:
     absent: str = "zero"
     """A class in neither labels nor predictions counts as IoU 0 (zero) or not at all (skip)."""
     reference_invalid: bool = False
-    """Count unlabelled depth and normals as the published code does."""
+    """Score depth and normals by the published code's rule of validity: a depth of 0 counts as 255 m and a negative one
+    as it is; of normals only exact zeros do not count, which 8-bit files cannot hold. NaN and padding never count."""
     boundary_protocol: str = "seism"
     """seism (non-maximum suppression, 101 thresholds) or mtl_pytorch (none, 99 thresholds)."""
     boundary_truth: str = "regions"

@@ -12,9 +12,9 @@ class SearchConfig:
     arch_lr: float = 5e-4
     """Adam's rate for the architecture logits; belongs to 40 000 iterations, shorter searches need more."""
     temperature: list[float] = field(default_factory=lambda: [1.0, 0.05])
-    """Gumbel-softmax temperature at the first and last iteration, linear in between, > 0."""
+    """Gumbel-softmax temperature: first + (last - first) * i / iterations at iteration i, from 0 on; > 0."""
     entropy: list[float] = field(default_factory=lambda: [-0.02, 0.06])
-    """Weight of the mean block entropy at the first and last iteration, linear in between."""
+    """Weight of the mean block entropy, by the same rule."""
     freeze_gap: float = 0.3
     """A block is fixed once its two largest probabilities differ by this much, in (0, 1]."""
     clip_norm: float = 10.0

@@ -1,13 +1,14 @@
 """The table of readers, and the one way to open a dataset."""
 
 from collections.abc import Callable
+from functools import partial
 
 from atrc_exp.config import DatasetConfig
 from atrc_exp.data.folders import Folders
 from atrc_exp.data.nyud import NYUD
 from atrc_exp.data.pascal import PASCAL
-from atrc_exp.data.reader import Reader, RegionReader, Split, describe
-from atrc_exp.data.sample import Data
+from atrc_exp.data.reader import Reader, RegionReader, Split, describe, stored_label
+from atrc_exp.data.sample import Data, Truth
 from atrc_exp.errors import UserError
 
 READERS: dict[str, Callable[[DatasetConfig], Reader]] = {"nyud": NYUD, "pascal": PASCAL, "folders": Folders}
@@ -33,5 +34,8 @@ def open_dataset(config: DatasetConfig) -> Data:
     """
     reader = open_reader(config)
     info = describe(reader, config)
-    borders = reader.borders if isinstance(reader, RegionReader) else None
-    return Data(Split(reader, "train", info), Split(reader, "val", info), info, borders)
+    truth = Truth(
+        borders=reader.borders if isinstance(reader, RegionReader) else None,
+        stored=partial(stored_label, reader),
+    )
+    return Data(Split(reader, "train", info), Split(reader, "val", info), info, truth)

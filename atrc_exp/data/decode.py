@@ -53,11 +53,14 @@ def read_array(path: Path, channels: int = 0) -> np.ndarray:
     return array
 
 
-def read_normals(path: Path) -> np.ndarray:
+def read_normals(path: Path, *, every_code: bool = False) -> np.ndarray:
     """Read vectors (H, W, 3) float32 from an array or an 8-bit RGB image, v = 2 u / 255 - 1; (0, 0, 0) is invalid.
 
     Vectors are neither rounded nor normalised again. Eight bits have no zero: the nearest value, 127, decodes to
     -0.004. So a vector shorter than a half is invalid there, as are raw zeros, which decode to length 1.73.
+
+    Args:
+        every_code: all vectors of an 8-bit image are valid. The published code trains on them and scores them.
     """
     if path.suffix == ".npy":
         vectors: np.ndarray = read_array(path, channels=3).astype(np.float32, copy=False)
@@ -68,6 +71,8 @@ def read_normals(path: Path) -> np.ndarray:
 
     raw = read_rgb(path, convert=False)
     vectors = cv2.LUT(raw, U8_TO_UNIT)
+    if every_code:
+        return vectors
     x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
     invalid = (x * x + y * y + z * z < 0.25) | ((raw[..., 0] | raw[..., 1] | raw[..., 2]) == 0)
     if invalid.any():

@@ -68,6 +68,11 @@ class Folders:
         }
         return decode[_encoding(task, self.labels[task])](task, self.root / self.paths[task][id])
 
+    def stored(self, task: str, id: str) -> np.ndarray:
+        """See `Reader.stored`; the values of `invalid` are 0, too."""
+        path = self.root / self.paths[task][id]
+        return read_normals(path, every_code=True) if TASKS[task].label == "normals" else self._scaled(task, path)
+
     def _indices(self, task: str, path: Path) -> np.ndarray:
         label, stored = self.labels[task], read_values(path)
         last = label.first + self.classes[task] - 1
@@ -116,12 +121,16 @@ class Folders:
         return np.where(unknown, np.uint8(IGNORE), classes[place])
 
     def _metres(self, task: str, path: Path) -> np.ndarray:
+        metres = self._scaled(task, path)
+        metres[~((metres > 0) & (metres < np.inf))] = 0  # true for NaN, too
+        return metres
+
+    def _scaled(self, task: str, path: Path) -> np.ndarray:
+        """Stored values in metres, those of `invalid` as 0."""
         label, stored = self.labels[task], read_values(path)
         metres: np.ndarray = stored.astype(np.float32) * np.float32(label.scale)
-        invalid = ~((metres > 0) & (metres < np.inf))  # true for NaN, too
         if label.invalid:
-            invalid |= np.isin(stored, label.invalid)
-        metres[invalid] = 0
+            metres[np.isin(stored, label.invalid)] = 0
         return metres
 
     def _description(self, task: str) -> LabelFilesConfig:

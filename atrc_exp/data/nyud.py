@@ -68,6 +68,11 @@ class NYUD:
         decode = {"semseg": self._semseg, "depth": _depth, "normals": read_normals, "edge": _edge}
         return decode[task](self._path(task, id))
 
+    def stored(self, task: str, id: str) -> np.ndarray:
+        """See `Reader.stored`."""
+        path = self._path(task, id)
+        return read_normals(path, every_code=True) if task == "normals" else read_array(path).astype(np.float32)
+
     def _path(self, modality: str, id: str) -> Path:
         return self.root / self.files(modality, id)[0]
 
@@ -90,15 +95,25 @@ def _notes(config: DatasetConfig, packaging: str) -> list[str]:
 
 
 def _depth(path: Path) -> np.ndarray:
+    """Metres; a depth that is not finite or below 0 becomes 0, that is, invalid. The published code trains on both."""
     metres: np.ndarray = read_array(path).astype(np.float32, copy=False)
     metres[~((metres > 0) & (metres < np.inf))] = 0  # false for NaN, too
     return metres
 
 
 def _edge(path: Path) -> np.ndarray:
-    """1 on a boundary, 0 elsewhere."""
+    """1 on a boundary, 0 elsewhere.
+
+    An image holds 255 and 0; a value in between is a boundary in its upper half. The published code divides by 255 and
+    trains on the fraction.
+    """
     if path.suffix == ".png":
-        return (read_indices(path) > 127).astype(np.uint8)
+        stored = read_indices(path)
+        if 0 < stored.max() < 128:
+            raise UserError(
+                f"{path}: its largest value is {stored.max()}; boundaries are stored as 255 and all other pixels as 0"
+            )
+        return (stored > 127).astype(np.uint8)
     edge = read_array(path)
     wrong = (edge != 0) & (edge != 1)
     if wrong.any():

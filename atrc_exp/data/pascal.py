@@ -86,7 +86,7 @@ class PASCAL:
             "semseg": self._semseg,
             "human_parts": self._human_parts,
             "sal": self._saliency,
-            "normals": self._normals,
+            "normals": lambda id: self._normals(id, every_code=False),
             "edge": self._edge,
         }
         return decode[task](id)
@@ -97,6 +97,10 @@ class PASCAL:
 
         (path,) = self._paths("edge", id)
         return self.region_borders.get(id, lambda: partition_to_boundary(read_label_map(path)).astype(np.uint8))
+
+    def stored(self, task: str, id: str) -> np.ndarray:
+        """See `Reader.stored`; there is no depth."""
+        return self._normals(id, every_code=True)
 
     def _semseg(self, id: str) -> np.ndarray:
         """VOC classes, 255 void."""
@@ -117,10 +121,10 @@ class PASCAL:
     def _saliency(self, id: str) -> np.ndarray:
         return (read_grey(self._paths("sal", id)[0]) > 127).astype(np.uint8)  # u / 255 > 0.5
 
-    def _normals(self, id: str) -> np.ndarray:
+    def _normals(self, id: str, *, every_code: bool) -> np.ndarray:
         """Zero where the teacher's prediction does not count: outside `CLASSES_WITH_NORMALS`."""
         path, label_map = self._paths("normals", id)
-        normals = read_normals(path)
+        normals = read_normals(path, every_code=every_code)
         valid = self.validity.get(id, lambda: _HAS_NORMALS[read_label_map(label_map)].astype(np.uint8))
         if valid.shape != normals.shape[:2]:
             raise UserError(

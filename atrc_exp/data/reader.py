@@ -58,10 +58,14 @@ class Reader(Protocol):
         """The label of one task in the conventions of `Sample.labels`; raises as `image`."""
         ...
 
+    def stored(self, task: str, id: str) -> np.ndarray:
+        """Depth or normals with the published code's rule of validity; raises as `image`. See `Truth.stored`."""
+        ...
+
 
 @runtime_checkable
 class RegionReader(Reader, Protocol):
-    """A reader of data whose boundaries are scored against the borders of annotated regions; see `Data.borders`."""
+    """A reader of data whose boundaries are scored against the borders of annotated regions; see `Truth.borders`."""
 
     def borders(self, id: str) -> np.ndarray:
         """Borders (H, W) uint8 of an image, not thinned; raises as `Reader.image`."""
@@ -90,6 +94,11 @@ class Split:
         for task, label in labels.items():
             require_size(self.reader, task, id, label, image)
         return Sample(id, image, labels)
+
+
+def stored_label(reader: Reader, task: str, id: str) -> np.ndarray | None:
+    """`Reader.stored` as `Truth.stored`: None for an image without a label."""
+    return reader.stored(task, id) if reader.files(task, id) else None
 
 
 def require_size(reader: Reader, task: str, id: str, label: np.ndarray, image: np.ndarray) -> None:

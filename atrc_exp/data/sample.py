@@ -70,12 +70,22 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
+class Truth:
+    """What an image, by its id, can be scored against instead of the labels that are trained on."""
+
+    borders: Callable[[str], np.ndarray] | None = None
+    """Borders (H, W) uint8 of the annotated regions, for datasets whose boundaries are scored against those."""
+    stored: Callable[[str, str], np.ndarray | None] | None = None
+    """The label of a depth or normals task, its name given first, in the conventions of `Sample.labels` but with the
+    published code's rule of validity: depth is invalid where it is 0, normals where they are (0, 0, 0), which 8-bit
+    files cannot hold. None for an image without a label."""
+
+
+@dataclass(frozen=True)
 class Data:
     """Both splits of a dataset."""
 
     train: Source
     val: Source
     info: DatasetInfo
-    borders: Callable[[str], np.ndarray] | None = None
-    """Borders (H, W) uint8 of the annotated regions of an image by its id, for datasets whose boundaries are scored
-    against those, not against the labels that are trained on."""
+    truth: Truth = Truth()

@@ -2,7 +2,7 @@
 the loop handles."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from atrc_exp import branching as branchings
 from atrc_exp.config import Config
+from atrc_exp.data.sample import Truth
 from atrc_exp.engine import memory
 from atrc_exp.engine.branch_state import BranchSchedule, BranchState, build_branch_state
 from atrc_exp.engine.branch_step import BranchObjective, BranchPredictor, architecture_step, weight_step
@@ -18,7 +19,6 @@ from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.schedules import due
-from atrc_exp.engine.scores import Borders
 from atrc_exp.engine.session import Session
 from atrc_exp.engine.setup import place_network
 from atrc_exp.engine.step import Batch
@@ -37,8 +37,8 @@ class BranchLoaders:
     arch: Callable[[int], Iterable[Batch]]
     """The same for the architecture, from other images."""
     val: Iterable[Batch]
-    borders: Borders | None = None
-    """`Data.borders`: what boundaries are scored against."""
+    truth: Truth = field(default_factory=Truth)
+    """`Data.truth`: what can be scored against instead of labels."""
 
 
 def search_branching(
@@ -94,7 +94,7 @@ class BranchSession(Session):
         loaders: BranchLoaders,
         codebook: Tensor | None,
     ) -> None:
-        super().__init__(config, run, ranks, tasks, loaders.val, loaders.borders)
+        super().__init__(config, run, ranks, tasks, loaders.val, loaders.truth)
         self.schedule = schedule
         saved = self.restored()
         codebook = saved["codebook"] if saved else codebook

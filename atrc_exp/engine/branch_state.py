@@ -51,9 +51,9 @@ class BranchSchedule:
         return epoch >= self.warmup
 
     def temperature(self, epoch: int) -> float:
-        """Of the Gumbel-softmax in an epoch after the warm-up."""
+        """Of the Gumbel-softmax in an epoch after the warm-up; the last epoch has the last value, as published."""
         first, last = self.config.branching.temperature
-        return linear(epoch - self.warmup, self.epochs - self.warmup, first, last)
+        return linear(epoch - self.warmup, max(self.epochs - self.warmup - 1, 1), first, last)
 
     def start(self, epoch: int) -> int:
         """Batches of the weights before the epoch."""

@@ -26,7 +26,7 @@ from torch import Tensor
 from atrc_exp.coding import Decoder
 from atrc_exp.config import Config
 from atrc_exp.data.loader import val_count, val_loader
-from atrc_exp.data.sample import Data, DatasetInfo, Sample, Source
+from atrc_exp.data.sample import Data, DatasetInfo, Sample, Source, Truth
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.evaluate import content, full_precision
 from atrc_exp.engine.scores import Scores
@@ -158,11 +158,14 @@ class _Board:
     def __init__(
         self, view: BlockView, tasks: Sequence[Task], ranks: Ranks, config: Config, data: Data, pool: ThreadPoolExecutor
     ) -> None:
-        borders = data.borders and lru_cache(maxsize=1)(data.borders)  # an image is scored many times in a row
+        borders, stored = data.truth.borders, data.truth.stored
+        truth = Truth(  # an image is scored many times in a row
+            borders and lru_cache(maxsize=1)(borders), stored and lru_cache(maxsize=len(tasks))(stored)
+        )
 
         def scores(task: Task) -> Scores:
             boundaries = config.importance.boundaries
-            return Scores([task], ranks, config.evaluation, boundaries=boundaries, borders=borders, pool=pool)
+            return Scores([task], ranks, config.evaluation, boundaries=boundaries, truth=truth, pool=pool)
 
         self.view, self.precision = view, config.engine.precision
         self.tasks = {task.name: task for task in tasks}

@@ -7,8 +7,11 @@ def poly(iteration: int, iterations: int, power: float) -> float:
 
 
 def linear(iteration: int, iterations: int, first: float, last: float) -> float:
-    """Value that runs linearly from `first` at iteration 0 to `last` at iteration `iterations - 1`."""
-    return first + (last - first) * iteration / max(iterations - 1, 1)
+    """Value that runs linearly from `first` at iteration 0 to `last` at iteration `iterations`.
+
+    A run of so many iterations ends one step before `last`, as in the published search.
+    """
+    return first + (last - first) * iteration / iterations
 
 
 def due(iteration: int, every: int, iterations: int) -> bool:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from atrc_exp.config import EvaluationConfig
 from atrc_exp.data.decode import read_ids
+from atrc_exp.data.sample import Truth
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.predictions import as_array
+from atrc_exp.errors import UserError
 from atrc_exp.metrics import build_metrics
 from atrc_exp.metrics.boundary import (
     BoundaryScores,
@@ -32,9 +35,6 @@ if TYPE_CHECKING:
     from atrc_exp.metrics.miou import MeanIoU
 
 
-Borders = Callable[[str], np.ndarray]
-
-
 class Scores:
     """Takes images one by one, each on one rank; `compute` is collective.
 
@@ -43,9 +43,12 @@ class Scores:
 
     Args:
         boundaries: score boundaries too, which costs a tenth of a second or more an image of 425 x 560.
-        borders: `Data.borders`, which boundaries are scored against where the rules say so; else the labels are.
+        truth: `Data.truth`, which is scored against where the rules say so; else the labels are.
         pool: threads that count boundaries, for many scores at a time; whoever gives it closes it. Else each has its
             own.
+
+    Raises:
+        UserError: the rules ask for the published validity, and the labels are not there as they are stored.
     """
 
     def __init__(
@@ -55,20 +58,26 @@ class Scores:
         rules: EvaluationConfig | None = None,
         *,
         boundaries: bool = True,
-        borders: Borders | None = None,
+        truth: Truth | None = None,
         pool: ThreadPoolExecutor | None = None,
     ) -> None:
-        rules = rules or EvaluationConfig()
+        rules, truth = rules or EvaluationConfig(), truth or Truth()
         metrics = build_metrics(tasks, absent=rules.absent, reference_invalid=rules.reference_invalid)
         self.metrics = {name: metric.to(ranks.device) for name, metric in metrics.items()}
         scored = [task for task in tasks if boundaries and task.metric == "ods_f"]
-        self._matchers = {task.name: _BoundaryMatcher(task, ranks, rules, borders, pool) for task in scored}
+        self._matchers = {task.name: _BoundaryMatcher(task, ranks, rules, truth, pool) for task in scored}
+        self._stored = truth.stored
+        self._as_stored = [t.name for t in tasks if rules.reference_invalid and t.label in ("depth", "normals")]
+        if self._as_stored and self._stored is None:
+            raise UserError(
+                "evaluation.reference_invalid=true: this dataset does not deliver its labels as stored; leave it out"
+            )
         self.boundaries: dict[str, BoundaryScores] = {}
 
     def add(self, image_id: str, predictions: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> None:
         """Score one image: outputs (c, h, w) and labels (h, w) or (c, h, w) by task, without padding."""
         for name, metric in self.metrics.items():
-            metric.update(predictions[name][None], labels[name][None])
+            metric.update(predictions[name][None], self._label(name, image_id, labels[name])[None])
         for name, matcher in self._matchers.items():
             matcher.add(image_id, predictions[name], labels[name])
 
@@ -103,6 +112,14 @@ class Scores:
         found |= {name: scores.curve for name, scores in self.boundaries.items()}
         return {name: curve for name, curve in found.items() if curve is not None}
 
+    def _label(self, task: str, image_id: str, label: Tensor) -> Tensor:
+        """What an image is scored against: its label, or the stored one where the rules ask for it and there is one."""
+        stored = self._stored(task, image_id) if self._stored and task in self._as_stored else None
+        if stored is None:
+            return label
+        channels_first = stored[None] if stored.ndim == 2 else np.moveaxis(stored, 2, 0)
+        return torch.as_tensor(channels_first, dtype=label.dtype, device=label.device)
+
     @property
     def _overlaps(self) -> dict[str, MeanIoU]:
         from atrc_exp.metrics.miou import MeanIoU
@@ -118,11 +135,11 @@ class _BoundaryMatcher:
         task: Task,
         ranks: Ranks,
         rules: EvaluationConfig,
-        borders: Borders | None,
+        truth: Truth,
         pool: ThreadPoolExecutor | None,
     ) -> None:
         self.task, self.ranks, self.rules = task, ranks, rules
-        self.borders = borders if rules.boundary_truth == "regions" else None
+        self.borders = truth.borders if rules.boundary_truth == "regions" else None
         self.ids = frozenset(read_ids(Path(rules.boundary_ids))) if rules.boundary_ids else None
         self.counts: list[ImageCounts] = []
         self.unlabelled = 0

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from atrc_exp.config import Config
+from atrc_exp.data.sample import Truth
 from atrc_exp.engine import checkpoint, memory
 from atrc_exp.engine.best import BestCheckpoints
 from atrc_exp.engine.determinism import NondeterministicOperations
@@ -20,7 +21,7 @@ from atrc_exp.engine.evaluate import FirstImages, Observer, PredictionWriter, ev
 from atrc_exp.engine.interrupt import Interruption
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.run import Run
-from atrc_exp.engine.scores import Borders, Scores
+from atrc_exp.engine.scores import Scores
 from atrc_exp.engine.setup import facts, use_determinism
 from atrc_exp.engine.step import Batch
 from atrc_exp.engine.summary import Progress, by_task, summarise
@@ -47,7 +48,7 @@ class Session(ABC):
 
     Args:
         val: validation images of this rank; iterated anew at every validation.
-        borders: `Data.borders`: what boundaries are scored against.
+        truth: `Data.truth`: what can be scored against instead of labels.
     """
 
     state: State
@@ -64,9 +65,9 @@ class Session(ABC):
         ranks: Ranks,
         tasks: Sequence[Task],
         val: Iterable[Batch],
-        borders: Borders | None,
+        truth: Truth,
     ) -> None:
-        self.config, self.run, self.ranks, self.tasks, self.val, self.borders = config, run, ranks, tasks, val, borders
+        self.config, self.run, self.ranks, self.tasks, self.val, self.truth = config, run, ranks, tasks, val, truth
         use_determinism(config.engine.deterministic)
         self.best = BestCheckpoints(run.checkpoint.parent, config.engine.keep_best)
         self.interruption = Interruption(ranks)
@@ -144,9 +145,7 @@ class Session(ABC):
         if config.engine.save_predictions and state.iteration == config.engine.iterations:
             observers.append(PredictionWriter(self.run.folder / "predictions", self.tasks))
         began = time.monotonic()
-        scores = Scores(
-            self.tasks, self.ranks, config.evaluation, boundaries=self.boundaries_due(), borders=self.borders
-        )
+        scores = Scores(self.tasks, self.ranks, config.evaluation, boundaries=self.boundaries_due(), truth=self.truth)
         state.validation = evaluate(
             self.predict, self.ranks.alone(self.val), self.tasks, self.ranks, observers, scores, state.codebook
         )

@@ -1,7 +1,7 @@
 """Training of searches and fixed networks. `train` shows the order; `TrainSession` holds what the loop handles."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -11,13 +11,13 @@ from torch import Tensor
 
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
+from atrc_exp.data.sample import Truth
 from atrc_exp.engine import checkpoint, memory
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.interrupt import Interrupted
 from atrc_exp.engine.record import LossRecord
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.schedules import due
-from atrc_exp.engine.scores import Borders
 from atrc_exp.engine.session import Session
 from atrc_exp.engine.setup import place_network
 from atrc_exp.engine.state import TrainState, build_state
@@ -37,8 +37,8 @@ class Loaders:
     """Micro-batches of this rank from a given iteration on, `engine.accumulate` for each iteration."""
     val: Iterable[Batch]
     """Validation images of this rank; iterated anew at every validation."""
-    borders: Borders | None = None
-    """`Data.borders`: what boundaries are scored against."""
+    truth: Truth = field(default_factory=Truth)
+    """`Data.truth`: what can be scored against instead of labels."""
 
 
 def train(
@@ -100,7 +100,7 @@ class TrainSession(Session):
         loaders: Loaders,
         codebook: Tensor | None,
     ) -> None:
-        super().__init__(config, run, ranks, tasks, loaders.val, loaders.borders)
+        super().__init__(config, run, ranks, tasks, loaders.val, loaders.truth)
         self.loaders = loaders
         saved = self.restored()
         codebook = saved["codebook"] if saved else codebook  # a refit elsewhere might differ in the last digits

@@ -22,7 +22,7 @@ def build_metrics(tasks: Iterable[Task], *, absent: str = "zero", reference_inva
 
     Args:
         absent: what a class that never occurs does to mIoU, see `MeanIoU`.
-        reference_invalid: count unlabelled depth and normals as the published code does.
+        reference_invalid: count unlabelled depth as the published code does, see `DepthError`.
     """
     from atrc_exp.metrics.depth import DepthError
     from atrc_exp.metrics.miou import MeanIoU
@@ -32,7 +32,7 @@ def build_metrics(tasks: Iterable[Task], *, absent: str = "zero", reference_inva
     builders = {
         "miou": lambda task: MeanIoU(task.channels, absent=absent),
         "rmse": lambda task: DepthError(reference_invalid=reference_invalid),
-        "mean_error": lambda task: NormalsError(reference_invalid=reference_invalid),
+        "mean_error": lambda task: NormalsError(),
         "max_f": lambda task: MaxF(),
     }
     return {task.name: builders[task.metric](task) for task in tasks if task.metric in builders}

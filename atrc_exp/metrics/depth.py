@@ -16,8 +16,8 @@ class DepthError(Metric):
     `invalid_pixels` (a count).
 
     Args:
-        reference_invalid: count unlabelled pixels with a depth of 255 m. The published metric does so, because it
-            ignores the value 0 after that has been replaced by 255; on fully labelled data both are the same.
+        reference_invalid: count a depth of 0 as 255 m, and a negative one as it is. The published metric does so: it
+            ignores the value 0, but after that has been replaced by 255. On fully labelled data both are the same.
     """
 
     is_differentiable = False
@@ -47,8 +47,8 @@ class DepthError(Metric):
         valid = valid_pixels("depth", label).unsqueeze(1)
         self.invalid += (~valid).sum()
         if self.reference_invalid:
-            label = label.where(valid, REFERENCE_INVALID_DEPTH)
-            valid = torch.ones_like(valid)
+            label = label.where(label != 0, REFERENCE_INVALID_DEPTH)
+            valid = label.isfinite()
         error = (prediction.double().clamp(min=0) - label).where(valid, 0)
         squared = error.square().sum(dim=(1, 2, 3))
         pixels = valid.sum(dim=(1, 2, 3))

@@ -11,7 +11,6 @@ WITHIN = (11.25, 22.5, 30.0)
 """Angles in degrees below which the share of pixels is reported."""
 BINS_PER_DEGREE = 1000
 BINS = 180 * BINS_PER_DEGREE
-REFERENCE_INVALID_CHANNEL = -1.0
 
 
 class NormalsError(Metric):
@@ -21,11 +20,6 @@ class NormalsError(Metric):
     prediction is 90 degrees off. `compute()` gives `mean_error`, `median` and `rmse` in degrees, `within_11.25`,
     `within_22.5` and `within_30` in per cent of pixels with a smaller error, and `invalid_pixels` (a count).
     The median comes from a histogram and is off by at most 0.0005 degrees.
-
-    Args:
-        reference_invalid: count unlabelled pixels as the published rule does on 8-bit label files. It ignores
-            vectors of length 0, which 8 bits cannot hold: the codes of "no normal" decode to the direction
-            (-1, -1, -1). On float files both rules are the same and this must stay off.
     """
 
     is_differentiable = False
@@ -39,9 +33,8 @@ class NormalsError(Metric):
     histogram: Tensor
     invalid: Tensor
 
-    def __init__(self, *, reference_invalid: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.reference_invalid = reference_invalid
         for state, size, dtype in (
             ("angle", (), torch.float64),
             ("squared_angle", (), torch.float64),
@@ -56,9 +49,6 @@ class NormalsError(Metric):
         """Add a batch: vectors (B, 3, H, W) of any length, labels likewise with (0, 0, 0) for invalid."""
         valid = valid_pixels("normals", label)
         self.invalid += (~valid).sum()
-        if self.reference_invalid:
-            label = label.where(valid.unsqueeze(1), REFERENCE_INVALID_CHANNEL)
-            valid = torch.ones_like(valid)
         angle = angular_error(prediction.double(), label.double())[valid]
         self.angle += angle.sum()
         self.squared_angle += angle.square().sum()

@@ -166,7 +166,11 @@ class SearchATRC(nn.Module):
         return -(log_p.exp() * log_p.masked_fill(self.excluded, 0)).sum(1).mean()
 
     def genotype(self) -> Genotype:
-        """Frozen contexts, most probable ones elsewhere; probabilities and frozen blocks stand in the details."""
+        """Frozen contexts, most probable ones elsewhere; probabilities and frozen blocks stand in the details.
+
+        The published code writes the most probable one everywhere; the logits of a frozen block move on with the
+        entropy, so that it can be another than the network has.
+        """
         chosen, frozen = self._chosen(None), self.frozen.tolist()
         probabilities = self.probabilities().tolist()
         blocks: dict[str, dict[str, str]] = {task: {} for task in self.tasks}

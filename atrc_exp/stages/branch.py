@@ -42,7 +42,7 @@ def run(config: Config) -> None:
                 batches(replace(data, train=weights), config, ranks, config.engine.iterations),
                 batches(replace(data, train=arch), config, ranks, schedule.arch_iterations),
                 val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device),
-                data.borders,
+                data.truth,
             )
             coded = any(task.label == "normals" and task.loss == task.classification_loss for task in tasks)
             codebook = keep_codebook(config, folder, ranks, data) if coded else None

@@ -44,7 +44,7 @@ def _score_run(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
     observers: list[Observer] = []
     if config.engine.save_predictions:
         observers.append(PredictionWriter(_output(config, trained.folder) / "predictions", tasks))
-    scores = Scores(tasks, ranks, config.evaluation, borders=data.borders)
+    scores = Scores(tasks, ranks, config.evaluation, truth=data.truth)
     batches = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
     with image_progress("images", val_count(data, config), bar=config.engine.progress and ranks.is_main) as advance:
         results = evaluate(trained.predict, batches, tasks, ranks, [*observers, advance], scores, trained.codebook)
@@ -61,7 +61,7 @@ def _score_files(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
     plain_forms = replace(config, task_forms={})  # files hold metres and unit vectors, whatever made them
     tasks = predicted_tasks(folder, build_tasks_of(plain_forms), data.val.ids[: val_count(data, config)])
     on_cpu = Ranks(ranks.rank, ranks.world)  # files are read to the CPU
-    scores = Scores(tasks, on_cpu, config.evaluation, borders=data.borders)
+    scores = Scores(tasks, on_cpu, config.evaluation, truth=data.truth)
     samples = val_samples(data, config, rank=ranks.rank, world=ranks.world)
     with image_progress("images", val_count(data, config), bar=config.engine.progress and ranks.is_main) as advance:
         results = evaluate_files(folder, samples, tasks, scores, [advance])

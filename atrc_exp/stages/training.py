@@ -51,5 +51,5 @@ def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network,
     needs_codebook = any(task.label == "normals" for task in coded)
     codebook = keep_codebook(config, run, ranks, data) if needs_codebook else None
     validation = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
-    loaders = Loaders(batches(data, config, ranks, config.engine.iterations), validation, data.borders)
+    loaders = Loaders(batches(data, config, ranks, config.engine.iterations), validation, data.truth)
     train(config, run, ranks, network, tasks, loaders, codebook)

@@ -198,6 +198,19 @@ def test_values_out_of_range(tmp_path):
     assert "0002.npy: holds the value 255; allowed are 0 and 1" in load_error(tmp_path, 1)
 
 
+def test_boundaries_between_0_and_255_are_in_the_upper_half(tmp_path):
+    write_nyud(tmp_path, "A")
+    path = tmp_path / "edge" / "0001.png"
+    stored = np.zeros((40, 52), dtype=np.uint8)
+    stored[0, :5] = (1, 127, 128, 254, 255)
+    Image.fromarray(stored).save(path)
+    assert reader(tmp_path).load(0, ["edge"]).labels["edge"][0, :6].tolist() == [0, 0, 1, 1, 1, 0]
+    Image.fromarray(stored * np.uint8(0)).save(path)  # an image without boundaries
+    assert not reader(tmp_path).load(0, ["edge"]).labels["edge"].any()
+    Image.fromarray((stored > 0).astype(np.uint8)).save(path)
+    assert f"{path}: its largest value is 1; " in load_error(tmp_path)
+
+
 def test_labels_of_another_size_or_kind(tmp_path):
     truth = write_nyud(tmp_path, "A")
     write_image(tmp_path, "A", "0002", (40, 50), np.random.default_rng(0))

@@ -96,7 +96,7 @@ def test_borders_of_regions_are_another_map_than_the_boundaries_to_train_on(root
     savemat(root / "pascal-context" / "trainval" / "2008_000001.mat", {"LabelMap": ramp})
     data = opened(root)
     for _ in ("derived", "from the cache"):
-        borders = data.borders("2008_000001")
+        borders = data.truth.borders("2008_000001")
         assert np.flatnonzero(borders.any(axis=0)).tolist() == [8, 17, 19]
         assert borders[:, [8, 17, 19]].all()
     # the ramp's one-pixel steps 0 10 and 20 40 respond on both sides before thinning

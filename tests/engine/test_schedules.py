@@ -9,10 +9,9 @@ def test_poly_at_worked_points() -> None:
     assert poly(39_999, 40_000, 0.9) == pytest.approx(7.2137e-5, rel=1e-4)  # (1 / 40000) ** 0.9
 
 
-def test_linear_reaches_both_ends() -> None:
-    assert linear(0, 40_000, 1.0, 0.05) == 1.0
-    assert linear(39_999, 40_000, 1.0, 0.05) == pytest.approx(0.05)
-    assert linear(1, 5, -0.02, 0.06) == pytest.approx(0.0)
+def test_linear_at_worked_points_ends_one_step_before_the_last_value() -> None:
+    assert [linear(step, 4, 1.0, 0.05) for step in range(4)] == pytest.approx([1, 0.7625, 0.525, 0.2875])
+    assert [linear(step, 4, -0.02, 0.06) for step in range(4)] == pytest.approx([-0.02, 0, 0.02, 0.04])
     assert linear(0, 1, 3.0, 4.0) == 3.0
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from atrc_exp.config import EvaluationConfig
+from atrc_exp.data.sample import Truth
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.scores import Scores
 from atrc_exp.errors import UserError
@@ -65,11 +66,11 @@ def test_protocol_and_interpolation_are_chosen_by_the_rules():
 
 def test_boundaries_are_scored_against_the_borders_of_regions_unless_the_rules_say_labels():
     borders = {f"i{seed}": image(seed + 10)[1]["edge"].numpy().astype(np.uint8) for seed in range(3)}
-    _, scores = scored(borders=borders.__getitem__)
+    _, scores = scored(truth=Truth(borders.__getitem__))
     predictions = [image(seed)[0]["edge"][0].sigmoid().numpy() for seed in range(3)]
     assert scores.boundaries["edge"] == boundary.evaluate(predictions, list(borders.values()), max_dist=0.03)
     assert scores.boundaries["edge"] != alone((0, 1, 2))
-    _, scores = scored(EvaluationConfig(boundary_truth="labels"), borders=borders.__getitem__)
+    _, scores = scored(EvaluationConfig(boundary_truth="labels"), truth=Truth(borders.__getitem__))
     assert scores.boundaries["edge"] == alone((0, 1, 2))
 
 
@@ -107,9 +108,12 @@ def test_confusion_counts_every_pixel_once_by_label_and_prediction():
 def test_invalid_pixels_by_the_published_rule():
     outputs, labels = image(0)
     labels["depth"][0, 0, 0] = 0
+    stored = {"depth": labels["depth"][0].numpy(), "normals": labels["normals"].movedim(0, 2).numpy()}
+    truth = Truth(stored=lambda task, id: stored[task] if id == "i" else None)
     results = []
     for reference_invalid in (False, True):
-        scores = Scores(TASKS, Ranks(), EvaluationConfig(reference_invalid=reference_invalid), boundaries=False)
+        rules = EvaluationConfig(reference_invalid=reference_invalid)
+        scores = Scores(TASKS, Ranks(), rules, boundaries=False, truth=truth)
         scores.add("i", outputs, labels)
         results.append(scores.compute())
     assert results[0]["depth/invalid_pixels"] == 1
@@ -117,6 +121,9 @@ def test_invalid_pixels_by_the_published_rule():
     pixels = SIZE[0] * SIZE[1]
     squared = results[0]["depth/rmse"] ** 2 * (pixels - 1) + error**2
     assert results[1]["depth/rmse"] == pytest.approx((squared / pixels) ** 0.5)
+    assert results[1]["normals/mean_error"] == results[0]["normals/mean_error"]
+    with pytest.raises(UserError, match="reference_invalid=true"):
+        Scores(TASKS, Ranks(), EvaluationConfig(reference_invalid=True))
 
 
 def test_labels_without_any_boundary_score_zero_and_unlabelled_pixels_are_no_boundary():

@@ -54,7 +54,7 @@ def test_every_metric_gives_its_headline_as_a_plain_float():
 def test_options_reach_the_metrics():
     metrics = build_metrics(tasks(), absent="skip", reference_invalid=True)
     assert metrics["semseg"].absent == metrics["human_parts"].absent == "skip"
-    assert metrics["depth"].reference_invalid and metrics["normals"].reference_invalid
+    assert metrics["depth"].reference_invalid
 
 
 def test_states_of_shares_of_the_data_add_up():

@@ -56,6 +56,12 @@ def test_reference_invalid_counts_a_target_of_255():
     assert reference["invalid_pixels"] == 1
 
 
+def test_reference_invalid_counts_negative_depth_as_it_is_and_nothing_that_is_not_finite():
+    batch = maps([1.0, 1.0, 1.0, 1.0], [-2.0, 3.0, math.nan, math.inf])
+    assert score(batch, reference_invalid=True)["rmse"] == pytest.approx(math.sqrt((9 + 4) / 2))
+    assert score(batch)["rmse"] == 2
+
+
 def test_both_rules_agree_on_complete_labels():
     generator = torch.Generator().manual_seed(0)
     batch = torch.rand(2, 2, 1, 6, 5, generator=generator) + 0.1
