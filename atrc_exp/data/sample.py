@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from atrc_exp.normalisation import IMAGENET, Normalisation
 from atrc_exp.tasks import IGNORE, TASKS
 
 
@@ -79,3 +80,5 @@ class Data:
     borders: Callable[[str], np.ndarray] | None = None
     """Borders (H, W) uint8 of the annotated regions of an image by its id, for datasets whose boundaries are scored
     against those, not against the labels that are trained on."""
+    normalisation: Normalisation = IMAGENET
+    """Of the images in batches: that of the network that they are for."""
