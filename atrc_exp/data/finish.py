@@ -10,10 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atrc_exp.normalisation import Normalisation
 from atrc_exp.tasks import IGNORE, Task
-
-MEAN = (0.485, 0.456, 0.406)  # of RGB / 255
-STD = (0.229, 0.224, 0.225)
 
 Item = dict[str, Any]
 """What the transforms make of a sample, and their collation of several: "image" (..., 3, H, W) uint8, "labels" by task:
@@ -26,20 +24,20 @@ labels are (B, H, W) int64 for class maps, (B, 1, H, W) depth and (B, 3, H, W) n
 original height and width, centred on the canvas at offset floor((canvas - size) / 2)."""
 
 
-def finish(item: Item, tasks: Sequence[Task], device: torch.device) -> Batch:
+def finish(item: Item, tasks: Sequence[Task], device: torch.device, normalisation: Normalisation) -> Batch:
     """Move an item, or a collation of items, to the device and bring it into its final form; without a host sync.
 
     The image's padding is 0 after normalisation, the mean colour. Where a map of a task with
     `background_is_unlabelled` shows nothing but background it is unlabelled.
     """
     labels = {task.name: _label(item["labels"][task.name].to(device, non_blocking=True), task) for task in tasks}
-    return {"image": _image(item, device), "labels": labels, "id": item["id"], "size": item["size"]}
+    return {"image": _image(item, device, normalisation), "labels": labels, "id": item["id"], "size": item["size"]}
 
 
-def _image(item: Item, device: torch.device) -> Tensor:
+def _image(item: Item, device: torch.device, normalisation: Normalisation) -> Tensor:
     """Normalised RGB (..., 3, H, W) float32; in place from the first float on, since fresh memory costs more."""
     image = item["image"].to(device, non_blocking=True).float()
-    factor, offset = _normalisation(device)
+    factor, offset = _linear(normalisation, device)
     torch.addcmul(offset, image, factor, out=image)
     sizes = item["content"].reshape(-1, 2).tolist()  # in main memory: nothing waits for the device
     for own, (height, width) in zip(image.view(-1, *image.shape[-3:]), sizes, strict=True):
@@ -51,9 +49,10 @@ def _image(item: Item, device: torch.device) -> Tensor:
 
 
 @cache
-def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
+def _linear(normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
     """Factor and offset (3, 1, 1) from 8-bit values to normalised ones; kept, since a copy to a GPU waits for it."""
-    mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (MEAN, STD))
+    channels = (normalisation.mean, normalisation.std)
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in channels)
     return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
 
 

@@ -21,6 +21,7 @@ from atrc_exp.data.finish import Batch, Item, finish
 from atrc_exp.data.packed import pack
 from atrc_exp.data.sample import Data, Sample, Source
 from atrc_exp.errors import UserError
+from atrc_exp.normalisation import Normalisation
 from atrc_exp.tasks import Task, build_tasks
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ def train_loader(
     transform = TrainTransform(config.dataset.crop, _tasks(config), guide, augment=augment)
     batches = _TrainBatches(len(data.train), config, start_iteration, iterations, rank, world)
     loader = _data_loader(_Loaded(data.train, transform, config.seed), batches, config, device)
-    return _OnDevice(loader, transform.tasks, device)
+    return _OnDevice(loader, transform.tasks, device, data.normalisation)
 
 
 def val_loader(data: Data, config: Config, *, rank: int, world: int, device: torch.device) -> Iterable[Batch]:
@@ -147,7 +148,7 @@ def val_loader(data: Data, config: Config, *, rank: int, world: int, device: tor
     batches = [keys[start : start + size] for start in range(0, len(keys), size)]
     transform = EvalTransform(config.dataset.crop, _tasks(config))
     loader = _data_loader(_Loaded(data.val, transform, config.seed), batches, config, device, persistent=True)
-    return _OnDevice(loader, transform.tasks, device)
+    return _OnDevice(loader, transform.tasks, device, data.normalisation)
 
 
 def val_samples(data: Data, config: Config, *, rank: int, world: int) -> Iterator[Batch]:
@@ -161,7 +162,8 @@ def val_samples(data: Data, config: Config, *, rank: int, world: int) -> Iterato
     tasks = _tasks(config)
     transform = EvalTransform((1, 1), tasks)
     for index in range(rank, val_count(data, config), world):
-        yield finish(transform(data.val.load(index, transform.names)), tasks, torch.device("cpu"))
+        item = transform(data.val.load(index, transform.names))
+        yield finish(item, tasks, torch.device("cpu"), data.normalisation)
 
 
 def val_count(data: Data, config: Config) -> int:
@@ -217,15 +219,17 @@ class _Loaded(Dataset):
 class _OnDevice:
     """Finished batches of a loader; raises what `_Loaded` returned."""
 
-    def __init__(self, loader: DataLoader, tasks: Sequence[Task], device: torch.device) -> None:
-        self.loader, self.tasks, self.device = loader, tasks, device
+    def __init__(
+        self, loader: DataLoader, tasks: Sequence[Task], device: torch.device, normalisation: Normalisation
+    ) -> None:
+        self.loader, self.tasks, self.device, self.normalisation = loader, tasks, device, normalisation
 
     def __iter__(self) -> Iterator[Batch]:
         for batches in self.loader:
             if isinstance(batches, UserError):
                 raise batches
             for batch in batches:
-                yield finish(batch, self.tasks, self.device)
+                yield finish(batch, self.tasks, self.device, self.normalisation)
 
 
 def _data_loader(

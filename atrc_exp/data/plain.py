@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from atrc_exp.data.finish import MEAN, STD
 from atrc_exp.data.reader import IMAGE, Reader
+from atrc_exp.normalisation import IMAGENET
 from atrc_exp.tasks import IGNORE, Task
 
 Arrays = dict[str, np.ndarray]
@@ -81,9 +81,8 @@ def colours(arrays: Mapping[str, np.ndarray], draw: np.random.Generator) -> Arra
 def normalise(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], canvas: Sequence[int]) -> Arrays:
     """Normalise the image and pad everything to the canvas, channels first."""
     fills = {task.name: IGNORE if task.label == "classes" else 0 for task in tasks}
-    image = (
-        (arrays[IMAGE].astype(np.float32) / 255 - np.asarray(MEAN, np.float32)) / np.asarray(STD, np.float32)
-    ).astype(np.float32)
+    mean, std = (np.asarray(values, np.float32) for values in (IMAGENET.mean, IMAGENET.std))
+    image = ((arrays[IMAGE].astype(np.float32) / 255 - mean) / std).astype(np.float32)
     result = {IMAGE: image, **{name: arrays[name] for name in fills}}
     for name, array in result.items():
         down, right = (max(wanted - own, 0) for wanted, own in zip(canvas, array.shape, strict=False))

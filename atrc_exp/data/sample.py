@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from atrc_exp.normalisation import IMAGENET, Normalisation
 from atrc_exp.tasks import IGNORE, TASKS
 
 
@@ -89,3 +90,5 @@ class Data:
     val: Source
     info: DatasetInfo
     truth: Truth = Truth()
+    normalisation: Normalisation = IMAGENET
+    """Of the images in batches: that of the network that they are for."""

@@ -27,6 +27,7 @@ from atrc_exp.engine.environment import describe_environment
 from atrc_exp.engine.interrupt import Interrupted
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json, write_text
+from atrc_exp.normalisation import IMAGENET, Normalisation
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Run:
     Attributes:
         id: identity in W&B, drawn at the first start.
         dataset: the dataset's record for the summary.
+        normalisation: of the run's images, see `keep_backbone`.
         summary: content of summary.json where the run is done, else None.
     """
 
@@ -74,6 +76,7 @@ class Run:
     ranks: Ranks
     id: str
     dataset: dict[str, Any]
+    normalisation: Normalisation = IMAGENET
     summary: dict[str, Any] | None = None
     lock: IO[str] | None = None
 
@@ -110,7 +113,7 @@ class Run:
             if lock is not None:
                 lock.close()
             raise (_unwritable(folder, error) if isinstance(error, OSError) else error) from None
-        return cls(folder, ranks, run_id, data.as_dict(), summary, lock)
+        return cls(folder, ranks, run_id, data.as_dict(), summary=summary, lock=lock)
 
     @property
     def done(self) -> bool:
@@ -141,6 +144,31 @@ class Run:
             lambda path: branchings.load(path) == branching,
             lambda path: branchings.save(branching, path),
         )
+
+    def keep_backbone(self, provenance: Mapping[str, str | None], normalisation: Normalisation) -> None:
+        """Record the weights of the backbone at the first start; a resumed run keeps that start's normalisation.
+
+        A run from before there was a record goes on with ImageNet's, which it began with.
+
+        Args:
+            provenance: of the weights, see `models.backbone.Backbone`.
+            normalisation: with which they were trained.
+        """
+
+        def keep() -> Normalisation:
+            path = self.folder / "environment.json"
+            environment = read_json(path)
+            if "backbone" not in environment and not self.checkpoint.exists():
+                environment["backbone"] = {**provenance, **normalisation.as_dict()}
+                write_json(path, environment)
+            return Normalisation.of_run(environment)
+
+        self.normalisation = self.ranks.on_main(keep)
+        if self.normalisation != normalisation:
+            log.warning(
+                "images are normalised as at the first start of this run (%s), not as for the weights of the backbone "
+                "(%s); another name= starts one that is", self.normalisation, normalisation,
+            )  # fmt: skip
 
     def _keep(self, path: Path, unchanged: Callable[[Path], bool], save: Callable[[Path], None]) -> None:
         def keep() -> None:

@@ -153,7 +153,7 @@ class Session(ABC):
         logger.record({"step": state.iteration, "kind": "val", **state.validation})
         if self.ranks.is_main:
             self.best.offer(state.iteration, by_task(state.validation, self.tasks)[1])
-        logger.predictions(state.iteration, first.kept)
+        logger.predictions(state.iteration, first.kept, self.run.normalisation)
         self.keep_architecture(logger)
 
     def boundaries_due(self) -> bool:

@@ -15,21 +15,25 @@ from torch import Tensor
 from atrc_exp.data.augment import EvalTransform
 from atrc_exp.data.finish import finish
 from atrc_exp.data.sample import Sample
+from atrc_exp.normalisation import Normalisation
 
 Outputs = dict[str, Tensor]
 Pass = Callable[[Tensor], Outputs]
 """From a normalised image (3, h, w) to outputs (c, h, w) by task that can be averaged: unit vectors for normals."""
 
 
-def predict_tiled(forward: Pass, image: np.ndarray, crop: Sequence[int], overlap: float) -> Outputs:
+def predict_tiled(
+    forward: Pass, image: np.ndarray, crop: Sequence[int], overlap: float, normalisation: Normalisation
+) -> Outputs:
     """Outputs (c, H, W) of an image (H, W, 3) uint8 from tiles of the crop size, blended where they overlap.
 
     A tile's weight falls linearly from its centre to its border. Contexts reach no further than their tile.
 
     Args:
         overlap: least share of a tile's side that its neighbour covers too.
+        normalisation: of the network.
     """
-    canvas, top, left = on_canvas(image, crop)
+    canvas, top, left = on_canvas(image, crop, normalisation)
     height, width = image.shape[:2]
     rows, columns = (tile_starts(n, tile, overlap) for n, tile in zip(canvas.shape[1:], crop, strict=True))
     tiles = [(y, x) for y in rows for x in columns]
@@ -66,14 +70,14 @@ def _ramp(length: int) -> Tensor:
     return torch.minimum(distance, length - distance) / (length / 2)
 
 
-def predict_resized(forward: Pass, image: np.ndarray, crop: Sequence[int]) -> Outputs:
+def predict_resized(forward: Pass, image: np.ndarray, crop: Sequence[int], normalisation: Normalisation) -> Outputs:
     """Outputs (c, H, W) of an image (H, W, 3) uint8 that is scaled to fit into the crop size, and scaled back."""
     height, width = image.shape[:2]
     scale = min(crop[0] / height, crop[1] / width)
     size = max(1, round(height * scale)), max(1, round(width * scale))
     if size != (height, width):
         image = np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
-    canvas, top, left = on_canvas(image, crop)
+    canvas, top, left = on_canvas(image, crop, normalisation)
     window = (..., slice(top, top + size[0]), slice(left, left + size[1]))
     outputs = {task: output[window] for task, output in forward(canvas).items()}
     if size == (height, width):
@@ -81,7 +85,8 @@ def predict_resized(forward: Pass, image: np.ndarray, crop: Sequence[int]) -> Ou
     return {task: F.interpolate(output[None], (height, width), mode="bilinear")[0] for task, output in outputs.items()}
 
 
-def on_canvas(image: np.ndarray, crop: Sequence[int]) -> tuple[Tensor, int, int]:
+def on_canvas(image: np.ndarray, crop: Sequence[int], normalisation: Normalisation) -> tuple[Tensor, int, int]:
     """Normalised image (3, h, w), padded to at least the crop size, and the offset of its content."""
-    canvas = finish(EvalTransform(crop, ())(Sample("", image, {})), (), torch.device("cpu"))["image"]
+    item = EvalTransform(crop, ())(Sample("", image, {}))
+    canvas = finish(item, (), torch.device("cpu"), normalisation)["image"]
     return canvas, (canvas.shape[1] - image.shape[0]) // 2, (canvas.shape[2] - image.shape[1]) // 2

@@ -57,7 +57,7 @@ class Predictor(nn.Module):
         Raises:
             UserError: the network needs labels, and there are none.
         """
-        # Normalised pixels are never 0 in all channels (the means are no multiples of 1/255), padding always is.
+        # Padding is 0 in all channels; no normalised pixel is, see `Normalisation.maps_a_colour_to_zero`.
         valid = (image != 0).any(1, keepdim=True) if self.mask_padding else None
         with autocast(image.device, self.precision):
             return self.network(image.contiguous(memory_format=self.layout), sample, valid, self._regions(labels))

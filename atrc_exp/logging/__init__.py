@@ -11,6 +11,7 @@ from atrc_exp.genotype import Genotype
 from atrc_exp.logging import wandb
 from atrc_exp.logging.console import ProgressDisplay, TrainLog
 from atrc_exp.logging.jsonl import JsonLines
+from atrc_exp.normalisation import Normalisation
 from atrc_exp.tasks import Task
 
 if TYPE_CHECKING:
@@ -50,13 +51,18 @@ class Logger:
             if self.wandb is not None:
                 self.wandb.record(record)
 
-    def predictions(self, step: int, results: "Sequence[ImageResult]") -> None:
-        """Show validation images with labels and predictions in W&B, the n-th as predictions/n with its id below."""
+    def predictions(self, step: int, results: "Sequence[ImageResult]", normalisation: Normalisation) -> None:
+        """Show validation images with labels and predictions in W&B, the n-th as predictions/n with its id below.
+
+        Args:
+            normalisation: of the results' images.
+        """
         if self.is_main and self.wandb is not None and results:
             from atrc_exp.report.panels import panel, rendered
 
             for number, result in enumerate(results, start=1):
-                figure = panel(result.image, result.labels, result.predictions, self.tasks)
+                image = normalisation.undone(result.image)
+                figure = panel(image, result.labels, result.predictions, self.tasks)
                 self.wandb.image(step, f"predictions/{number}", rendered(figure), caption=result.id)
 
     def genotype(self, step: int, genotype: Genotype) -> None:

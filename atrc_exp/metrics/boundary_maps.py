@@ -9,7 +9,8 @@ from scipy.ndimage import correlate1d
 
 from atrc_exp.errors import UserError
 
-TRIANGLE = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1]) / 25
+TRIANGLE = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1])
+REACH = 5  # pixels from the middle of the triangle to where it is zero
 TOLERANCE = np.float32(1.01)  # a pixel may be 1 % below its neighbour across the edge and still be kept
 FRAME = 5  # pixels; responses fade to zero towards the image border
 
@@ -47,24 +48,48 @@ def nms(response: NDArray) -> NDArray[np.float32]:
     kept = np.zeros_like(response)
     kept[y[keep], x[keep]] = value[keep]
     frame = min(FRAME, height // 2, width // 2)
-    for i in range(frame):
-        fade = np.float32(i / frame)
+    fades = [np.float32(i / frame) for i in range(frame)]
+    for i, fade in enumerate(fades):
         kept[:, [i, width - 1 - i]] *= fade
+    for i, fade in enumerate(fades):  # after all columns, as published: the order of the factors rounds corners
         kept[[i, height - 1 - i], :] *= fade
     return kept
 
 
 def _normal_angle(response: NDArray[np.float32], y: NDArray, x: NDArray) -> NDArray[np.float32]:
     """Direction across the edge in radians [0, pi) at the pixels (y, x), from second derivatives."""
-    smooth = response
-    for axis in (0, 1):
-        smooth = correlate1d(smooth, TRIANGLE, axis=axis, mode="reflect")
-    across = _gradient(smooth, 1)
-    oxx = _gradient(across, 1)[y, x]
-    oxy = _gradient(across, 0)[y, x]
-    oyy = _gradient(_gradient(smooth, 0), 0)[y, x]
+    smooth = _smoothed(response)
+    along_y = _gradient(smooth, 0)
+    oxx = _gradient(_gradient(smooth, 1), 1)[y, x]
+    oxy = _gradient(along_y, 1)[y, x]
+    oyy = _gradient(along_y, 0)[y, x]
     angle = np.arctan(oyy * np.sign(-oxy) / (oxx + np.float32(1e-5)))
     return np.mod(angle, np.float32(np.pi))
+
+
+def _smoothed(response: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Filter (H, W) by the triangle along both axes, borders mirrored, rounded as the published program rounds.
+
+    Along an edge that follows an axis the mixed derivative is zero but for rounding, and its sign decides which way
+    the edge is thinned. So the running sums of the program are repeated: first across x, scaled by both axes' weight,
+    then down y. Maps too small for the running sums are convolved there and here.
+    """
+    if min(response.shape) <= 2 * REACH - 1:
+        for axis in (0, 1):
+            response = correlate1d(response, TRIANGLE / REACH**2, axis=axis, mode="reflect")
+        return response
+    across = _running_triangle(response.T, np.float32(1) / np.float32(REACH**4)).T
+    return _running_triangle(across, np.float32(1))
+
+
+def _running_triangle(values: NDArray[np.float32], scale: np.float32) -> NDArray[np.float32]:
+    """Triangle filter of (N, M) along the first axis, not normalised, times `scale`, by sums of second differences."""
+    n = len(values)
+    padded = np.pad(values, ((REACH, REACH - 1), (0, 0)), mode="symmetric")
+    second = padded[: n - 1] + padded[2 * REACH :] - 2 * padded[REACH:-REACH]
+    box = np.cumsum(values[:REACH], axis=0)
+    first = scale * (2 * np.cumsum(box, axis=0)[-1:] - box[-1:])
+    return np.cumsum(np.concatenate([first, scale * np.cumsum(second, axis=0)]), axis=0)
 
 
 def _gradient(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
@@ -81,9 +106,13 @@ def _bilinear(values: NDArray[np.float32], x: NDArray, y: NDArray) -> NDArray[np
     fx, fy = x - left.astype(np.float32), y - top.astype(np.float32)
     flat = values.ravel()
     top, bottom = top * width, bottom * width
-    upper = flat[top + left] * (1 - fx) + flat[top + right] * fx
-    lower = flat[bottom + left] * (1 - fx) + flat[bottom + right] * fx
-    return upper * (1 - fy) + lower * fy
+    gx, gy = 1 - fx, 1 - fy
+    return (  # in the order in which the published program rounds
+        flat[top + left] * gx * gy
+        + flat[top + right] * fx * gy
+        + flat[bottom + left] * gx * fy
+        + flat[bottom + right] * fx * fy
+    )
 
 
 def partition_to_boundary(label_map: NDArray) -> NDArray[np.bool_]:

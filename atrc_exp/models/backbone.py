@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,22 @@ import timm
 import torch
 import torch.nn.functional as F
 from huggingface_hub import hf_hub_download
-from timm.models import is_model_in_modules, load_state_dict
+from timm.models import PretrainedCfg, is_model_in_modules, load_state_dict
+from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.hrnet import HighResolutionModule
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
 from atrc_exp.config import BackboneConfig
 from atrc_exp.errors import UserError
+from atrc_exp.models.packaged import WEIGHT_PACKAGES, find_package
+from atrc_exp.normalisation import IMAGENET, Normalisation
 from atrc_exp.resizing import resize
 
 HUB_FILE = "model.safetensors"
+
+Renaming = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+"""From the tensors of a file to the same under timm's names."""
 
 _DENSE_OPTIONS: dict[str, dict[str, Any]] = {
     "hrnet": {"feature_location": ""},  # the maps of stage 4 themselves
@@ -59,6 +67,15 @@ def to_dense_form(model: nn.Module) -> None:
                     layer.mode, layer.align_corners = "bilinear", False
 
 
+def _cut_unused_blocks(model: nn.Module) -> None:
+    """Drop what lies behind the last map, where timm keeps and computes it for nothing.
+
+    Parameters without a gradient would stop a training on several ranks.
+    """
+    if isinstance(model, EfficientNetFeatures | MobileNetV3Features):
+        model.blocks = model.blocks[: max(model._stage_out_idx)]
+
+
 class Backbone(nn.Module):
     """A timm feature extractor.
 
@@ -67,16 +84,23 @@ class Backbone(nn.Module):
         reductions: stride of each map in pixels.
         multiple: images are padded to a multiple of so many pixels; None: they are not.
         provenance: name, weights, timm's tag and the SHA-256 of the weight file, for the records of a run.
+        normalisation: of the images on which the weights were trained.
     """
 
-    def __init__(self, model: nn.Module, provenance: dict[str, str | None], multiple: int | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        provenance: dict[str, str | None],
+        normalisation: Normalisation,
+        multiple: int | None = None,
+    ) -> None:
         super().__init__()
         self.multiple = multiple
         self.model = model
         info: Any = model.feature_info
         self.channels: list[int] = list(info.channels())
         self.reductions: list[int] = list(info.reduction())
-        self.provenance = provenance
+        self.provenance, self.normalisation = provenance, normalisation
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Map an image (B, 3, H, W) to one (B, channels[i], h_i, w_i) per stride.
@@ -103,13 +127,48 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     model = _build_model(config)
     provenance = {"name": config.name, "weights": config.weights, "tag": None, "sha256": None}
     if config.weights != "random":
+        renamed: Renaming | None = None
         if config.weights == "imagenet":
             path, provenance["tag"] = _download(config)
+        elif config.weights in WEIGHT_PACKAGES:
+            package, path = find_package(config.weights, config.name)
+            renamed = package.renamed
         else:
             path = Path(config.weights).expanduser()
-        _load_weights(model, config.name, path)
+        _load_weights(model, config.name, path, renamed)
         provenance["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Backbone(model, provenance, config.multiple)
+    return Backbone(model, provenance, weights_normalisation(config), config.multiple)
+
+
+def weights_normalisation(config: BackboneConfig) -> Normalisation:
+    """With what the images were normalised on which `config.weights` were trained, as timm or their package says.
+
+    A file of weights is taken as that of `config.tag`. Random weights get ImageNet's.
+
+    Raises:
+        UserError: an unknown tag.
+    """
+    if config.weights == "random":
+        return IMAGENET
+    if config.weights in WEIGHT_PACKAGES:
+        return WEIGHT_PACKAGES[config.weights].normalisation
+    source = _pretrained_config(config)
+    if source is None:
+        return IMAGENET
+    (r, g, b), (std_r, std_g, std_b) = source.mean, source.std
+    return Normalisation((r, g, b), (std_r, std_g, std_b))
+
+
+def _pretrained_config(config: BackboneConfig) -> PretrainedCfg | None:
+    """What timm says of the weights with `config.tag`, or of its default ones."""
+    tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{config.name}.*")]
+    if config.tag is not None and config.tag not in tags:
+        raise UserError(f"backbone.tag={config.tag}: {config.name} has {', '.join(tags) or 'no pretrained weights'}")
+    return timm.get_pretrained_cfg(_with_tag(config))
+
+
+def _with_tag(config: BackboneConfig) -> str:
+    return f"{config.name}.{config.tag}" if config.tag else config.name
 
 
 def _build_model(config: BackboneConfig) -> nn.Module:
@@ -137,16 +196,13 @@ def _build_model(config: BackboneConfig) -> nn.Module:
     if found != len(indices):
         raise UserError(f"backbone.out_indices={indices}: {config.name} has only {found} of these maps")
     to_dense_form(model)
+    _cut_unused_blocks(model)
     return model
 
 
 def _download(config: BackboneConfig) -> tuple[Path, str | None]:
     """Path of the pretrained weights in the hub's cache, downloaded where they are not there yet, and their tag."""
-    tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{config.name}.*")]
-    if config.tag is not None and config.tag not in tags:
-        raise UserError(f"backbone.tag={config.tag}: {config.name} has {', '.join(tags) or 'no pretrained weights'}")
-    model_name = f"{config.name}.{config.tag}" if config.tag else config.name
-    source = timm.get_pretrained_cfg(model_name)
+    model_name, source = _with_tag(config), _pretrained_config(config)
     if source is None or not source.hf_hub_id:
         raise _unavailable(model_name, "timm names no hub repository for them")
     try:
@@ -172,14 +228,19 @@ def _unavailable(model_name: str, reason: str) -> UserError:
     )
 
 
-def _load_weights(model: nn.Module, name: str, path: Path) -> None:
+def _load_weights(model: nn.Module, name: str, path: Path, renamed: Renaming | None) -> None:
     """Load a checkpoint of the features or the whole classifier; timm would accept any part of it without a word."""
     if not path.is_file():
-        raise UserError(f"backbone.weights={path}: no such file; give imagenet, random, or a .pth or .safetensors file")
+        packages = ", ".join(WEIGHT_PACKAGES)
+        raise UserError(
+            f"backbone.weights={path}: no such file; give imagenet, random, {packages}, or a .pth or .safetensors file"
+        )
     try:
         state = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # torch and safetensors raise a dozen types for broken or foreign files
         raise UserError(f"backbone.weights={path}: not a file of weights ({type(error).__name__})") from error
+    if renamed is not None:
+        state = renamed(state)
     wanted = model.state_dict()
     state = {_feature_key(key, wanted): value for key, value in state.items()}
     with torch.device("meta"):

@@ -41,6 +41,7 @@ class Supergraph(nn.Module):
     def __init__(self, backbone: Backbone, copies: int, granularity: str) -> None:
         super().__init__()
         self.channels, self.provenance = backbone.channels, backbone.provenance
+        self.normalisation = backbone.normalisation
         self.stem, layers, self.outputs = cut(backbone, granularity)
         self.names = list(layers)
         self.register_buffer("gflops", layer_gflops(self.stem, list(layers.values())), persistent=False)

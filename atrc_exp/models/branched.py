@@ -55,7 +55,7 @@ class BranchedBackbone(nn.Module):
     Copies start from the same weights, those of `backbone`.
 
     Attributes:
-        channels, reductions, provenance: as those of `Backbone`.
+        channels, reductions, provenance, normalisation: as those of `Backbone`.
 
     Raises:
         UserError: the branching is for other tasks, or for layers that the backbone does not have.
@@ -69,6 +69,7 @@ class BranchedBackbone(nn.Module):
                 "give a branching of the same tasks, or set tasks"
             )
         self.channels, self.reductions, self.provenance = backbone.channels, backbone.reductions, backbone.provenance
+        self.normalisation = backbone.normalisation
         granularity = "block" if any("." in layer for layer in branching.layers) else "stage"
         stem, layers, outputs = cut(backbone, granularity)
         if list(branching.layers) != list(layers):

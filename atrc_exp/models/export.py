@@ -1,8 +1,10 @@
 """A trained network as one file that runs without this package: `torch.export` program and ONNX."""
 
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,10 +63,16 @@ def read_program(path: Path) -> Callable[[Tensor], Outputs]:
     return torch.export.load(path).module()
 
 
-def save_onnx(program: ExportedProgram, path: Path, tasks: tuple[str, ...]) -> None:
-    """Write a `.onnx` file, weights included, with the input `image` and one output named after each task."""
-    model = torch.onnx.export(program, (), input_names=["image"], output_names=list(tasks), dynamo=True, verbose=False)
+def save_onnx(program: ExportedProgram, path: Path, tasks: tuple[str, ...], metadata: Mapping[str, Any]) -> None:
+    """Write a `.onnx` file, weights included, with the input `image` and one output named after each task.
+
+    Args:
+        metadata: by name, kept in the file as JSON texts.
+    """
+    model = torch.onnx.export(program, (), input_names=["image"], output_names=list(tasks), dynamo=True, verbose=False,
+                              dynamic_shapes={"image": {0: "batch"}})  # fmt: skip
     assert model is not None
+    model.model.metadata_props.update({name: json.dumps(value) for name, value in metadata.items()})
     model.save(path, external_data=False)
 
 

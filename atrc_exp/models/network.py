@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from atrc_exp import branching as branchings
 from atrc_exp import distillation as distillations
 from atrc_exp.config import Config
+from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype
 from atrc_exp.models.backbone import Backbone, build_backbone
 from atrc_exp.models.branched import BranchedBackbone
@@ -179,6 +180,11 @@ def build_network(config: Config, tasks: tuple[Task, ...], genotype: Genotype | 
 
 def _build_encoder(config: Config, tasks: tuple[str, ...]) -> Backbone | BranchedBackbone:
     backbone = build_backbone(config.backbone)
+    if config.distillation.mask_padding and backbone.normalisation.maps_a_colour_to_zero:
+        raise UserError(
+            f"distillation.mask_padding=true: padding is known by its 0, which a colour of the image becomes with the "
+            f"normalisation of these weights ({backbone.normalisation}); set distillation.mask_padding=false"
+        )
     if config.branching.file is None:
         return backbone
     return BranchedBackbone(backbone, branchings.load(config.branching.file), tasks)

@@ -6,6 +6,7 @@ The runs of one name must be repetitions of one experiment; whatever else is fou
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ class Experiment:
         plain = self.distillation == "none" and self.neck in ("shared", "skip")
         return plain and len(self.tasks) == 1 and not self.classifications
 
+    @property
+    def is_multi_task(self) -> bool:
+        """A network of several tasks whose features are not exchanged: the multi-task baseline."""
+        plain = self.stage == "retrain" and self.distillation == "none" and self.neck in ("shared", "skip")
+        return plain and len(self.tasks) > 1 and not self.classifications
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
@@ -91,12 +98,18 @@ class Row:
     name: str
     seeds: tuple[int, ...]
     experiment: Experiment
-    statistics: Mapping[str, Statistic]
+    values: Mapping[str, Mapping[int, float]]
+    """Headline metric of every run by task and seed, in the metric's own unit."""
     delta: Delta | None
     """None for the single-task baselines themselves and for runs without any headline metric."""
     notes: tuple[str, ...]
     parameters: int | None = None
     """Of the network."""
+
+    @cached_property
+    def statistics(self) -> Mapping[str, Statistic]:
+        """Mean and standard deviation by task."""
+        return statistics_of(self.values)
 
 
 def seed_folders(folder: Path) -> dict[int, Path]:
@@ -177,9 +190,17 @@ def statistic(values: Sequence[float]) -> Statistic:
     return Statistic(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
-def _statistics(runs: Sequence[RunResult]) -> dict[str, Statistic]:
-    values = {task: [r.headline[task] for r in runs if task in r.headline] for task in runs[0].experiment.tasks}
-    return {task: statistic(found) for task, found in values.items() if found}
+def statistics_of(values: Mapping[str, Mapping[int, float]]) -> dict[str, Statistic]:
+    """Mean and standard deviation over the seeds, by task."""
+    return {task: statistic(list(found.values())) for task, found in values.items()}
+
+
+def _values(runs: Sequence[RunResult]) -> dict[str, dict[int, float]]:
+    values = {
+        task: {run.seed: run.headline[task] for run in runs if task in run.headline}
+        for task in runs[0].experiment.tasks
+    }
+    return {task: found for task, found in values.items() if found}
 
 
 def aggregate(folder: Path, baselines: Sequence[Row] = ()) -> Row:
@@ -192,11 +213,11 @@ def aggregate(folder: Path, baselines: Sequence[Row] = ()) -> Row:
     if not runs:
         raise UserError(f"{folder} holds no finished run (no seed*/{SUMMARY}): run the experiment first")
     experiment = common_experiment(runs)
-    found = _statistics(runs)
+    found = _values(runs)
     notes = [
-        f"{task}: mean over {found[task].n} of {len(runs)} seeds, the others have no value"
+        f"{task}: mean over {len(found[task])} of {len(runs)} seeds, the others have no value"
         for task in found
-        if found[task].n < len(runs)
+        if len(found[task]) < len(runs)
     ]
     lacking = [task for task in experiment.tasks if task not in found]
     if lacking:
@@ -207,8 +228,8 @@ def aggregate(folder: Path, baselines: Sequence[Row] = ()) -> Row:
         name=folder.name,
         seeds=tuple(run.seed for run in runs),
         experiment=experiment,
-        statistics=found,
-        delta=delta_against(baselines, experiment, found),
+        values=found,
+        delta=delta_against(baselines, experiment, statistics_of(found)),
         notes=tuple(notes),
         parameters=runs[0].parameters,
     )
@@ -242,7 +263,7 @@ def find_baselines(runs_dir: Path) -> list[Row]:
                 groups.setdefault(run.experiment, []).append(run)
         for experiment, runs in groups.items():
             seeds = tuple(run.seed for run in runs)
-            rows.append(Row(name=folder.name, seeds=seeds, experiment=experiment, statistics=_statistics(runs),
+            rows.append(Row(name=folder.name, seeds=seeds, experiment=experiment, values=_values(runs),
                             delta=None, notes=()))  # fmt: skip
     return rows
 

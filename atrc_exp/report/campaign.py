@@ -17,15 +17,16 @@ from types import FrameType
 from atrc_exp.errors import UserError
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.report import paper
-from atrc_exp.report.__main__ import main as tabulate
 from atrc_exp.report.hours import Estimate, estimate
-from atrc_exp.report.plan import Overrides, Step, steps, table_rows
+from atrc_exp.report.plan import STUDY, Overrides, Step, steps, table_rows
 from atrc_exp.report.published import DATASETS, NUMBERS, Published
 from atrc_exp.report.sheet import GAP, Notes, Sheet, plain
 from atrc_exp.report.tables import show_sheet
 
+STUDY_NAME = "study"
 
-def show(number: str, planned: Sequence[Step], estimates: Mapping[str, Estimate]) -> None:
+
+def show(title: str, planned: Sequence[Step], estimates: Mapping[str, Estimate]) -> None:
     """Print what is missing and how long it takes."""
     lines, total, unknown, remarks = [], 0.0, 0, Notes()
     for step in planned:
@@ -44,16 +45,16 @@ def show(number: str, planned: Sequence[Step], estimates: Mapping[str, Estimate]
         notes[-1] += f": {total:.2f} hours, one after another on {devices or 'this machine'}"
         notes[-1] += f", and {unknown} runs of unknown length" if unknown else ""
         notes.append("Training steps alone: data, validation and checkpoints come on top, and begun runs take less.")
-    show_sheet(Sheet("plan", f"Runs of Table {number}", header, plain(lines), tuple(notes)))
+    show_sheet(Sheet("plan", title, header, plain(lines), tuple(notes)))
 
 
-def run(planned: Sequence[Step], overrides: Overrides) -> int:
+def run(planned: Sequence[Step]) -> int:
     """Run the steps that are not done; the exit code: 0, 1 after failures, or that of an interruption."""
     failed = []
     for step in planned:
         if step.is_done:
             continue
-        arguments = step.arguments(overrides)
+        arguments = step.arguments()
         print("+ python -m atrc_exp", shlex.join(arguments), flush=True)
         code, stopped = _wait([sys.executable, "-m", "atrc_exp", *arguments])
         if stopped or code < 0 or code > 128:
@@ -88,11 +89,10 @@ def _wait(command: Sequence[str]) -> tuple[int, int]:
             signal.signal(number, handler)
 
 
-def _chosen(number: str, names: str | None, backbone: str | None) -> tuple[Published, ...]:
+def _chosen(number: str, wanted: Sequence[str] | None, backbone: str | None) -> tuple[Published, ...]:
     """The rows asked for, by their presets, on the backbone asked for."""
     rows = table_rows(number)
-    if names is not None:
-        wanted = names.split(",")
+    if wanted is not None:
         known = [row.preset for row in rows]
         if surplus := [name for name in wanted if name not in known]:
             raise UserError(f"--rows {','.join(surplus)}: Table {number} has {', '.join(map(str, known))}")
@@ -104,39 +104,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Plan, show, run."""
     parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.campaign", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("table", choices=NUMBERS, metavar="N", help=", ".join(NUMBERS))
+    tables = f"{', '.join(NUMBERS)}, or {STUDY_NAME}: rows of several tables, under equal conditions"
+    parser.add_argument("table", choices=(*NUMBERS, STUDY_NAME), metavar="N", help=tables)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="for every command; seed=0,1 for other seeds")
     parser.add_argument("--dataset", help="instead of the paper's: nyud, pascal, rooms, rooms_people")
-    parser.add_argument("--backbone", help="instead of the paper's: hrnet18, hrnet48, resnet50")
+    parser.add_argument("--backbone", help="instead of the paper's: lite, hrnet48, ...")
     parser.add_argument("--rows", help="presets of some rows only, separated by commas")
     parser.add_argument("--dry-run", action="store_true", help="only say what is missing and how long it takes")
     options = parser.parse_intermixed_args(arguments)
-    number = options.table
     try:
         overrides = Overrides.parse(options.overrides)
-        rows = _chosen(number, options.rows, options.backbone)
-        planned, unknown = steps(number, options.dataset or DATASETS[number], rows, overrides)
+        planned, unknown = _plan(options, overrides)
     except (*USER_MISTAKES, OSError) as error:
         sys.exit(f"error: {explain(error)}")
     for preset in unknown:
         print(f"{preset}: there is no such preset, its row stays empty")
-    show(number, planned, {step.preset: estimate(step, overrides) for step in planned if step.missing()})
+    title = "Runs of the study" if options.table == STUDY_NAME else f"Runs of Table {options.table}"
+    show(title, planned, {step.preset: estimate(step) for step in planned if step.missing()})
     if options.dry_run:
         return
-    code = run(planned, overrides)
+    code = run(planned)
     if code in (0, 1):
-        _tabulate(options, planned, overrides)
+        for number in dict.fromkeys(number for number, _, _ in _parts(options)):
+            _tabulate(number, options, overrides)
     sys.exit(code)
 
 
-def _tabulate(options: argparse.Namespace, planned: Sequence[Step], overrides: Overrides) -> None:
-    """The table beside the paper's; on another backbone the plain one, into the folder of all runs."""
-    if options.backbone is None:
-        dataset = options.dataset or DATASETS[options.table]
-        paper.main([overrides.runs_dir, "--table", options.table, "--dataset", dataset])
-        return
-    names = dict.fromkeys(str(folder.parent) for step in planned for folder in step.runs() if folder.is_dir())
-    tabulate([*names, "--out", overrides.runs_dir])
+def _parts(options: argparse.Namespace) -> Sequence[tuple[str, Sequence[str] | None, int | None]]:
+    """Tables, presets of the rows asked for, and how many of the seeds they get; None for all."""
+    if options.table != STUDY_NAME:
+        return ((options.table, options.rows and options.rows.split(","), None),)
+    if options.rows is not None:
+        raise UserError(f"--rows {options.rows}: goes with a table; the study has its own rows")
+    return STUDY
+
+
+def _plan(options: argparse.Namespace, overrides: Overrides) -> tuple[list[Step], list[str]]:
+    """The multiruns of all parts, each once, and presets that the dataset does not have."""
+    planned: dict[str, Step] = {}
+    unknown: dict[str, None] = {}
+    for number, names, most in _parts(options):
+        some = replace(overrides, seeds=overrides.seeds[:most])
+        rows = _chosen(number, names, options.backbone)
+        found, lacking = steps(number, options.dataset or DATASETS[number], rows, some)
+        for step in found:
+            planned.setdefault(step.preset, step)
+        unknown |= dict.fromkeys(lacking)
+    return list(planned.values()), list(unknown)
+
+
+def _tabulate(number: str, options: argparse.Namespace, overrides: Overrides) -> None:
+    """The table beside the paper's, or on the backbone asked for."""
+    dataset = options.dataset or DATASETS[number]
+    backbone = [] if options.backbone is None else ["--backbone", options.backbone]
+    paper.main([overrides.runs_dir, "--table", number, "--dataset", dataset, *backbone])
 
 
 if __name__ == "__main__":

@@ -1,70 +1,72 @@
 """Scores of constant predictions, which a trained network has to beat on unseen images.
 
-`python -m atrc_exp.report.constant ROOT` reads a dataset in the NYUD layout and scores the most frequent class, the
-mean depth and the mean direction of the training split on the validation split.
+`python -m atrc_exp.report.constant ROOT` reads a dataset in the NYUD layout and scores on the validation split what the
+training split says of every image alike: the most frequent class, the mean depth, the mean direction, and for
+boundaries the map of how often each pixel is one. `--out RUNS` keeps the scores for the tables of the runs there.
 """
 
 import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
+from atrc_exp.errors import UserError
+from atrc_exp.files import read_json, write_json
 
-from atrc_exp.config import DatasetConfig
-from atrc_exp.data.datasets import open_dataset
-from atrc_exp.data.sample import Source
-from atrc_exp.metrics import build_metrics
-from atrc_exp.tasks import IGNORE, build_tasks
-
-NAMES = ("semseg", "depth", "normals")
-CLASSES = 40
-
-
-def training_constants(train: Source) -> dict[str, torch.Tensor]:
-    """One value a task, as network outputs (c,): logits of the most frequent class, metres, a unit vector."""
-    classes, depth, pixels, direction = np.zeros(CLASSES, np.int64), 0.0, 0, np.zeros(3)
-    for index in range(len(train)):
-        labels = train.load(index, NAMES).labels
-        semseg, metres = labels["semseg"], labels["depth"]
-        classes += np.bincount(semseg[semseg != IGNORE], minlength=CLASSES)
-        depth += float(metres.sum(dtype=np.float64))  # invalid pixels are 0
-        pixels += int((metres > 0).sum())
-        direction += labels["normals"].reshape(-1, 3).sum(0, dtype=np.float64)
-    return {
-        "semseg": torch.nn.functional.one_hot(torch.tensor(classes.argmax()), CLASSES).float(),
-        "depth": torch.tensor([depth / pixels]).float(),
-        "normals": torch.from_numpy(direction / np.linalg.norm(direction)).float(),
-    }
+FILE_NAME = "constants.json"
+NOTE = (
+    "constants of the training split: its most frequent class, mean depth, mean direction, and the map of how often "
+    "each pixel is a boundary"
+)
 
 
-def constant_scores(root: str) -> dict[str, float]:
-    """Headline metric by task of the constants of the training split, on the validation split.
+@dataclass(frozen=True)
+class Constants:
+    """Scores of constant predictions on one dataset."""
+
+    fingerprint: str
+    """Hash of the data set's file list."""
+    headline: Mapping[str, float]
+    """Headline metric by task, in the metric's own unit."""
+
+
+def read(runs_dir: Path) -> Constants | None:
+    """The scores kept in a folder of runs, if there are any.
 
     Raises:
-        UserError: what the reader finds missing.
+        UserError: a file that is none of ours.
     """
-    config = DatasetConfig(name="constant", root=root)
-    tasks = build_tasks(NAMES, num_classes={"semseg": CLASSES}, edge_positive_weight=0.5, edge_max_distance=0.01)
-    data = open_dataset(config)
-    constants, metrics = training_constants(data.train), build_metrics(tasks)
-    for index in range(len(data.val)):
-        labels = data.val.load(index, NAMES).labels
-        size = labels["semseg"].shape
-        tensors = {
-            "semseg": torch.from_numpy(labels["semseg"]).long()[None],
-            "depth": torch.from_numpy(labels["depth"])[None, None],
-            "normals": torch.from_numpy(labels["normals"]).permute(2, 0, 1)[None],
-        }
-        for name, metric in metrics.items():
-            metric.update(constants[name].view(1, -1, 1, 1).expand(1, -1, *size), tensors[name])
-    return {task.name: float(metrics[task.name].compute()[task.metric]) for task in tasks}
+    path = runs_dir / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = read_json(path)
+        return Constants(content["fingerprint"], {task: float(score) for task, score in content["headline"].items()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); delete it or make it again"
+        ) from None
 
 
 def main() -> None:
     """Print the scores of the dataset at the root that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.constant", description=__doc__.split("\n")[0])
     parser.add_argument("root", help="folder with images/ and gt_sets/")
-    for task, score in constant_scores(parser.parse_args().root).items():
+    parser.add_argument("--out", type=Path, help=f"folder of runs in which to keep the scores, as {FILE_NAME}")
+    options = parser.parse_args()
+    from atrc_exp.report.constant_scores import constant_scores  # tables read the kept file without its imports
+
+    try:
+        found = constant_scores(options.root)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    for task, score in found.headline.items():
         print(f"{task}: {score:.4f}")
+    if options.out:
+        write_json(options.out / FILE_NAME, {"version": 1, "fingerprint": found.fingerprint,
+                                             "headline": dict(found.headline), "note": NOTE})  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from atrc_exp import branching, genotype
 from atrc_exp.files import read_json
 from atrc_exp.genotype import PUBLISHED
-from atrc_exp.report.plan import Overrides, Step
+from atrc_exp.report.plan import Step
 
 FILE = "benchmark.json"
 MEASUREMENT = ("benchmark.data=random", "benchmark.steps=3", "benchmark.warmup=1")
@@ -29,16 +29,16 @@ class Estimate:
     """What was measured in place of it, or why nothing was."""
 
 
-def estimate(step: Step, overrides: Overrides) -> Estimate:
+def estimate(step: Step) -> Estimate:
     """Hours of one run of a step, read or measured; a failed measurement is printed and leaves None."""
     config = step.configs[0]
     if config.stage.name == "branch":
         return Estimate(None, "", "not measured: a branch search has steps of its own")
     arguments, note = _stand_in(step)
-    arguments = [f"+experiment={step.preset}", *arguments, *overrides.composable]
+    arguments = [f"+experiment={step.preset}", *arguments, *step.overrides.composable]
     path = Path(config.runs_dir) / config.name / FILE
     if not _is_measured(path, arguments):
-        command = ["stage=benchmark", *arguments, f"seed={step.seeds[0]}", *MEASUREMENT, *overrides.benchmark]
+        command = ["stage=benchmark", *arguments, f"seed={step.seeds[0]}", *MEASUREMENT, *step.overrides.benchmark]
         print(f"measuring a step of {step.preset}", flush=True)
         done = subprocess.run([sys.executable, "-m", "atrc_exp", *command], capture_output=True, text=True, check=False)
         if done.returncode:

@@ -21,8 +21,9 @@ from atrc_exp.metrics.delta import delta_m
 from atrc_exp.models.maps import Block
 from atrc_exp.report import figures
 from atrc_exp.report.aggregate import Row, Setting, Statistic, statistic
+from atrc_exp.report.columns import DEFAULT_PLACES, places, scale
 from atrc_exp.report.sheet import GAP
-from atrc_exp.report.tables import DEFAULT_PLACES, PLACES, console
+from atrc_exp.report.tables import console
 from atrc_exp.tasks import TASKS
 
 STEM = "importance"
@@ -170,10 +171,9 @@ def _numbers(target: str, entry: Mapping[str, Any]) -> list[str]:
     """Drops of Δm and of the metric as text; nothing for a block without output, a gap for a number that is missing."""
     if entry["context"] == "none":
         return []
-    unit = TASKS[target].unit
     return [
         _spread(entry["delta_m_drop"], 1.0, DEFAULT_PLACES),
-        _spread(entry["drop"], 100.0 if unit == "%" else 1.0, PLACES.get(unit, DEFAULT_PLACES)),
+        _spread(entry["drop"], scale(target), places(target)),
     ]
 
 

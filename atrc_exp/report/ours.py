@@ -21,6 +21,7 @@ from atrc_exp.report.aggregate import (
     delta_against,
     read_runs,
     seed_folders,
+    statistics_of,
     unfinished,
 )
 from atrc_exp.report.published import Published, Table
@@ -36,8 +37,9 @@ class Ours:
     published: Published
     names: Mapping[str, str]
     """Name of the runs by task."""
+    values: Mapping[str, Mapping[int, float]]
+    """Headline metric of every run by task and seed, in the metric's own unit."""
     statistics: Mapping[str, Statistic]
-    """Headline metric by task, in the metric's own unit."""
     seeds: Mapping[str, int]
     """Number of finished runs by name, of the names that stand in the row."""
     delta: Delta | None
@@ -166,8 +168,9 @@ def _ours(
 ) -> Ours:
     parts = {name: fitting[name] for name in names.values() if name in fitting}
     gaps = {name: reasons[name] for name in names.values() if name in reasons}
-    statistics = {task: fitting[name].statistics[task] for task, name in names.items()
-                  if name in fitting and task in fitting[name].statistics}  # fmt: skip
+    values = {task: fitting[name].values[task] for task, name in names.items()
+              if name in fitting and task in fitting[name].values}  # fmt: skip
+    statistics = statistics_of(values)
     delta = None
     if parts and len(statistics) == len(names):
         experiment = next(iter(parts.values())).experiment
@@ -179,6 +182,7 @@ def _ours(
     return Ours(
         published=published,
         names=names,
+        values=values,
         statistics=statistics,
         seeds={name: len(row.seeds) for name, row in parts.items()},
         delta=delta,

@@ -29,7 +29,12 @@ def write(runs_dir: Path) -> tuple[Path, list[Section]]:
     runs = overview.read(runs_dir)
     out = runs_dir / FOLDER
     datasets = dict.fromkeys(row.experiment.setting.dataset for row in runs.rows)
-    tables = [table for dataset in datasets for table in paper.sheets(runs_dir, dataset)]
+    tables = [
+        table
+        for dataset in datasets
+        for backbone in (None, *paper.other_backbones(runs_dir, dataset))
+        for table in paper.sheets(runs_dir, dataset, backbone=backbone)
+    ]
     sections = build(runs, out / "figures", tables)
     paper.write(tables, out / "tables")
     for table in (block for section in sections for block in section.blocks if isinstance(block, Sheet)):

@@ -18,8 +18,6 @@ from atrc_exp.files import replacing
 from atrc_exp.genotype import CONTEXTS, Genotype
 from atrc_exp.tasks import IGNORE, Task
 
-_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # ImageNet, as the transforms normalise
-_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 _UNLABELLED = 0.5  # grey
 _PANEL_COLUMNS = 3
 _PANEL_WIDTH = 3.2  # inches of one picture
@@ -32,7 +30,7 @@ def panel(
     """One column a task, label above prediction, the image in front.
 
     Args:
-        image: (3, h, w) normalised RGB on the CPU.
+        image: (3, h, w) RGB in [0, 1] on the CPU.
         labels: (h, w) classes, (1, h, w) depth or (3, h, w) normals by task.
         predictions: network outputs (c, h, w) by task.
     """
@@ -42,7 +40,7 @@ def panel(
     axes = figure.subplots(2, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    axes[0, 0].imshow((image.float() * _STD + _MEAN).clamp(0, 1).permute(1, 2, 0).numpy())
+    axes[0, 0].imshow(image.clamp(0, 1).permute(1, 2, 0).numpy())
     axes[0, 0].set_title("image")
     axes[1, 0].text(0.5, 0.5, "above: label\nbelow: prediction", ha="center", va="center")
     for column, task in enumerate(tasks, start=1):

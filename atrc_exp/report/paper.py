@@ -3,7 +3,8 @@
 Ours are mean ± sample standard deviation; Δm is computed from the means. The best and the second of ours are marked in
 every column, single-task networks and upper bounds included; values that print alike share their mark, and a value is
 marked only if another one is worse. With `--dataset rooms` the same rows are made from the runs of
-`rooms_<backbone>_<what>`, without the paper's numbers, which belong to its datasets.
+`rooms_<backbone>_<what>`, with `--backbone lite` from those on that backbone, without the paper's numbers, which belong
+to its datasets and backbones. Below each table stand the differences to its baselines, paired by seed, with intervals.
 """
 
 import argparse
@@ -14,8 +15,11 @@ from typing import Any
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json, write_text
+from atrc_exp.report import differences
 from atrc_exp.report import sheet as forms
-from atrc_exp.report import tables
+from atrc_exp.report.aggregate import run_names
+from atrc_exp.report.columns import heading, measure, scale
+from atrc_exp.report.differences import Compared
 from atrc_exp.report.ours import Found, Ours, find
 from atrc_exp.report.published import DATASETS, ITERATIONS, NUMBERS, SEEDS, TABLES, TITLES, Published, Table
 from atrc_exp.report.reliability import reliability
@@ -28,10 +32,13 @@ LEGEND = (
 )
 
 
-def sheets(runs_dir: Path, dataset: str = "nyud", numbers: Sequence[str] = ()) -> list[Sheet]:
-    """The paper's tables from the runs in `runs_dir` that are named after `dataset`.
+def sheets(
+    runs_dir: Path, dataset: str = "nyud", numbers: Sequence[str] = (), backbone: str | None = None
+) -> list[Sheet]:
+    """The paper's tables from the runs in `runs_dir` that are named after `dataset`, each with its differences.
 
     Args:
+        backbone: of all rows, in place of the paper's.
         numbers: tables to make, of `published.NUMBERS`. Without, each that shows a run which none before it shows,
             those on `dataset` in the paper before the others.
 
@@ -41,31 +48,56 @@ def sheets(runs_dir: Path, dataset: str = "nyud", numbers: Sequence[str] = ()) -
     if not runs_dir.is_dir():
         raise UserError(f"{runs_dir} is not a folder; give the folder of all runs")
     if numbers:
-        return [_make(number, runs_dir, dataset)[0] for number in numbers]
+        return [sheet for number in numbers for sheet in _make(number, runs_dir, dataset, backbone)[0]]
     chosen, shown = {}, set[str]()
     for number in sorted(NUMBERS, key=lambda number: DATASETS[number] != dataset):
-        sheet, names = _make(number, runs_dir, dataset)
+        found, names = _make(number, runs_dir, dataset, backbone)
         if not names <= shown:
-            chosen[number] = sheet
+            chosen[number] = found
             shown |= names
-    return [chosen[number] for number in NUMBERS if number in chosen]
+    return [sheet for number in NUMBERS for sheet in chosen.get(number, ())]
 
 
-def _make(number: str, runs_dir: Path, dataset: str) -> tuple[Sheet, set[str]]:
-    """A table, and the names of the runs in it."""
+def other_backbones(runs_dir: Path, dataset: str) -> list[str]:
+    """Backbones in the names of runs on `dataset` that no table of the paper is about."""
+    known = {row.backbone for table in TABLES.values() for row in table.rows}
+    named = [folder.name.removeprefix(f"{dataset}_").partition("_")[0] for folder in run_names(runs_dir)
+             if folder.name.startswith(f"{dataset}_")]  # fmt: skip
+    return [backbone for backbone in dict.fromkeys(named) if backbone not in known]
+
+
+def _make(number: str, runs_dir: Path, dataset: str, backbone: str | None) -> tuple[list[Sheet], set[str]]:
+    """A table and its differences, and the names of the runs in it."""
     if number not in TABLES:
-        return reliability(runs_dir, dataset)
+        sheet, names = reliability(runs_dir, dataset, backbone)
+        return [sheet], names
     table = TABLES[number]
+    if backbone is not None and {row.backbone for row in table.rows} != {backbone}:
+        table = table.on(backbone)
+    else:
+        backbone = None
     found = find(table, runs_dir, dataset)
-    return _Builder(table, found, runs_dir, dataset).sheet(), {name for row in found.rows for name in row.seeds}
+    sheet = _Builder(table, found, runs_dir, dataset, backbone).sheet()
+    compared = _differences(sheet, found)
+    return [sheet, *([compared] if compared else [])], {name for row in found.rows for name in row.seeds}
+
+
+def _differences(sheet: Sheet, found: Found) -> Sheet | None:
+    """Rows of the table against its multi-task and its single-task row."""
+    rows = {row.published: Compared(row.published.title, row.values) for row in found.rows}
+    single = [row for row in rows if row.runs]
+    references = [compared for row, compared in rows.items() if row.preset == "multi_task" or row in single]
+    others = [compared for row, compared in rows.items() if row not in single]
+    return differences.sheet(sheet.name, sheet.title, others, references)
 
 
 class _Builder:
     """Puts one table together."""
 
-    def __init__(self, table: Table, found: Found, runs_dir: Path, dataset: str) -> None:
+    def __init__(self, table: Table, found: Found, runs_dir: Path, dataset: str, backbone: str | None) -> None:
         self.table, self.tasks = table, found.tasks
-        self.beside_paper = table.dataset == dataset
+        self.beside_paper = table.dataset == dataset and backbone is None
+        self.suffix = "" if self.beside_paper else "_".join(["", dataset, *([backbone] if backbone else [])])
         self.dataset, self.settings = dataset, found.settings
         self.rows = [row for row in found.rows if row.published.preset or self.beside_paper]
         counted = self.beside_paper and any(row.published.multiply_adds for row in self.rows)
@@ -80,7 +112,7 @@ class _Builder:
         if not self.beside_paper:
             title = (f"Rows of Table {self.table.number} on {self.dataset}: "
                      f"{self.table.subject}, {self.table.network}")  # fmt: skip
-        name = f"table_{self.table.number}" if self.beside_paper else f"table_{self.table.number}_{self.dataset}"
+        name = f"table_{self.table.number}{self.suffix}"
         return Sheet(
             name=name,
             title=title,
@@ -94,8 +126,8 @@ class _Builder:
         first = [Cell(row.published.title + self.notes.mark(row.notes)) for row in self.rows]
         header, columns = ["Network", "n"], [first, [self._seeds(row) for row in self.rows]]
 
-        def add(heading: str, ours: Iterable[Cell], printed: Iterable[str]) -> None:
-            header.append(heading)
+        def add(title: str, ours: Iterable[Cell], printed: Iterable[str]) -> None:
+            header.append(title)
             columns.append(list(ours))
             if not self.beside_paper:
                 return
@@ -113,9 +145,9 @@ class _Builder:
                 (_fixed(row.multiply_adds) for row in published))  # fmt: skip
         for task in self.tasks:
             means = [row.statistics[task].mean if task in row.statistics else None for row in self.rows]
-            texts = [tables.measure(task, row.statistics.get(task)) for row in self.rows]
+            texts = [measure(task, row.statistics.get(task)) for row in self.rows]
             ranks = _ranks([text.split(" ")[0] for text in texts], means, TASKS[task].higher_is_better)
-            add(tables.heading(task), map(Cell, texts, ranks), (self._printed(row, task) for row in published))
+            add(heading(task), map(Cell, texts, ranks), (self._printed(row, task) for row in published))
         if any(row.delta != "-" for row in published):
             add("Δm [%] ↑", self._deltas(), (_signed(row.delta) for row in published))
         return header, columns
@@ -150,7 +182,8 @@ class _Builder:
             if self.counted and not self.multiply_adds:
                 lines.append("MAdds of ours: python -m atrc_exp.report.resources --out RUNS counts them.")
         else:
-            lines.append(f"The paper's Table {self.table.number} is about {TITLES[self.table.dataset]}.")
+            about = TABLES[self.table.number]
+            lines.append(f"The paper's Table {about.number} is about {TITLES[about.dataset]}, {about.network}.")
         return lines
 
     def _record(self, row: Ours) -> dict[str, Any]:
@@ -170,8 +203,8 @@ class _Builder:
                        "multiply_adds_paper": published.multiply_adds and published.multiply_adds * 1e9}  # fmt: skip
         for task in self.tasks:
             found, key = row.statistics.get(task), f"{task}_{TASKS[task].metric}"
-            record[f"{key}_mean"] = found and tables.scale(task) * found.mean
-            record[f"{key}_std"] = None if found is None or found.std is None else tables.scale(task) * found.std
+            record[f"{key}_mean"] = found and scale(task) * found.mean
+            record[f"{key}_std"] = None if found is None or found.std is None else scale(task) * found.std
             record[f"{key}_n"] = found and found.n
             if self.beside_paper:
                 record[f"{key}_paper_mean"] = _number(self.table.means(published)[task])
@@ -231,14 +264,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", type=Path, help="folder of all runs")
     parser.add_argument("--table", nargs="+", choices=NUMBERS, default=(), metavar="N", help=", ".join(NUMBERS))
     parser.add_argument("--dataset", help="dataset of the runs; by default that of the paper's table")
+    parser.add_argument("--backbone", help="backbone of the runs; by default those of the paper's table")
     parser.add_argument("--out", type=Path, help="folder of the files, by default RUNS/paper")
     options = parser.parse_args(arguments)
     out = options.out or options.runs / "paper"
     try:
-        made = _of_command(options.runs, options.dataset, options.table)
+        made = _of_command(options.runs, options.dataset, options.table, options.backbone)
         if not made:
             on = options.dataset or " or ".join(TITLES)
-            raise UserError(f"{options.runs} has no runs named after presets of {on}; --dataset NAME chooses others")
+            raise UserError(f"{options.runs} has no runs named after presets of {on}; "
+                            "--dataset NAME and --backbone NAME choose others")  # fmt: skip
         write(made, out)
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -246,13 +281,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\nwritten: {out}/" + ", ".join(f"{sheet.name}.md/.tex/.csv/.json" for sheet in made))
 
 
-def _of_command(runs: Path, dataset: str | None, numbers: Sequence[str]) -> list[Sheet]:
+def _of_command(runs: Path, dataset: str | None, numbers: Sequence[str], backbone: str | None) -> list[Sheet]:
     """Each table on its own dataset, or all on the one given."""
     if dataset is not None:
-        return sheets(runs, dataset, numbers)
+        return sheets(runs, dataset, numbers, backbone)
     if numbers:
-        return [sheet for number in numbers for sheet in sheets(runs, DATASETS[number], [number])]
-    return [sheet for each in TITLES for sheet in sheets(runs, each)]
+        return [sheet for number in numbers for sheet in sheets(runs, DATASETS[number], [number], backbone)]
+    return [sheet for each in TITLES for sheet in sheets(runs, each, (), backbone)]
 
 
 if __name__ == "__main__":

@@ -79,6 +79,8 @@ class Step:
     configs: tuple[Config, ...]
     """One for each name of runs, with the first seed."""
     seeds: tuple[int, ...]
+    overrides: Overrides
+    """Of all its runs."""
 
     def runs(self) -> dict[Path, Config]:
         """Configuration of every run by its folder."""
@@ -98,11 +100,12 @@ class Step:
         voted = Path(self.configs[0].runs_dir) / self.configs[0].name / FILE_NAME
         return voted.is_file() and load(voted).details.get("runs", 0) >= len(self.seeds)
 
-    def arguments(self, overrides: Overrides) -> list[str]:
+    def arguments(self) -> list[str]:
         """Arguments of `python -m atrc_exp`."""
         values = ",".join(variant.partition("=")[2] for variant in self.variants)
         own = [f"{self.variants[0].partition('=')[0]}={values}"] if values else []
-        return ["-m", f"+experiment={self.preset}", *own, f"seed={','.join(map(str, self.seeds))}", *overrides.common]
+        return ["-m", f"+experiment={self.preset}", *own, f"seed={','.join(map(str, self.seeds))}",
+                *self.overrides.common]  # fmt: skip
 
     def check(self) -> None:
         """Look whether what has begun or finished has the configuration that is asked for.
@@ -113,6 +116,16 @@ class Step:
         for folder, config in self.runs().items():
             if (folder / SUMMARY).is_file() or (folder / CHECKPOINT).is_file():
                 require_same(folder, config)
+
+
+STUDY = (
+    ("1", ("single_task", "multi_task", "cross_stitch", "nddr", "padnet_c", "pap", "global", "local", "tlabel",
+           "slabel", "atrc"), None),
+    ("G-1", ("atrc_no_self",), None),
+    ("E-1", ("tlabel_gt", "slabel_gt"), 3),
+    ("D-1", ("single_task_{task}_classification",), 3),
+)  # fmt: skip
+"""The study of docs/study.md: tables, presets of their rows, and how many of the seeds they get, None for all."""
 
 
 def table_rows(number: str) -> tuple[Published, ...]:
@@ -173,4 +186,4 @@ def _step(preset: str, variants: tuple[str, ...], overrides: Overrides) -> Step:
         typed(compose("config", overrides=[f"+experiment={preset}", *each, f"seed={seeds[0]}", *overrides.composable]))
         for each in own
     ]
-    return Step(preset, variants, tuple(configs), seeds)
+    return Step(preset, variants, tuple(configs), seeds, overrides)

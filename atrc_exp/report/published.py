@@ -61,6 +61,10 @@ class Table:
     """It is about these tasks only, not about all of a dataset."""
     note: str = ""
 
+    def on(self, backbone: str) -> "Table":
+        """The same rows on one backbone, about which the paper prints nothing."""
+        return replace(self, network=backbone, rows=tuple(replace(row, backbone=backbone) for row in self.rows))
+
     def means(self, row: Published) -> Mapping[str, str]:
         """Mean by task as printed."""
         return dict(zip(self.tasks, row.means.split(), strict=True))

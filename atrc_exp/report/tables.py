@@ -3,7 +3,7 @@
 Rows stand together only under the same data, backbone and number of iterations. Fractions are shown in per cent.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from rich.text import Text
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json, write_text
+from atrc_exp.report import constant, differences
 from atrc_exp.report import sheet as forms
 from atrc_exp.report.aggregate import Row, Setting, Statistic, aggregate, find_baselines, run_names, seed_folders
+from atrc_exp.report.columns import heading, measure, scale
+from atrc_exp.report.constant import Constants
+from atrc_exp.report.differences import Compared
 from atrc_exp.report.sheet import GAP, Notes, Sheet
 from atrc_exp.tasks import TASKS
 
-PLACES = {"m": 4}  # decimal places by unit, as in the paper's tables
-DEFAULT_PLACES = 2
 WIDE = 200  # columns where the output is no terminal, so that log files keep one line a row
 
 
@@ -40,21 +42,40 @@ class Report:
 
     rows: list[Row]
     refused: dict[str, str] = field(default_factory=dict)
+    baselines: Sequence[Row] = ()
+    """Single-task rows that can be compared with, whether or not they are among `rows`."""
+    constants: Mapping[str, Constants] = field(default_factory=dict)
+    """Scores of constant predictions by the fingerprint of their dataset."""
 
     def sections(self) -> list[Section]:
         """One section a setting, in the order of first appearance."""
         groups: dict[Setting, list[Row]] = {}
         for row in self.rows:
             groups.setdefault(row.experiment.setting, []).append(row)
-        return [_section(setting, rows) for setting, rows in groups.items()]
+        return [_section(setting, rows, self.constants.get(setting.fingerprint)) for setting, rows in groups.items()]
 
     def sheets(self) -> list[Sheet]:
-        """One table a setting, named `results_1` and so on."""
-        return [
-            Sheet(f"results_{number}", str(section.setting), tuple(section.header), forms.plain(section.cells),
-                  tuple(section.footnotes))
-            for number, section in enumerate(self.sections(), start=1)
-        ]  # fmt: skip
+        """One table a setting, named `results_1` and so on, each followed by its differences to the baselines."""
+        found: list[Sheet | None] = []
+        for number, section in enumerate(self.sections(), start=1):
+            name, conditions = f"results_{number}", str(section.setting)
+            found.append(Sheet(name, conditions, tuple(section.header), forms.plain(section.cells),
+                               tuple(section.footnotes)))  # fmt: skip
+            found.append(self._differences(name, section.setting))
+        return [sheet for sheet in found if sheet is not None]
+
+    def _differences(self, name: str, setting: Setting) -> Sheet | None:
+        """Rows of a setting against its multi-task rows, and against its single-task networks together."""
+        rows = [row for row in self.rows if row.experiment.setting == setting and not row.experiment.is_baseline]
+        compared = {row.name: Compared(row.name, row.values) for row in rows}
+        single: dict[str, Mapping[int, float]] = {}
+        for row in self.baselines:
+            if row.experiment.setting == setting:
+                single |= row.values
+        references = [compared[row.name] for row in rows if row.experiment.is_multi_task]
+        return differences.sheet(
+            name, str(setting), list(compared.values()), [*references, Compared("single-task networks", single)]
+        )
 
 
 def collect(folders: Iterable[Path]) -> Report:
@@ -81,7 +102,9 @@ def gather(names: Iterable[Path]) -> Report:
             rows.append(aggregate(folder, baselines[folder.parent]))
         except UserError as error:
             refused[folder.name] = str(error)
-    return Report(rows, refused)
+    constants = [found for folder in baselines if (found := constant.read(folder))]
+    return Report(rows, refused, [row for found in baselines.values() for row in found],
+                  {found.fingerprint: found for found in constants})  # fmt: skip
 
 
 def _expand(folders: Iterable[Path]) -> list[Path]:
@@ -96,11 +119,23 @@ def _expand(folders: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(names))
 
 
-def _section(setting: Setting, rows: Sequence[Row]) -> Section:
+def _section(setting: Setting, rows: Sequence[Row], constants: Constants | None) -> Section:
     tasks = [task for task in TASKS if any(task in row.statistics for row in rows)]
     deltas = list(dict.fromkeys(row.delta.tasks for row in rows if row.delta))
     notes = Notes()
     cells = []
+    if constants:
+        cells.append(
+            [
+                "constants" + notes.mark([constant.NOTE]),
+                GAP,
+                *(
+                    measure(task, Statistic(constants.headline[task], None, 1) if task in constants.headline else None)
+                    for task in tasks
+                ),
+                *(GAP for _ in deltas),
+            ]
+        )
     for row in rows:
         line = [row.name + notes.mark(row.notes), str(len(row.seeds))]
         line += [measure(task, row.statistics.get(task)) for task in tasks]
@@ -113,26 +148,6 @@ def _section(setting: Setting, rows: Sequence[Row]) -> Section:
         cells.append(line)
     header = ["Run", "Seeds", *map(heading, tasks), *(f"Δm ({', '.join(names)}) [%] ↑" for names in deltas)]
     return Section(setting, header, cells, list(notes.lines()))
-
-
-def heading(name: str) -> str:
-    """Heading of a task's column: metric, unit and direction."""
-    task = TASKS[name]
-    return f"{task.title} {task.metric} [{task.unit}] {'↑' if task.higher_is_better else '↓'}"
-
-
-def scale(name: str) -> float:
-    """Factor from a task's headline metric to the unit of its column."""
-    return 100.0 if TASKS[name].unit == "%" else 1.0
-
-
-def measure(name: str, found: Statistic | None) -> str:
-    """Mean ± standard deviation in the unit of the task's column, a gap where there is none."""
-    if found is None:
-        return GAP
-    places = PLACES.get(TASKS[name].unit, DEFAULT_PLACES)
-    mean = f"{scale(name) * found.mean:.{places}f}"
-    return mean if found.std is None else f"{mean} ± {scale(name) * found.std:.{places}f}"
 
 
 def to_markdown(report: Report) -> str:
@@ -148,7 +163,9 @@ def _refusal(name: str, reason: str) -> str:
 
 def as_dict(report: Report) -> dict[str, Any]:
     """The table for programs: full precision in the units of the printed table."""
-    return {"version": 1, "rows": [_row_dict(row) for row in report.rows], "refused": report.refused}
+    return {"version": 1, "rows": [_row_dict(row) for row in report.rows], "refused": report.refused,
+            "constants": {key: dict(found.headline) for key, found in report.constants.items()},
+            "differences": [record for sheet in report.sheets() for record in sheet.records]}  # fmt: skip
 
 
 def _row_dict(row: Row) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.logging import jsonl
 from atrc_exp.report import figures
 from atrc_exp.report.aggregate import seed_folders
-from atrc_exp.report.tables import heading, scale
+from atrc_exp.report.columns import heading, scale
 from atrc_exp.tasks import TASKS
 
 RECORDS = "metrics.jsonl"

@@ -13,7 +13,6 @@ from atrc_exp.config import Config
 from atrc_exp.data.decode import read_rgb
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.sizing import on_canvas
-from atrc_exp.engine.step import Predictor
 from atrc_exp.errors import UserError
 from atrc_exp.logging.console import show_messages
 from atrc_exp.models.attention_rows import AttentionRow, attention_row
@@ -21,7 +20,7 @@ from atrc_exp.models.inspection import BlockView
 from atrc_exp.models.maps import Block, TaskMaps
 from atrc_exp.report import attention, figures
 from atrc_exp.report.attention import Place
-from atrc_exp.stages.common import build_tasks_of, load_run
+from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run
 
 
 def run(config: Config) -> None:
@@ -51,7 +50,7 @@ def run(config: Config) -> None:
     tasks = build_tasks_of(config)
     trained = load_run(config, ranks, tasks)
     view = BlockView(trained.predict.network)
-    maps, place = observe(trained.predict, view, image, pixel, config.dataset.crop, ranks.device)
+    maps, place = observe(trained, view, image, pixel, config.dataset.crop, ranks.device)
     names = {task.name: attention.region_names(task, trained.dataset["class_names"].get(task.name)) for task in tasks}
     folder = Path(config.output or trained.folder).expanduser() / "attention" / f"{path.stem}_{pixel[0]}_{pixel[1]}"
     for target in targets:
@@ -83,7 +82,7 @@ def _targets(config: Config) -> list[str]:
 
 @torch.inference_mode()
 def observe(
-    predict: Predictor,
+    trained: TrainedRun,
     view: BlockView,
     image: np.ndarray,
     pixel: tuple[int, int],
@@ -96,9 +95,9 @@ def observe(
     if scale < 1:
         size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
         fitted = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    canvas, top, left = on_canvas(fitted, crop)
+    canvas, top, left = on_canvas(fitted, crop, trained.normalisation)
     with view.watching() as seen:
-        predict(canvas[None].to(device))
+        trained.predict(canvas[None].to(device))
         maps = seen()[0]
     grid = next(iter(maps.features.values())).shape[2:]
     return maps, _place(image, pixel, fitted.shape, canvas, (top, left), grid)

@@ -16,6 +16,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.models import build_network
+from atrc_exp.models.backbone import weights_normalisation
 from atrc_exp.models.network import Network
 from atrc_exp.stages.common import build_tasks_of, genotype_of, open_data
 from atrc_exp.tasks import Task
@@ -80,5 +81,5 @@ def _build(config: Config) -> tuple[Network, tuple[Task, ...]]:
 
 
 def _dataset_batches(config: Config, _: object, device: torch.device, steps: int) -> Iterable[Batch]:
-    data = open_data(config, Ranks(device=device))
+    data = open_data(config, Ranks(device=device), weights_normalisation(config.backbone))
     return train_loader(data, config, start_iteration=0, iterations=steps, rank=0, world=1, device=device)

@@ -38,6 +38,8 @@ def run(config: Config) -> None:
             if folder.done:
                 log.info("done already: %s", folder.folder / "summary.json")
                 return
+            folder.keep_backbone(network.encoder.provenance, network.encoder.normalisation)
+            data = replace(data, normalisation=folder.normalisation)
             loaders = BranchLoaders(
                 batches(replace(data, train=weights), config, ranks, config.engine.iterations),
                 batches(replace(data, train=arch), config, ranks, schedule.arch_iterations),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from atrc_exp.files import read_json, replacing
 from atrc_exp.genotype import Genotype, load, uniform
 from atrc_exp.logging.console import show_messages
 from atrc_exp.models import build_network
+from atrc_exp.normalisation import IMAGENET, Normalisation
 from atrc_exp.stored import checkpoint_file, run_folder
 from atrc_exp.tasks import CODEWORDS, Task, build_tasks
 
@@ -82,10 +83,10 @@ def batches(data: Data, config: Config, ranks: Ranks, iterations: int) -> Callab
     return start
 
 
-def open_data(config: Config, ranks: Ranks) -> Data:
+def open_data(config: Config, ranks: Ranks, normalisation: Normalisation = IMAGENET) -> Data:
     """Open both splits on every rank; rank 0 goes first, since it makes procedural data that is missing."""
     opened = ranks.on_main(lambda: build_datasets(config))
-    return opened if ranks.is_main else build_datasets(config)
+    return replace(opened if ranks.is_main else build_datasets(config), normalisation=normalisation)
 
 
 def keep_codebook(config: Config, run: Run, ranks: Ranks, data: Data) -> Tensor:
@@ -110,6 +111,8 @@ class TrainedRun:
     predict: Predictor
     codebook: Tensor | None
     """Unit normals (40, 3) that the run was trained with, where it needed them."""
+    normalisation: Normalisation
+    """Of the images that the run was trained on."""
 
 
 def load_run(config: Config, ranks: Ranks, tasks: tuple[Task, ...]) -> TrainedRun:
@@ -119,12 +122,16 @@ def load_run(config: Config, ranks: Ranks, tasks: tuple[Task, ...]) -> TrainedRu
         UserError: a checkpoint that is damaged or does not fit.
     """
     folder, file = run_folder(config), checkpoint_file(config)
-    environment = folder / "environment.json"
-    if not environment.is_file():
-        raise UserError(f"{environment} is missing; keep the checkpoint in its run folder")
+    path = folder / "environment.json"
+    if not path.is_file():
+        raise UserError(f"{path} is missing; keep the checkpoint in its run folder")
+    environment = read_json(path)
     saved = checkpoint.load(file)
     network = build_network(config, tasks, genotype_of(config))
     load_network(network, saved)
     codebook = saved["codebook"]
     predict = Predictor(place_network(network, config, ranks), config, codebook).to(ranks.device).eval()
-    return TrainedRun(folder, file, int(saved["iteration"]), read_json(environment)["dataset"], predict, codebook)
+    return TrainedRun(
+        folder, file, int(saved["iteration"]), environment["dataset"], predict, codebook,
+        Normalisation.of_run(environment),
+    )  # fmt: skip

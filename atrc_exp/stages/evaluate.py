@@ -38,7 +38,7 @@ def run(config: Config) -> None:
 def _score_run(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
     tasks = build_tasks_of(config)
     trained = load_run(config, ranks, tasks)
-    data = open_data(config, ranks)
+    data = open_data(config, ranks, trained.normalisation)
     if data.info.fingerprint != trained.dataset["fingerprint"]:
         raise UserError(f"dataset.root={config.dataset.root}: holds other files than those of the run {trained.folder}")
     observers: list[Observer] = []

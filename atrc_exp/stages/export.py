@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from atrc_exp.config import Config
-from atrc_exp.data.finish import MEAN, STD
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
@@ -42,9 +41,11 @@ def run(config: Config) -> None:
     program = export.trace(network, (height, width))
     folder = Path(config.output).expanduser() if config.output else trained.folder
     names = tuple(task.name for task in tasks)
+    normalisation, class_names = trained.normalisation.as_dict(), trained.dataset["class_names"]
+    metadata = {**normalisation, "tasks": names, "class_names": {t: class_names[t] for t in names if t in class_names}}
     writers = {
         "network.pt2": (partial(export.save_program, program), export.read_program),
-        "network.onnx": (partial(export.save_onnx, program, tasks=names), export.read_onnx),
+        "network.onnx": (partial(export.save_onnx, program, tasks=names, metadata=metadata), export.read_onnx),
     }
     differences = {}
     for name, (save, read) in writers.items():
@@ -55,7 +56,7 @@ def run(config: Config) -> None:
         "version": 1,
         "run": str(trained.folder),
         "iteration": trained.iteration,
-        "input": {"name": "image", "shape": ["batch", 3, height, width], "mean": list(MEAN), "std": list(STD)},
+        "input": {"name": "image", "shape": ["batch", 3, height, width], **normalisation},
         "outputs": {task.name: {"channels": task.channels, "loss": task.loss} for task in tasks},
         "differences": differences,
     })  # fmt: skip

@@ -38,7 +38,7 @@ def run(config: Config) -> None:
         view = BlockView(trained.predict.network)
         if not view.blocks:
             raise UserError(f"{trained.folder}: all blocks are none; there is no output to permute")
-        data = open_data(config, ranks)
+        data = open_data(config, ranks, trained.normalisation)
         if data.info.fingerprint != trained.dataset["fingerprint"]:
             raise UserError(
                 f"dataset.root={config.dataset.root}: holds other files than those of the run {trained.folder}"

@@ -63,9 +63,10 @@ def _predict(
         return outputs
 
     if config.predict.sizing == "resize":
-        outputs = predict_resized(forward, image, config.dataset.crop)
+        outputs = predict_resized(forward, image, config.dataset.crop, trained.normalisation)
     else:
-        outputs = predict_tiled(forward, image, config.dataset.crop, config.predict.overlap)
+        overlap = config.predict.overlap
+        outputs = predict_tiled(forward, image, config.dataset.crop, overlap, trained.normalisation)
     codebook = None if trained.codebook is None else trained.codebook.cpu()
     decoded = Decoder(tasks, codebook)({task: output[None] for task, output in outputs.items()})
     return {task: values[0] for task, values in decoded.items()}

@@ -6,6 +6,7 @@ architecture; here they are one.
 
 import logging
 import sys
+from dataclasses import replace
 
 import torch
 
@@ -43,7 +44,8 @@ def run(config: Config) -> None:
                 folder.keep_genotype(genotype)
             if config.branching.file is not None:
                 folder.keep_branching(branchings.load(config.branching.file))
-            _train(config, folder, ranks, data, network, tasks)
+            folder.keep_backbone(network.backbone.provenance, network.backbone.normalisation)
+            _train(config, folder, ranks, replace(data, normalisation=folder.normalisation), network, tasks)
 
 
 def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network, tasks: tuple[Task, ...]) -> None:

@@ -10,6 +10,7 @@ import torch
 from atrc_exp.data.augment import EvalTransform, TrainTransform
 from atrc_exp.data.finish import finish
 from atrc_exp.data.sample import Sample
+from atrc_exp.normalisation import IMAGENET
 from atrc_exp.tasks import IGNORE, TASKS
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -36,7 +37,7 @@ def random_sample(size=(60, 80), seed=0) -> Sample:
 
 def apply(transform: TrainTransform | EvalTransform, sample: Sample, seed=0) -> dict:
     """The sample as the network gets it."""
-    return finish(transform(sample, seed), transform.tasks, torch.device("cpu"))
+    return finish(transform(sample, seed), transform.tasks, torch.device("cpu"), IMAGENET)
 
 
 def drawn(transform: TrainTransform) -> dict:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from nyud_files import write_image, write_nyud
 
 from atrc_exp.config import Config, DatasetConfig, DebugConfig, EngineConfig, RoomsConfig
 from atrc_exp.data.augment import TrainTransform
-from atrc_exp.data.loader import Data, build_datasets, train_loader, val_loader
+from atrc_exp.data.loader import Data, build_datasets, train_loader, val_loader, val_samples
 from atrc_exp.errors import UserError
+from atrc_exp.normalisation import IMAGENET, Normalisation
 from atrc_exp.tasks import TASKS
 
 CPU = torch.device("cpu")
@@ -52,6 +54,26 @@ def ids(batches: list[dict]) -> list[str]:
 def same(one: dict, two: dict) -> bool:
     labels = all(torch.equal(label, two["labels"][name]) for name, label in one["labels"].items())
     return one["id"] == two["id"] and torch.equal(one["image"], two["image"]) and labels
+
+
+def test_every_loader_normalises_as_the_data_say(root):
+    """All pixels in [0, 1] again are those of ImageNet's normalisation, and padding is 0 in both."""
+    own = config(root)
+    plain = build_datasets(own)
+    other = Normalisation((0.1, 0.2, 0.3), (0.5, 0.25, 2.0))
+    changed = replace(plain, normalisation=other)
+    loaders = (
+        lambda data: train(own, stop=1, data=data),
+        lambda data: list(val_loader(data, own, rank=0, world=1, device=CPU)),
+        lambda data: list(val_samples(data, own, rank=0, world=1)),
+    )
+    for batches in loaders:
+        for before, after in zip(batches(plain), batches(changed), strict=True):
+            padding = (before["image"] == 0).all(-3)
+            assert torch.equal(padding, (after["image"] == 0).all(-3))
+            pixels = [norm.undone(batch["image"]).masked_fill(padding.unsqueeze(-3), 0)
+                      for norm, batch in ((IMAGENET, before), (other, after))]  # fmt: skip
+            torch.testing.assert_close(*pixels)
 
 
 def test_batches_have_the_agreed_form(root):

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atrc_exp.config import Config, ImportanceConfig
-from atrc_exp.data.finish import MEAN, STD
 from atrc_exp.data.sample import Data, Sample
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.importance import Importance, measure_importance, transplanted
@@ -21,6 +20,7 @@ from atrc_exp.engine.step import Predictor
 from atrc_exp.errors import UserError
 from atrc_exp.models.inspection import BlockView
 from atrc_exp.models.maps import Block
+from atrc_exp.normalisation import IMAGENET
 
 IMAGES = 5
 SOLE, IGNORED = Block("depth", "depth", "local"), Block("depth", "semseg", "slabel")
@@ -58,7 +58,7 @@ class Pictures:
 
 def normalised(images: np.ndarray) -> Tensor:
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).double() / 255
-    mean, std = (torch.tensor(values).view(3, 1, 1).double() for values in (MEAN, STD))
+    mean, std = (torch.tensor(values).view(3, 1, 1).double() for values in (IMAGENET.mean, IMAGENET.std))
     return ((pixels - mean) / std).float()
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from atrc_exp.engine.run import Run
 from atrc_exp.errors import UserError
+from atrc_exp.normalisation import IMAGENET, Normalisation
 
 
 def start(config: tiny.Config, record: tiny.Record | None = None) -> Run:
@@ -31,6 +32,34 @@ def test_first_start_records_itself(tmp_path: Path) -> None:
     assert environment["run_id"] == run.id and environment["dataset"] == tiny.Record().as_dict()
     [first] = environment["starts"]
     assert first["overrides"] == ["seed=0"] and first["versions"]["torch"] and first["cpus"] == os.cpu_count()
+
+
+HALF = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+WEIGHTS = {"name": "vit", "weights": "imagenet", "tag": "a", "sha256": "12"}
+
+
+def test_normalisation_is_that_of_the_first_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Run.open(tiny.config(tmp_path), tiny.Ranks(), tiny.Record(), []) as run:  # no checkpoint yet
+        run.keep_backbone(WEIGHTS, HALF)
+        run.checkpoint.parent.mkdir()
+        run.checkpoint.touch()
+    assert run.normalisation == HALF and not caplog.text
+    record = json.loads((run.folder / "environment.json").read_text())["backbone"]
+    assert record == {**WEIGHTS, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    for now, warned in ((HALF, False), (IMAGENET, True)):
+        with start(tiny.config(tmp_path)) as again:
+            again.keep_backbone({**WEIGHTS, "sha256": None}, now)
+        assert again.normalisation == HALF and ("0.485" in caplog.text) == warned
+    assert json.loads((run.folder / "environment.json").read_text())["backbone"] == record
+
+
+def test_a_run_from_before_the_record_keeps_imagenets_normalisation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start(tiny.config(tmp_path)) as run:
+        run.keep_backbone(WEIGHTS, HALF)
+    assert run.normalisation == IMAGENET and "0.5, 0.5, 0.5" in caplog.text
+    assert Normalisation.of_run(json.loads((run.folder / "environment.json").read_text())) == IMAGENET
 
 
 def test_second_start_keeps_the_id(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude
 from skimage.morphology import thin as skimage_thin
 
 from atrc_exp.errors import UserError
@@ -54,8 +54,8 @@ def suppression_margin(values):
     """1.01 E minus the larger sample across the edge, pixel by pixel in double precision."""
     smooth = triangle_filtered(values)
     oy, ox = np.gradient(smooth)
-    oxy, oxx = np.gradient(ox)
-    oyy = np.gradient(oy)[0]
+    oxx = np.gradient(ox)[1]
+    oyy, oxy = np.gradient(oy)
     margin = np.full(values.shape, np.nan)
     for y, x in np.argwhere(values > 0):
         angle = np.arctan(oyy[y, x] * np.sign(-oxy[y, x]) / (oxx[y, x] + 1e-5)) % np.pi
@@ -78,6 +78,106 @@ def test_nms_equals_the_definition(seed):
     assert_array_equal((kept > 0)[sure], (margin[inside] >= 0)[sure])
     assert_allclose(kept[kept > 0], values[inside][kept > 0], rtol=1e-6)
     assert 0 < np.count_nonzero(kept) < 0.7 * np.count_nonzero(values[inside])
+
+
+def running_triangle_by_loop(line, scale):
+    """Triangle filter of radius 4 by sums of second differences in float32, one number at a time, mirrored borders."""
+    n = len(line)
+
+    def mirrored(i):
+        return line[-1 - i] if i < 0 else line[2 * n - 1 - i] if i >= n else line[i]
+
+    box = total = line[0]
+    for value in line[1:5]:
+        box = box + value
+        total = total + box
+    out, slope = [scale * (np.float32(2) * total - box)], np.float32(0)
+    for i in range(1, n):
+        slope = slope + ((mirrored(i - 6) + mirrored(i + 4)) - np.float32(2) * line[i - 1])
+        out.append(out[-1] + scale * slope)
+    return out
+
+
+def slope_by_loop(line, i):
+    if i == 0 or i == len(line) - 1:
+        return line[max(i, 1)] - line[max(i, 1) - 1]
+    return (line[i + 1] - line[i - 1]) * np.float32(0.5)
+
+
+def support_by_loop(values):
+    """Where non-maximum suppression leaves pixels, in float32 scalars throughout; the frame's outermost pixels go."""
+    height, width = values.shape
+    rows = [running_triangle_by_loop(list(row), np.float32(1) / np.float32(625)) for row in values]
+    smooth = np.array([running_triangle_by_loop(list(column), np.float32(1)) for column in np.array(rows).T]).T
+    assert smooth.dtype == np.float32
+    ox = np.array([[slope_by_loop(smooth[y], x) for x in range(width)] for y in range(height)])
+    oy = np.array([[slope_by_loop(smooth[:, x], y) for x in range(width)] for y in range(height)])
+    kept = np.zeros(values.shape, bool)
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            if values[y, x] == 0:
+                continue
+            oxx, oxy, oyy = slope_by_loop(ox[y], x), slope_by_loop(oy[y], x), slope_by_loop(oy[:, x], y)
+            angle = np.arctan(oyy * np.sign(-oxy) / (oxx + np.float32(1e-5))) % np.float32(np.pi)
+            c, s = np.cos(angle), np.sin(angle)
+            beside = max(sampled(values, np.float32(x) + d * c, np.float32(y) + d * s) for d in (-1, 1))
+            kept[y, x] = np.float32(1.01) * values[y, x] >= beside
+    return kept
+
+
+def tent(distance, width):
+    """Profile of a ridge at a distance in pixels from its crest, 0 from `width` on."""
+    return np.maximum(0, 1 - np.abs(distance) / width)
+
+
+def ridge(width, offset, ends, shape=(26, 30)):
+    """A horizontal ridge `width` pixels to either side of a row, `ends` pixels short of both sides of the image."""
+    values = np.repeat(tent(np.arange(shape[0]) - 11 - offset, width)[:, None], shape[1], axis=1)
+    if ends:
+        values[:, :ends] = values[:, -ends:] = 0
+    return np.floor(255 * values) / np.float32(255)
+
+
+def frame(width, inset=6, shape=(30, 34)):
+    """A rectangle of ridges with its crest `inset` pixels inside the border."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    to_border = np.minimum(np.minimum(y, shape[0] - 1 - y), np.minimum(x, shape[1] - 1 - x))
+    return np.floor(255 * tent(to_border - inset, width)) / np.float32(255)
+
+
+def assert_support(values):
+    values = values.astype(np.float32)
+    assert_array_equal(nms(values) > 0, support_by_loop(values))
+
+
+@pytest.mark.parametrize("width", range(1, 6))
+def test_ridges_along_the_axes_are_thinned_as_the_published_program_rounds(width):
+    for offset in range(4):
+        for ends in (0, 6):
+            assert_support(ridge(width, offset, ends))
+            assert_support(ridge(width, offset, ends).T)
+
+
+@pytest.mark.parametrize("width", range(1, 6))
+def test_a_frame_along_the_border_is_thinned_as_the_published_program_rounds(width):
+    assert_support(frame(width))
+    assert_support(frame(width).T)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_soft_rectangles_are_thinned_as_the_published_program_rounds(seed):
+    rng = np.random.default_rng(seed)
+    regions = np.zeros((45, 54))
+    for y, x in rng.integers(0, 30, (5, 2)):
+        regions[y : y + rng.integers(5, 20), x : x + rng.integers(5, 25)] = rng.integers(0, 256)
+    response = gaussian_gradient_magnitude(regions, rng.uniform(0.7, 2.5))
+    assert_support(np.floor(255 * response / response.max()) / 255)
+
+
+def test_maps_too_small_for_running_sums_are_convolved():
+    for shape in ((9, 30), (30, 9), (4, 4), (1, 12)):
+        values = gaussian_filter(np.random.default_rng(1).random(shape), 1)
+        assert nms(values).shape == shape
 
 
 def test_nms_leaves_the_crest_of_a_ridge():

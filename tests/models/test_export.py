@@ -1,5 +1,6 @@
 """Exported networks: standard operators only, any batch, the same outputs; what disagrees is not kept."""
 
+import json
 from functools import partial
 
 import pytest
@@ -50,17 +51,20 @@ def network(make_network, tmp_path):
 
 def test_all_contexts_run_for_any_batch_and_without_this_package(network, tmp_path):
     pytest.importorskip("onnxscript")
-    pytest.importorskip("onnxruntime")
+    runtime = pytest.importorskip("onnxruntime")
     images = [torch.randn(number, 3, 32, 64) for number in (1, 2, 5)]
     with torch.no_grad():
         expected = [(image, network(image)) for image in images]
     program = export.trace(network, (32, 64))
     assert not [node for node in program.graph.nodes if "atrc_exp" in str(node.target)]
     pt2, onnx = tmp_path / "network.pt2", tmp_path / "network.onnx"
-    save_onnx = partial(export.save_onnx, program, tasks=("semseg", "depth"))
+    save_onnx = partial(export.save_onnx, program, tasks=("semseg", "depth"), metadata={"mean": [0.5, 0.25]})
     differences = export.save_checked(pt2, partial(export.save_program, program), export.read_program, expected)
     assert set(differences) == {"semseg", "depth"} and max(differences.values()) < 1e-5
     export.save_checked(onnx, save_onnx, export.read_onnx, expected)
+    session = runtime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    assert {value.shape[0] for value in (*session.get_inputs(), *session.get_outputs())} == {"batch"}
+    assert json.loads(session.get_modelmeta().custom_metadata_map["mean"]) == [0.5, 0.25]
     outputs = export.read_onnx(onnx)(images[2])
     assert {task: x.shape for task, x in outputs.items()} == {"semseg": (5, 40, 32, 64), "depth": (5, 1, 32, 64)}
     for task, output in outputs.items():

@@ -8,6 +8,7 @@ import torch
 from atrc_exp.distillation import DISTILLATIONS
 from atrc_exp.errors import UserError
 from atrc_exp.models.search import ArchSample, gumbel_noise
+from atrc_exp.normalisation import Normalisation
 
 TASKS = ("semseg", "depth", "normals", "edge")
 FINAL = {"semseg": 40, "depth": 1, "normals": 3, "edge": 1}
@@ -215,6 +216,15 @@ def test_valid_mask_reaches_the_contexts_at_their_stride(make_network):
     expected[..., 2:14, 4:24] = True
     assert torch.equal(seen[0], expected) and seen[1] is None
     assert not torch.allclose(masked, plain)
+
+
+def test_padding_that_a_colour_looks_like_is_refused(make_network, monkeypatch):
+    make_network("global", tasks=("depth",), channels=8, mask_padding=True)
+    black = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    monkeypatch.setattr("atrc_exp.models.backbone.IMAGENET", black)
+    make_network("global", tasks=("depth",), channels=8)
+    with pytest.raises(UserError, match=r"distillation\.mask_padding"):
+        make_network("global", tasks=("depth",), channels=8, mask_padding=True)
 
 
 def test_genotype_of_the_same_tasks_in_another_order_gives_the_same_network(make_network, tmp_path):

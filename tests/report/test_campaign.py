@@ -58,34 +58,35 @@ def measured(monkeypatch):
 def test_a_preset_is_measured_once_for_the_same_overrides(measured):
     overrides = Overrides.parse(["engine.iterations=7", "seed=0,1", "benchmark.steps=2", "hydra/launcher=joblib"])
     (step,) = planned("pap", overrides=overrides)
-    found = estimate(step, overrides)
+    found = estimate(step)
     assert (found.hours, found.device, found.note) == (1.5, "abacus", "")
     (command,) = measured.commands
     assert command[:3] == ["stage=benchmark", "+experiment=rooms_hrnet18_pap", "engine.iterations=7"]
     assert "seed=0" in command and "benchmark.data=random" in command and command[-1] == "benchmark.steps=2"
-    assert estimate(step, Overrides.parse(["engine.iterations=7", "seed=1,2", "hydra/launcher=joblib"])) == found
+    again = Overrides.parse(["engine.iterations=7", "seed=1,2", "hydra/launcher=joblib"])
+    assert estimate(*planned("pap", overrides=again)) == found
     assert len(measured.commands) == 1
     others = Overrides.parse(["engine.iterations=8"])
-    estimate(*planned("pap", overrides=others), others)
+    estimate(*planned("pap", overrides=others))
     assert len(measured.commands) == 2
 
 
 def test_without_a_vote_another_network_is_measured_and_said_so(measured):
     overrides = Overrides.parse(["seed=0"])
     _, atrc = planned("atrc", overrides=overrides)
-    assert estimate(atrc, overrides).note == "as T-label, there is no vote yet"
+    assert estimate(atrc).note == "as T-label, there is no vote yet"
     assert "distillation=tlabel" in measured.commands[0] and not any("genotype" in o for o in measured.commands[0])
     Path("runs/rooms_hrnet18_search").mkdir(parents=True)  # what the measurement of the search leaves
-    assert estimate(atrc, overrides).note == "as T-label, there is no vote yet" and len(measured.commands) == 1
+    assert estimate(atrc).note == "as T-label, there is no vote yet" and len(measured.commands) == 1
     write_json(Path("runs/rooms_hrnet18_search/genotype.json"), {})
-    assert estimate(atrc, overrides).note == ""
+    assert estimate(atrc).note == ""
     assert "genotype=runs/rooms_hrnet18_search" in measured.commands[1]
 
 
 def test_what_cannot_be_measured_has_no_hours_and_a_reason(monkeypatch):
     monkeypatch.setattr(hours.subprocess, "run", Measured(fails=True))
     overrides = Overrides.parse(["seed=0"])
-    found = estimate(*planned("pap", overrides=overrides), overrides)
+    found = estimate(*planned("pap", overrides=overrides))
     assert found.hours is None and found.note == "not measured: does not fit into memory"
 
 
@@ -112,14 +113,14 @@ def test_failures_do_not_stop_the_others_interruptions_do(monkeypatch, capsys):
         return run
 
     monkeypatch.setattr(campaign, "_wait", wait([(3, 0), (0, 0), (0, 0)]))
-    assert campaign.run(three, overrides) == 1
+    assert campaign.run(three) == 1
     assert len(ran) == 3 and "not complete: rooms_hrnet18_pap;" in capsys.readouterr().err
     ran.clear()
     monkeypatch.setattr(campaign, "_wait", wait([(143, 15)]))
-    assert campaign.run(three, overrides) == 143 and len(ran) == 1
+    assert campaign.run(three) == 143 and len(ran) == 1
     ran.clear()
     monkeypatch.setattr(campaign, "_wait", wait([(0, 2)]))  # it was done when the signal came
-    assert campaign.run(three, overrides) == 130 and len(ran) == 1
+    assert campaign.run(three) == 130 and len(ran) == 1
 
 
 def test_a_finished_table_runs_nothing(monkeypatch):
@@ -128,7 +129,7 @@ def test_a_finished_table_runs_nothing(monkeypatch):
     for folder in step.runs():
         write_json(folder / "summary.json", {})
     monkeypatch.setattr(campaign, "_wait", None)
-    assert campaign.run([step], overrides) == 0
+    assert campaign.run([step]) == 0
 
 
 def test_sigterm_is_handed_on_and_waited_for(tmp_path):

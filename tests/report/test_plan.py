@@ -53,13 +53,13 @@ def test_overrides_that_do_not_fit(override, part):
 def test_search_comes_before_what_is_built_from_its_vote_and_only_once():
     overrides = Overrides.parse(["seed=0,1", "engine.iterations=2"])
     planned, unknown = steps("G-1", "rooms", rows("G-1", "atrc", "atrc_no_self"), overrides)
-    assert [step.arguments(overrides)[1:3] for step in planned] == [
+    assert [step.arguments()[1:3] for step in planned] == [
         ["+experiment=rooms_hrnet18_search", "seed=0,1"],
         ["+experiment=rooms_hrnet18_atrc", "genotype=runs/rooms_hrnet18_search"],
         ["+experiment=rooms_hrnet18_atrc_no_self", "genotype=runs/rooms_hrnet18_search"],
     ]
     assert unknown == [] and planned[1].configs[0].engine.iterations == 2
-    assert planned[1].arguments(overrides) == ["-m", "+experiment=rooms_hrnet18_atrc",
+    assert planned[1].arguments() == ["-m", "+experiment=rooms_hrnet18_atrc",
                                                "genotype=runs/rooms_hrnet18_search", "seed=0,1",
                                                "engine.iterations=2"]  # fmt: skip
 
@@ -73,7 +73,7 @@ def test_a_given_genotype_needs_no_search():
 def test_single_task_networks_are_one_command_with_a_name_a_task():
     overrides = Overrides.parse(["seed=0,1"])
     (step,), _ = steps("4", "rooms", rows("4", "single_task"), overrides)
-    assert step.arguments(overrides)[2] == "tasks=[semseg],[depth],[normals],[edge]"
+    assert step.arguments()[2] == "tasks=[semseg],[depth],[normals],[edge]"
     assert list(step.runs())[:3] == [Path(f"runs/rooms_hrnet18_single_task_{task}/seed{seed}")
                                      for task, seed in [("semseg", 0), ("semseg", 1), ("depth", 0)]]  # fmt: skip
     assert len(step.missing()) == 8

@@ -25,7 +25,8 @@ def study(runs_dir, make_run):
 
 
 def lines_of(text):
-    """Cells of a Markdown table by the name in the first column (without its footnote numbers)."""
+    """Cells of the first Markdown table by the name in the first column (without its footnote numbers)."""
+    text = text.partition("\n\n### Differences")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return {row[0].split(" ")[0]: row for row in rows}
 
