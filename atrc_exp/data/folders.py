@@ -12,7 +12,7 @@ import numpy as np
 
 from atrc_exp.config import DatasetConfig
 from atrc_exp.config.folders import ENCODINGS, LabelFilesConfig
-from atrc_exp.data.decode import read_ids, read_normals, read_rgb, read_values
+from atrc_exp.data.decode import read_colours, read_ids, read_normals, read_photo, read_values
 from atrc_exp.data.reader import IMAGE, SPLITS
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE, TASKS
@@ -55,7 +55,7 @@ class Folders:
 
     def image(self, id: str) -> np.ndarray:
         """See `Reader.image`."""
-        return read_rgb(self.root / self.paths[IMAGE][id])
+        return read_photo(self.root / self.paths[IMAGE][id])
 
     def label(self, task: str, id: str) -> np.ndarray:
         """See `Reader.label`."""
@@ -97,7 +97,7 @@ class Folders:
         return _by_value(classes, read_values(path))
 
     def _colours(self, task: str, path: Path) -> np.ndarray:
-        label, stored = self.labels[task], _as_numbers(read_rgb(path))
+        label, stored = self.labels[task], _as_numbers(read_colours(path))
         known = _as_numbers(np.array([*label.colours, *(label.invalid_colours or [])]))
         classes = np.full(len(known), IGNORE, dtype=np.uint8)
         classes[: len(label.colours)] = np.arange(len(label.colours))

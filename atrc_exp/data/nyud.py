@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.data.decode import read_array, read_ids, read_indices, read_normals, read_rgb
+from atrc_exp.data.decode import read_array, read_ids, read_indices, read_normals, read_photo
 from atrc_exp.data.reader import IMAGE, SPLITS, find_root, require_tasks
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE
@@ -61,7 +61,7 @@ class NYUD:
 
     def image(self, id: str) -> np.ndarray:
         """See `Reader.image`."""
-        return read_rgb(self._path(IMAGE, id))
+        return read_photo(self._path(IMAGE, id))
 
     def label(self, task: str, id: str) -> np.ndarray:
         """See `Reader.label`."""

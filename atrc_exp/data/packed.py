@@ -30,7 +30,7 @@ from atrc_exp.files import replacing
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1  # of the format and of what readers decode; a new one makes all files anew
+_VERSION = 2  # of the format and of what readers decode; a new one makes all files anew
 _MAGIC = b"atrcpack"
 _END = struct.Struct("<Q8s")
 _ALIGNMENT = 64

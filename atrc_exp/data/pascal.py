@@ -13,7 +13,7 @@ import numpy as np
 
 from atrc_exp.config import DatasetConfig
 from atrc_exp.data.cache import DerivedMaps, cache_dir
-from atrc_exp.data.decode import read_grey, read_ids, read_indices, read_mat, read_normals, read_rgb, read_size
+from atrc_exp.data.decode import read_grey, read_ids, read_indices, read_mat, read_normals, read_photo, read_size
 from atrc_exp.data.pascal_classes import (
     CLASS_NAMES,
     CLASSES_WITH_NORMALS,
@@ -78,7 +78,7 @@ class PASCAL:
 
     def image(self, id: str) -> np.ndarray:
         """See `Reader.image`."""
-        return read_rgb(self._paths(IMAGE, id)[0])
+        return read_photo(self._paths(IMAGE, id)[0])
 
     def label(self, task: str, id: str) -> np.ndarray:
         """See `Reader.label`."""

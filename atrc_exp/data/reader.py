@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
+from atrc_exp.data.decode import read_orientation
 from atrc_exp.data.sample import DatasetInfo, Sample, unlabelled
 from atrc_exp.errors import UserError
 
@@ -93,11 +94,18 @@ class Split:
 
 
 def require_size(reader: Reader, task: str, id: str, label: np.ndarray, image: np.ndarray) -> None:
-    """Refuse a label of another height or width than its image."""
-    if label.shape[:2] != image.shape[:2]:
-        label_path, image_path = (reader.root / reader.files(kind, id)[0] for kind in (task, IMAGE))
-        sizes = f"{_size(label)} pixels, its image {image_path.name} has {_size(image)}"
-        raise UserError(f"{label_path}: has {sizes}; both must be of one size")
+    """Refuse a label of another height or width than its image, whose EXIF orientation may be the reason."""
+    if label.shape[:2] == image.shape[:2]:
+        return
+    label_path, image_path = (reader.root / reader.files(kind, id)[0] for kind in (task, IMAGE))
+    sizes = f"{label_path}: has {_size(label)} pixels, its image {image_path.name} has {_size(image)}"
+    orientation = read_orientation(image_path)
+    if orientation != 1 and label.shape[:2] == image.shape[1::-1]:
+        raise UserError(
+            f"{sizes}, turned upright by its EXIF orientation {orientation}; the label fits only the pixels as they are "
+            "stored. Turn the label in the same way, or remove the orientation from the photo"
+        )
+    raise UserError(f"{sizes}; both must be of one size")
 
 
 def find_root(config: DatasetConfig, layout: str, names: Sequence[str], expected: str) -> Path:
