@@ -15,7 +15,7 @@ from atrc_exp.config.folders import ENCODINGS, LabelFilesConfig
 from atrc_exp.data.decode import read_colours, read_ids, read_normals, read_photo, read_values
 from atrc_exp.data.reader import IMAGE, SPLITS
 from atrc_exp.errors import UserError
-from atrc_exp.tasks import IGNORE, TASKS
+from atrc_exp.tasks import IGNORE, TASKS, class_count
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _SHOWN = 5
@@ -38,7 +38,8 @@ class Folders:
         if not self.root.is_dir():
             raise UserError(f"dataset.root={config.root}: does not exist; it must hold the folders of your dataset")
         self.labels = {task: self._description(task) for task in config.tasks}
-        self.classes = {task: _class_count(task, config) for task in config.tasks if TASKS[task].label == "classes"}
+        maps = [task for task in config.tasks if TASKS[task].label == "classes"]
+        self.classes = {task: class_count(task, config.num_classes) for task in maps}
         self._check_colours()
         self.class_names = self._checked_names()
         self.notes: list[str] = []
@@ -221,14 +222,6 @@ def _as_numbers(colours: np.ndarray) -> np.ndarray:
 
 def _encoding(task: str, label: LabelFilesConfig) -> str:
     return label.encoding or ENCODINGS[TASKS[task].label][0]
-
-
-def _class_count(task: str, config: DatasetConfig) -> int:
-    if TASKS[task].channels:
-        return max(TASKS[task].channels, 2)  # boundaries have one channel and two classes
-    if task not in config.num_classes:
-        raise UserError(f"dataset.num_classes lacks '{task}': give its number of classes")
-    return config.num_classes[task]
 
 
 def _relative_files(folder: Path) -> Iterable[str]:

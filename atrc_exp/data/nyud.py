@@ -52,7 +52,7 @@ class NYUD:
         self.packaging = _packaging(self.root)
         self.ids = {split: read_ids(self.root / "gt_sets" / f"{split}.txt") for split in SPLITS}
         self.notes = _notes(config, self.packaging)
-        self.num_classes = config.num_classes.get("semseg", len(CLASS_NAMES))
+        self.num_classes = config.num_classes.get("semseg", 0)  # 0: semseg is no task
         self.class_names = {"semseg": CLASS_NAMES} if self.num_classes == len(CLASS_NAMES) else {}
 
     def files(self, modality: str, id: str) -> tuple[str, ...]:

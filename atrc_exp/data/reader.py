@@ -102,8 +102,8 @@ def require_size(reader: Reader, task: str, id: str, label: np.ndarray, image: n
     orientation = read_orientation(image_path)
     if orientation != 1 and label.shape[:2] == image.shape[1::-1]:
         raise UserError(
-            f"{sizes}, turned upright by its EXIF orientation {orientation}; the label fits only the pixels as they are "
-            "stored. Turn the label in the same way, or remove the orientation from the photo"
+            f"{sizes}, turned upright by its EXIF orientation {orientation}; the label fits only the pixels as they "
+            "are stored. Turn the label in the same way, or remove the orientation from the photo"
         )
     raise UserError(f"{sizes}; both must be of one size")
 

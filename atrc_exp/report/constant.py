@@ -42,8 +42,9 @@ def constant_scores(root: str) -> dict[str, float]:
     Raises:
         UserError: what the reader finds missing.
     """
-    config = DatasetConfig(name="constant", root=root)
-    tasks = build_tasks(NAMES, num_classes={"semseg": CLASSES}, edge_positive_weight=0.5, edge_max_distance=0.01)
+    classes = {"semseg": CLASSES}
+    config = DatasetConfig(name="constant", reader="nyud", root=root, tasks=list(NAMES), num_classes=classes)
+    tasks = build_tasks(NAMES, num_classes=classes, edge_positive_weight=None, edge_max_distance=None)
     data = open_dataset(config)
     constants, metrics = training_constants(data.train), build_metrics(tasks)
     for index in range(len(data.val)):

@@ -66,6 +66,7 @@ def config(root, labels=LABELS, *, tasks=None, crop_labels=None, packed=False, c
         dataset=DatasetConfig(
             name="mine", reader="folders", root=str(root), tasks=list(labels) if tasks is None else tasks,
             num_classes={"semseg": classes}, crop=[32, 32], crop_labels=crop_labels, packed=packed,
+            edge_positive_weight=0.9, edge_max_distance=0.01,
             cache_dir=str(root / "cache"), folders=FoldersConfig(labels=dict(labels), **folders),
         ),
         engine=EngineConfig(batch_size=3, workers=0, progress=False),

@@ -7,10 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import small_rooms
 from nyud_files import FOLDERS, write_image, write_nyud
 from PIL import Image
 
-from atrc_exp.config import DatasetConfig
 from atrc_exp.data.datasets import open_dataset
 from atrc_exp.data.sample import Source
 from atrc_exp.errors import UserError
@@ -19,7 +19,7 @@ TASKS = ("semseg", "depth", "normals", "edge")
 
 
 def reader(root: Path, split: str = "train", **config) -> Source:
-    return getattr(open_dataset(DatasetConfig(root=str(root), **config)), split)
+    return getattr(open_dataset(small_rooms.dataset(root=str(root), **config)), split)
 
 
 def error_of(root: Path, **config) -> str:

@@ -92,6 +92,7 @@ def sheet_of(root: Path, reader: str, path: Path, rows: int) -> None:
     """The contact sheet of the first images of a folder in the layout of "nyud" or "pascal"."""
     with TemporaryDirectory() as cache:
         config = DatasetConfig(
+            name="rooms",
             reader=reader,
             root=str(root),
             tasks=_TASKS[reader],
