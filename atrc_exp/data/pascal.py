@@ -53,6 +53,9 @@ class PASCAL:
     def __init__(self, config: DatasetConfig) -> None:
         self.root = find_root(config, "pascal", FOLDER_NAMES, _EXPECTED)
         require_tasks(config, TASKS, "PASCAL")
+        if config.num_classes.get("semseg", len(CLASS_NAMES)) != len(CLASS_NAMES):
+            classes = config.num_classes["semseg"]
+            raise UserError(f"dataset.num_classes.semseg={classes}: must be {len(CLASS_NAMES)}, as the layout has them")
         self.ids = {split: read_ids(self.root / "ImageSets" / "Context" / f"{split}.txt") for split in SPLITS}
         ids = sorted({id for split in SPLITS for id in self.ids[split]})
         self.semseg = _semseg_folders(self.root, ids)

@@ -19,8 +19,8 @@ import torch
 sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in (".", "ops")]
 
 import plain_losses
-import small_rooms
 import shift_loop
+import small_rooms
 
 from atrc_exp import cross_entropy
 from atrc_exp.config import BackboneConfig, Config, DistillationConfig, EngineConfig, StageConfig
