@@ -5,7 +5,7 @@ a file in a task's folder has no label for that task.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,13 @@ class Folders:
 
     Raises:
         UserError: a folder that is missing, a split without images or in conflict with the other, an id without image,
-            a task without a description or without any label in a split, an encoding that does not fit its task, class
-            names or colours in another number than classes.
+            a task without a description, a needed one without any label in a split, an encoding that does not fit its
+            task, class names or colours in another number than classes.
     """
 
     packaging = "folders"
 
-    def __init__(self, config: DatasetConfig) -> None:
+    def __init__(self, config: DatasetConfig, needed: Sequence[str]) -> None:
         self.config = config.folders
         self.root = Path(config.root).expanduser()
         if not self.root.is_dir():
@@ -45,9 +45,12 @@ class Folders:
         self.notes: list[str] = []
         self.paths = {IMAGE: self._index("images", self.config.images, self.config.image_suffix, _IMAGES)}
         for task, label in self.labels.items():
-            self.paths[task] = self._index(f"labels.{task}.folder", label.folder, label.suffix, (*_IMAGES, ".npy"))
+            absent = task not in needed and not (self.root / label.folder).is_dir()
+            self.paths[task] = (
+                {} if absent else self._index(f"labels.{task}.folder", label.folder, label.suffix, (*_IMAGES, ".npy"))
+            )
         self.ids = {split: self._ids(split, getattr(self.config, split)) for split in SPLITS}
-        self._check_splits()
+        self._check_splits(needed)
 
     def files(self, modality: str, id: str) -> tuple[str, ...]:
         """See `Reader.files`."""
@@ -191,7 +194,7 @@ class Folders:
             )
         return ids
 
-    def _check_splits(self) -> None:
+    def _check_splits(self, needed: Sequence[str]) -> None:
         both = sorted(set(self.ids["train"]) & set(self.ids["val"]))
         if both:
             raise UserError(
@@ -200,7 +203,7 @@ class Folders:
         for task, label in self.labels.items():
             for split, ids in self.ids.items():
                 count = sum(id in self.paths[task] for id in ids)
-                if not count:
+                if not count and task in needed:
                     raise UserError(
                         f"dataset.folders.labels.{task}: no {split} image has a label in {self.root / label.folder}; "
                         "file names must be those of the images (suffix says what follows the id)"

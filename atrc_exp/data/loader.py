@@ -19,6 +19,7 @@ from atrc_exp.data.datasets import open_dataset
 from atrc_exp.data.decode import read_ids
 from atrc_exp.data.finish import Batch, Item, finish
 from atrc_exp.data.packed import pack
+from atrc_exp.data.plausible import FirstLook
 from atrc_exp.data.sample import Data, Sample, Source
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import Task, build_tasks
@@ -42,13 +43,17 @@ def build_datasets(config: Config) -> Data:
     """
     if config.dataset.procedural:
         make_rooms(config)
-    data = open_dataset(config.dataset)
+    needed = needed_labels(config)
+    data = open_dataset(config.dataset, needed)
     if config.evaluation.boundary_ids is not None:
         _check_boundary_ids(config.evaluation.boundary_ids, data.val.ids)
-    if config.dataset.packed:
-        guide = crop_labels(config)
-        data = pack(data, config, [*config.task_names, *([guide] if guide else [])])
-    return data
+    return pack(data, config, needed) if config.dataset.packed else data
+
+
+def needed_labels(config: Config) -> list[str]:
+    """Tasks of the dataset whose labels a run reads: its own, and the one whose classes guide training crops."""
+    guide = crop_labels(config)
+    return list(dict.fromkeys([*config.task_names, *([guide] if guide else [])]))
 
 
 def crop_labels(config: Config) -> str | None:
@@ -117,7 +122,8 @@ def train_loader(
 ) -> Iterable[Batch]:
     """Micro-batches of iterations `start_iteration` to `iterations` - 1, `engine.accumulate` for each, on `device`.
 
-    With `debug.overfit` every iteration has the first batch, without augmentation.
+    With `debug.overfit` every iteration has the first batch, without augmentation. On rank 0 the first crops are looked
+    at: a warning tells of values that cannot be meant.
 
     Raises:
         UserError: a batch larger than the training split, or not divisible by ranks and micro-batches; while iterating,
@@ -132,7 +138,7 @@ def train_loader(
     transform = TrainTransform(config.dataset.crop, _tasks(config), guide, augment=augment)
     batches = _TrainBatches(len(data.train), config, start_iteration, iterations, rank, world)
     loader = _data_loader(_Loaded(data.train, transform, config.seed), batches, config, device)
-    return _OnDevice(loader, transform.tasks, device)
+    return _OnDevice(loader, transform.tasks, device, FirstLook() if rank == 0 else None)
 
 
 def val_loader(data: Data, config: Config, *, rank: int, world: int, device: torch.device) -> Iterable[Batch]:
@@ -217,14 +223,18 @@ class _Loaded(Dataset):
 class _OnDevice:
     """Finished batches of a loader; raises what `_Loaded` returned."""
 
-    def __init__(self, loader: DataLoader, tasks: Sequence[Task], device: torch.device) -> None:
-        self.loader, self.tasks, self.device = loader, tasks, device
+    def __init__(
+        self, loader: DataLoader, tasks: Sequence[Task], device: torch.device, look: FirstLook | None = None
+    ) -> None:
+        self.loader, self.tasks, self.device, self.look = loader, tasks, device, look
 
     def __iter__(self) -> Iterator[Batch]:
         for batches in self.loader:
             if isinstance(batches, UserError):
                 raise batches
             for batch in batches:
+                if self.look is not None:
+                    self.look(batch["id"], {task.name: batch["labels"][task.name].numpy() for task in self.tasks})
                 yield finish(batch, self.tasks, self.device)
 
 

@@ -5,7 +5,7 @@ validity of normals come from the 459-class LabelMap: maps that are derived once
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class PASCAL:
         UserError: a root or split file that is missing, tasks without labels.
     """
 
-    def __init__(self, config: DatasetConfig) -> None:
+    def __init__(self, config: DatasetConfig, needed: Sequence[str]) -> None:
         self.root = find_root(config, "pascal", FOLDER_NAMES, _EXPECTED)
         require_tasks(config, TASKS, "PASCAL")
         if config.num_classes.get("semseg", len(CLASS_NAMES)) != len(CLASS_NAMES):

@@ -24,7 +24,8 @@ _MISSING_SHOWN = 10
 
 
 class Reader(Protocol):
-    """One layout on disk. Made from a `DatasetConfig`; its constructor finds out what lies under the root.
+    """One layout on disk. Made from a `DatasetConfig` and those of its tasks whose labels are needed; the constructor
+    finds out what lies under the root.
 
     The constructor raises a UserError for a root or list of images that is missing, for a packaging it does not know,
     and for tasks the layout has no labels for. It does not look for the files of single images.
@@ -82,15 +83,18 @@ class Split:
 
     def load(self, index: int, tasks: Sequence[str]) -> Sample:
         """Decode image `index` and the labels of `tasks`; see `Source.load`."""
-        id = self.ids[index]
-        image = self.reader.image(id)
-        labels = {
-            task: self.reader.label(task, id) if self.reader.files(task, id) else unlabelled(task, image.shape[:2])
-            for task in tasks
-        }
-        for task, label in labels.items():
-            require_size(self.reader, task, id, label, image)
-        return Sample(id, image, labels)
+        return load_sample(self.reader, self.ids[index], tasks)
+
+
+def load_sample(reader: Reader, id: str, tasks: Iterable[str]) -> Sample:
+    """Decode an image and its labels of `tasks`; raises as `Reader.image`."""
+    image = reader.image(id)
+    labels = {
+        task: reader.label(task, id) if reader.files(task, id) else unlabelled(task, image.shape[:2]) for task in tasks
+    }
+    for task, label in labels.items():
+        require_size(reader, task, id, label, image)
+    return Sample(id, image, labels)
 
 
 def require_size(reader: Reader, task: str, id: str, label: np.ndarray, image: np.ndarray) -> None:
@@ -133,25 +137,34 @@ def find_root(config: DatasetConfig, layout: str, names: Sequence[str], expected
     raise UserError(f"dataset.root={config.root}: {reason}; {expected}")
 
 
-def describe(reader: Reader, config: DatasetConfig) -> DatasetInfo:
-    """The facts of both splits of a dataset all of whose files exist.
+def describe(reader: Reader, config: DatasetConfig, needed: Sequence[str]) -> DatasetInfo:
+    """The facts of both splits of a dataset whose images and labels of the tasks `needed` exist.
+
+    The fingerprint is of all files that are there of the dataset's tasks, so that runs on different tasks share it.
 
     Raises:
         UserError: files that are missing (one message for all), or, with `dataset.strict`, other numbers of images
             than the published ones.
     """
     sizes, missing = list_files(reader, config.tasks)
-    if missing:
-        shown = ", ".join(missing[:_MISSING_SHOWN]) + (", ..." if len(missing) > _MISSING_SHOWN else "")
+    ids = [id for split in SPLITS for id in reader.ids[split]] if missing else []
+    wanted = {path for modality in (IMAGE, *needed) for id in ids for path in reader.files(modality, id)}
+    lacking = [path for path in missing if path in wanted]
+    if lacking:
+        shown = ", ".join(lacking[:_MISSING_SHOWN]) + (", ..." if len(lacking) > _MISSING_SHOWN else "")
         total = len(sizes) + len(missing)
-        raise UserError(f"{reader.root}: {len(missing)} of {total} files are missing: {shown}; complete the copy")
+        raise UserError(
+            f"{reader.root}: {len(lacking)} of {total} files are missing: {shown}; complete the copy, or choose tasks "
+            "that do without them"
+        )
+    absent = [f"{len(missing)} files of other tasks are missing, {missing[0]} among them"] if missing else []
     counts = {split: len(reader.ids[split]) for split in SPLITS}
     return DatasetInfo(
         name=config.name,
         packaging=reader.packaging,
         counts=counts,
         fingerprint=fingerprint(sizes),
-        notes=[*reader.notes, *count_notes(config, counts)],
+        notes=[*reader.notes, *absent, *count_notes(config, counts)],
         class_names=reader.class_names,
     )
 

@@ -28,6 +28,7 @@ TASKS = ["semseg", "human_parts", "sal", "normals", "edge"]
 
 def dataset(root: Path, **keys) -> DatasetConfig:
     values = {"name": "pascal", "reader": "pascal", "num_classes": {"semseg": 21}, "tasks": TASKS, "crop": [64, 64],
+              "edge_positive_weight": 0.95, "edge_max_distance": 0.0075,
               "root": str(root), "cache_dir": str(root.parent / "cache")}  # fmt: skip
     return DatasetConfig(**{**values, **keys})
 
