@@ -43,7 +43,8 @@ class PrepareConfig:
     sha256: str | None = None
     """Checksum that the archive must have, 64 hexadecimal digits; null takes it as it is."""
     values: bool = False
-    """Check the ranges of values too: metres, lengths of normals, images and labels that are all one."""
+    """Make it an error where the values of a file look wrong, instead of a warning: depths that cannot be metres,
+    vectors far from length 1, images and labels that are all one."""
     crop: bool = False
     """Make a copy of a dataset in the NYUD layout with 480 x 640 images, `<root>-425x560`, without the white border."""
 

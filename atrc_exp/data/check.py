@@ -147,7 +147,7 @@ def _examine(reader: Reader, tasks: list[str], missing: frozenset[str], values: 
         found.doubts.append((modality, file, doubted))
         for one in doubted if values else ():
             if not one.share:
-                report(file, " ".join(filter(None, (one.what, one.detail and f"({one.detail})"))))
+                report(file, f"{one.what} ({one.detail})" if one.detail else one.what)
 
     def attempt(modality: str) -> np.ndarray | None:
         if missing.isdisjoint(files := reader.files(modality, id)) and files:
@@ -177,10 +177,10 @@ def _examine(reader: Reader, tasks: list[str], missing: frozenset[str], values: 
 
 def _doubts_of_image(image: np.ndarray, orientation: int) -> Iterator[Doubt]:
     if (image == image[0, 0]).all():
-        yield Doubt("have the same colour in every pixel", "are these the right files?")
+        yield Doubt("the same colour in every pixel", "are these the right files?")
     if orientation != 1:
         cure = "labels must fit the upright images, as viewers show them"
-        yield Doubt("are turned or mirrored by their EXIF orientation", cure, detail=f"orientation {orientation}")
+        yield Doubt("an EXIF orientation that turns or mirrors the photo", cure, detail=f"orientation {orientation}")
 
 
 def _located(reader: Reader, files: tuple[str, ...], error: UserError) -> tuple[str, str]:

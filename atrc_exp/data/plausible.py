@@ -23,7 +23,7 @@ class Doubt:
     """One way in which a map looks wrong."""
 
     what: str
-    """The same for all maps that look so."""
+    """What the map holds; the same for all maps that look so."""
     cure: str
     """The likely mistake, and what to do about it."""
     share: float = 0.0
@@ -63,7 +63,7 @@ class Doubts:
             (name, first), total = entries[0], self.maps[task]
             if len(entries) >= max(share, first.share) * total:
                 example = f"{name}: {first.detail}" if first.detail else name
-                lines.append(f"{task}: {len(entries)} of {total} {what} ({example}); {first.cure}")
+                lines.append(f"{task}: {what} in {len(entries)} of {total} files ({example}); {first.cure}")
         return lines
 
 
@@ -100,13 +100,13 @@ def _doubts_of_depth(metres: np.ndarray) -> Iterator[Doubt]:
             cure = f"are they {unit[0]}? folders.labels.depth.scale={unit[1]} makes metres of one's own dataset"
         elif middle < _METRES[0]:
             cure = "is folders.labels.depth.scale too small?"
-        yield Doubt("hold depths that cannot be metres", cure, detail=detail)
+        yield Doubt("depths that cannot be metres", cure, detail=detail)
     elif high <= 1:
-        yield Doubt("hold no depth above 1 m", "are they scaled to [0, 1]? Metres are wanted", 1.0, detail)
+        yield Doubt("no depth above 1 m", "are they scaled to [0, 1]? Metres are wanted", 1.0, detail)
     elif ((metres < DEPTH_RANGE[0]) | (metres > DEPTH_RANGE[1])).mean() > 0.5:
         near, far = DEPTH_RANGE
         cure = f"the label regions of depth are bins between {near:g} and {far:g} m, and tell the others not apart"
-        yield Doubt(f"hold more depths outside {near:g} to {far:g} m than inside", cure, 0.5, detail)
+        yield Doubt(f"more depths outside {near:g} to {far:g} m than inside", cure, 0.5, detail)
 
 
 def _doubts_of_normals(vectors: np.ndarray) -> Iterator[Doubt]:
@@ -119,13 +119,13 @@ def _doubts_of_normals(vectors: np.ndarray) -> Iterator[Doubt]:
     if wrong:
         cure = "are these 8-bit values? They mean v = 2 u / 255 - 1" if high > 2 else "unit vectors are wanted"
         detail = f"{wrong} of length {lengths.min():.3g} to {lengths.max():.3g}"
-        yield Doubt("hold vectors far from length 1", f"{cure}, and (0, 0, 0) where there is no label", detail=detail)
+        yield Doubt("vectors far from length 1", f"{cure}, and (0, 0, 0) where there is no label", detail=detail)
     if low > -_NOISE:
         cure = "are they stored in [0, 1]? v = 2 n - 1 is wanted"
-        yield Doubt("have no negative component", cure, 1.0, f"{low:.3g} to {high:.3g}")
+        yield Doubt("no negative component", cure, 1.0, f"{low:.3g} to {high:.3g}")
     elif (vectors[:, 2] < -_NOISE).mean() > 0.5:
         cure = "z must be positive towards the camera: change its sign"
-        yield Doubt("hold normals that point away from the camera", cure, 0.5)
+        yield Doubt("normals that point away from the camera", cure, 0.5)
 
 
 def _doubts_of_classes(counts: np.ndarray, binary: bool) -> Iterator[Doubt]:
@@ -133,12 +133,12 @@ def _doubts_of_classes(counts: np.ndarray, binary: bool) -> Iterator[Doubt]:
     if not labelled:
         yield _EMPTY
     elif counts.max() == counts.sum():
-        yield Doubt(f"have the value {counts.argmax()} in every pixel", "are these the right files?")
+        yield Doubt(f"the value {counts.argmax()} in every pixel", "are these the right files?")
     elif counts[0] == labelled:
         cure = f"files of 0 and {IGNORE} are masks: encoding: mask in folders.labels of one's own dataset"
-        yield Doubt("hold nothing but class 0 and unlabelled pixels", cure, 1.0)
+        yield Doubt("nothing but class 0 and unlabelled pixels", cure, 1.0)
     elif binary and counts[1] > 0.9 * labelled:
-        yield Doubt("hold class 1 nearly everywhere", "are the files inverted? Class 1 is what is looked for", 0.5)
+        yield Doubt("class 1 nearly everywhere", "are the files inverted? Class 1 is what is looked for", 0.5)
 
 
-_EMPTY = Doubt("have no labelled pixel", "is the value of every pixel among those without a label?")
+_EMPTY = Doubt("no labelled pixel", "is the value of every pixel among those without a label?")

@@ -36,7 +36,7 @@ def _palette(names: Sequence[str]) -> np.ndarray:
     hue, value = number * 0.61803 % 1.0, 0.55 + 0.4 * (number % 3) / 2
     colours: np.ndarray = 0.85 * colormaps["hsv"](hue)[:, :3] * value[:, None] + 0.1
     colours[IGNORE] = 0.85
-    if names[0] == "background":
+    if names and names[0] == "background":
         colours[0] = 0
     return colours
 
@@ -58,7 +58,7 @@ def draw_label(
 ) -> None:
     """Depth from dark (near) to bright over `span` in metres on a logarithmic scale; normals as RGB = (n + 1) / 2.
 
-    Unlabelled pixels are grey.
+    Unlabelled pixels are grey. Class maps carry the names of their large regions, if `names` has any.
     """
     if task.label == "depth":
         shown = np.ma.masked_equal(label, 0).clip(*span)
@@ -67,7 +67,8 @@ def draw_label(
         axes.imshow(np.clip((label + 1) / 2, 0, 1))
     elif task.metric == "miou":
         axes.imshow(_palette(names)[label], interpolation="nearest")
-        _name_regions(axes, label, names)
+        if names:
+            _name_regions(axes, label, names)
     else:
         shown = np.ma.masked_equal(label, IGNORE)
         axes.imshow(shown, cmap=colormaps["gray_r"].with_extremes(bad=_GREY), vmin=0, vmax=1)
