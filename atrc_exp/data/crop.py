@@ -33,7 +33,9 @@ def cropped_copy(reader: Reader, *, advance: Callable[[], None] = lambda: None) 
     if (target / CROPPED).is_file():
         return target
     if target.exists():
-        raise UserError(f"prepare.crop=true: {target} exists and is no cropped copy; remove it")
+        raise UserError(
+            f"prepare.crop=true: {target} holds something else than the cropped copy, which is written there; move it"
+        )
     _, missing = list_files(reader, list(FOLDERS)[1:])
     if missing:
         raise UserError(f"{reader.root}: {len(missing)} files are missing, {missing[0]} among them; complete the copy")

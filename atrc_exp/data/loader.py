@@ -38,10 +38,12 @@ def build_datasets(config: Config) -> Data:
     In a distributed run rank 0 calls this before the others do.
 
     Raises:
-        UserError: an unknown reader, what the reader finds missing, or `evaluation.boundary_ids` that are not in the
-            validation split.
+        UserError: an unknown reader, what the reader finds missing, `evaluation.boundary_ids` that are not in the
+            validation split, or procedural rooms of a stored run that are gone.
     """
     if config.dataset.procedural:
+        if config.run or config.checkpoint:
+            _require_data_of_run(config)
         make_rooms(config)
     needed = needed_labels(config)
     data = open_dataset(config.dataset, needed)
@@ -60,6 +62,19 @@ def crop_labels(config: Config) -> str | None:
     """The class map that guides training crops; it need not be a task of the run."""
     default = CROP_LABELS if CROP_LABELS in config.dataset.tasks else None
     return config.dataset.crop_labels or default
+
+
+def _require_data_of_run(config: Config) -> None:
+    """Refuse to make rooms in place of those that a stored run was trained on, perhaps in another folder than theirs."""
+    root, rooms = Path(config.dataset.root).expanduser().absolute(), config.dataset.rooms
+    if not root.exists():
+        size = f"[{rooms.image_size[0]},{rooms.image_size[1]}]"
+        raise UserError(
+            f"{root}: the data of the run is gone; say by dataset.root=FOLDER where it is, or make it again: python -m "
+            f"atrc_exp stage=generate dataset.root={root} dataset.rooms.packaging={rooms.packaging} dataset.rooms.train="
+            f"{rooms.train} dataset.rooms.val={rooms.val} 'dataset.rooms.image_size={size}' "
+            f"dataset.rooms.seed={rooms.seed}"
+        )
 
 
 def _check_boundary_ids(path: str, ids: list[str]) -> None:

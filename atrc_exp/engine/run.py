@@ -277,7 +277,11 @@ def _record_start(
     environment["starts"].append(start)
     write_json(folder / "environment.json", environment)
     if not (folder / "config.yaml").exists():
-        write_text(folder / "config.yaml", yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+        stored = dataclasses.asdict(config)
+        stored["dataset"]["root"] = str(
+            Path(config.dataset.root).expanduser().absolute()
+        )  # for stages started elsewhere
+        write_text(folder / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
     return environment["run_id"]
 
 
