@@ -20,6 +20,7 @@ from atrc_exp.data.decode import read_ids
 from atrc_exp.data.finish import Batch, Item, finish
 from atrc_exp.data.packed import pack
 from atrc_exp.data.plausible import FirstLook
+from atrc_exp.data.procedural import make_rooms
 from atrc_exp.data.sample import Data, Sample, Source
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import Task, build_tasks
@@ -42,8 +43,6 @@ def build_datasets(config: Config) -> Data:
             validation split, or procedural rooms of a stored run that are gone.
     """
     if config.dataset.procedural:
-        if config.run or config.checkpoint:
-            _require_data_of_run(config)
         make_rooms(config)
     needed = needed_labels(config)
     data = open_dataset(config.dataset, needed)
@@ -64,19 +63,6 @@ def crop_labels(config: Config) -> str | None:
     return config.dataset.crop_labels or default
 
 
-def _require_data_of_run(config: Config) -> None:
-    """Refuse to make rooms in place of those that a stored run was trained on, perhaps in another folder than theirs."""
-    root, rooms = Path(config.dataset.root).expanduser().absolute(), config.dataset.rooms
-    if not root.exists():
-        size = f"[{rooms.image_size[0]},{rooms.image_size[1]}]"
-        raise UserError(
-            f"{root}: the data of the run is gone; say by dataset.root=FOLDER where it is, or make it again: python -m "
-            f"atrc_exp stage=generate dataset.root={root} dataset.rooms.packaging={rooms.packaging} dataset.rooms.train="
-            f"{rooms.train} dataset.rooms.val={rooms.val} 'dataset.rooms.image_size={size}' "
-            f"dataset.rooms.seed={rooms.seed}"
-        )
-
-
 def _check_boundary_ids(path: str, ids: list[str]) -> None:
     unknown = sorted(set(read_ids(Path(path))) - set(ids))
     if unknown:
@@ -84,26 +70,6 @@ def _check_boundary_ids(path: str, ids: list[str]) -> None:
             f"evaluation.boundary_ids={path}: {len(unknown)} ids are not in the validation split: "
             f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
         )
-
-
-def make_rooms(config: Config) -> None:
-    """Write the procedural rooms of the configuration to `dataset.root`, or find them there.
-
-    Raises:
-        UserError: the folder holds something else, rooms of other settings among it, or cannot be written.
-    """
-    from atrc_exp.data.rooms import generate
-
-    rooms = config.dataset.rooms
-    generate(
-        Path(config.dataset.root).expanduser(),
-        train=rooms.train,
-        val=rooms.val,
-        image_size=(rooms.image_size[0], rooms.image_size[1]),
-        seed=rooms.seed,
-        packaging=rooms.packaging,
-        progress=config.engine.progress,
-    )
 
 
 def check_batch(config: Config, images: int, world: int) -> None:
