@@ -20,7 +20,8 @@ _KINDS = {
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError)
 """What Pillow raises for bad bytes, SyntaxError for a broken PNG."""
 _PHOTOS = ("RGB", "RGBA", "L", "P")
-_LOSSLESS = ("PNG", "BMP", "GIF", "PPM", "TGA", "TIFF", "WEBP")  # the last two can be lossy, too
+_LOSSLESS = ("PNG", "BMP", "PPM", "TGA", "TIFF", "WEBP")
+"""Formats that keep numbers; the last two can be lossy, too. GIF is none, since writers sort its palette anew."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,

@@ -91,18 +91,18 @@ def _doubts_of_depth(metres: np.ndarray) -> Iterator[Doubt]:
         return
     low, high = float(metres.min()), float(metres.max())
     detail = f"{low:.4g} to {high:.4g} m"
-    if low < _METRES[0] or high > _METRES[1]:
+    if high <= 1:
+        cure = (
+            "are they scaled to [0, 1]? Metres are wanted" if high > 0.1 else "is folders.labels.depth.scale too small?"
+        )
+        yield Doubt("no depth above 1 m", cure, 1.0, detail)
+    elif low < _METRES[0] or high > _METRES[1]:
         middle = float(np.median(metres))
-        units = ((300.0, "millimetres", "0.001"), (30.0, "centimetres", "0.01"))
-        unit = next(((name, scale) for least, name, scale in units if middle >= least), None)
         cure = "are values without a label among them? folders.labels.depth.invalid lists those of one's own dataset"
-        if unit is not None:
-            cure = f"are they {unit[0]}? folders.labels.depth.scale={unit[1]} makes metres of one's own dataset"
-        elif middle < _METRES[0]:
-            cure = "is folders.labels.depth.scale too small?"
+        for unit, scale, least in (("centimetres", "0.01", 30.0), ("millimetres", "0.001", 600.0)):
+            if middle >= least:
+                cure = f"are they {unit}? folders.labels.depth.scale={scale} makes metres of one's own dataset"
         yield Doubt("depths that cannot be metres", cure, detail=detail)
-    elif high <= 1:
-        yield Doubt("no depth above 1 m", "are they scaled to [0, 1]? Metres are wanted", 1.0, detail)
     elif ((metres < DEPTH_RANGE[0]) | (metres > DEPTH_RANGE[1])).mean() > 0.5:
         near, far = DEPTH_RANGE
         cure = f"the label regions of depth are bins between {near:g} and {far:g} m, and tell the others not apart"
