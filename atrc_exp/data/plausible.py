@@ -68,7 +68,7 @@ class Doubts:
 
 
 class FirstLook:
-    """Looks at the first crops of a training, as the reader delivered them, and warns once of what looks wrong."""
+    """Looks at the first crops of a training, not yet on the device, and warns once of what looks wrong."""
 
     def __init__(self) -> None:
         self.doubts, self.left = Doubts(), _FIRST
@@ -92,10 +92,8 @@ def _doubts_of_depth(metres: np.ndarray) -> Iterator[Doubt]:
     low, high = float(metres.min()), float(metres.max())
     detail = f"{low:.4g} to {high:.4g} m"
     if high <= 1:
-        cure = (
-            "are they scaled to [0, 1]? Metres are wanted" if high > 0.1 else "is folders.labels.depth.scale too small?"
-        )
-        yield Doubt("no depth above 1 m", cure, 1.0, detail)
+        cure = "are they scaled to [0, 1]?" if high > 0.1 else "is folders.labels.depth.scale too small?"
+        yield Doubt("no depth above 1 m", f"{cure} Metres are wanted", 1.0, detail)
     elif low < _METRES[0] or high > _METRES[1]:
         middle = float(np.median(metres))
         cure = "are values without a label among them? folders.labels.depth.invalid lists those of one's own dataset"
@@ -115,14 +113,15 @@ def _doubts_of_normals(vectors: np.ndarray) -> Iterator[Doubt]:
         return
     lengths = np.linalg.norm(vectors, axis=1)
     low, high = float(vectors.min()), float(vectors.max())
+    to_one_side = (vectors[:, 0] > -_NOISE).all() or (vectors[:, 0] < _NOISE).all()  # the flip of a crop changes x
     wrong = int(((lengths < _LENGTHS[0]) | (lengths > _LENGTHS[1])).sum())
     if wrong:
         cure = "are these 8-bit values? They mean v = 2 u / 255 - 1" if high > 2 else "unit vectors are wanted"
         detail = f"{wrong} of length {lengths.min():.3g} to {lengths.max():.3g}"
         yield Doubt("vectors far from length 1", f"{cure}, and (0, 0, 0) where there is no label", detail=detail)
-    if low > -_NOISE:
+    if to_one_side and (vectors[:, 1:] > -_NOISE).all():
         cure = "are they stored in [0, 1]? v = 2 n - 1 is wanted"
-        yield Doubt("no negative component", cure, 1.0, f"{low:.3g} to {high:.3g}")
+        yield Doubt("components of a single sign", cure, 1.0, f"{low:.3g} to {high:.3g}")
     elif (vectors[:, 2] < -_NOISE).mean() > 0.5:
         cure = "z must be positive towards the camera: change its sign"
         yield Doubt("normals that point away from the camera", cure, 0.5)

@@ -24,6 +24,7 @@ FILE_NAME = "dataset_report.json"
 _SHOWN = 20  # problems on the console; the file has all
 _NAMED = 10  # classes in a note
 _WIDTH = 11.0  # inches of the figure
+_METRE_TICKS = [digit * 10.0**power for power in range(-2, 3) for digit in (1, 1.5, 2, 3, 5, 7)]
 _COLOURS = {"train": "#4d96c9", "val": "#fdae61"}
 
 
@@ -180,8 +181,12 @@ def _draw_depths(axes: Axes, task: str, labels: Mapping[str, Mapping[str, Any]])
     for split, found in labels.items():
         if "histogram" in found:
             axes.stairs(found["histogram"]["shares"], found["histogram"]["edges"], label=split, color=_COLOURS[split])
+    low, high = axes.get_xlim()
     axes.set_xscale("log")
+    axes.set_xticks([tick for tick in _METRE_TICKS if low <= tick <= high], minor=False)
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.tick_params(labelsize=7)
     axes.set_xlabel("m", fontsize=7)
     axes.set_ylabel("share of labelled pixels", fontsize=7)
     axes.set_title(TASKS[task].title, fontsize=9)
@@ -194,6 +199,7 @@ def _draw_classes(axes: Axes, task: str, shares: Mapping[str, Mapping[str, float
     for offset, (split, values) in zip((-0.2, 0.2), shares.items(), strict=True):
         axes.bar(positions + offset, [values.get(name, 0.0) for name in names], 0.4, label=split, color=_COLOURS[split])
     axes.set_xticks(positions, names, rotation=90 if len(names) > 10 else 0, fontsize=7)
+    axes.tick_params(labelsize=7)
     axes.set_ylabel("share of labelled pixels", fontsize=7)
     axes.set_title(TASKS[task].title, fontsize=9)
     axes.legend(fontsize=7)

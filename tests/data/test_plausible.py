@@ -34,6 +34,7 @@ def classes(*values: int) -> np.ndarray:
 
 WRONG = {
     "normals in [0, 1]": ("normals", (unit_normals() + 1) / 2, "[0, 1]"),
+    "normals in [0, 1], mirrored": ("normals", (unit_normals() + 1) / 2 * np.float32([-1, 1, 1]), "[0, 1]"),
     "8-bit codes as numbers": ("normals", np.rint((unit_normals() + 1) * 127.5), "2 u / 255 - 1"),
     "vectors of length 3": ("normals", 3 * unit_normals(), "length 1"),
     "normals that point away": ("normals", unit_normals() * np.float32([1, 1, -1]), "towards the camera"),
