@@ -181,8 +181,10 @@ def _draw_depths(axes: Axes, task: str, labels: Mapping[str, Mapping[str, Any]])
     for split, found in labels.items():
         if "histogram" in found:
             axes.stairs(found["histogram"]["shares"], found["histogram"]["edges"], label=split, color=_COLOURS[split])
-    low, high = axes.get_xlim()
+    edges = [edge for found in labels.values() if "histogram" in found for edge in found["histogram"]["edges"]]
+    low, high = min(edges), max(edges)
     axes.set_xscale("log")
+    axes.set_xlim(low, high)
     axes.set_xticks([tick for tick in _METRE_TICKS if low <= tick <= high], minor=False)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
