@@ -45,7 +45,7 @@ def as_record(reader: Reader, config: DatasetConfig, findings: Findings) -> dict
             "packaging": reader.packaging,
             "counts": counts,
             "fingerprint": fingerprint(sizes) if complete else None,
-            "notes": [*reader.notes, *_absent_classes(labels), *count_notes(replace(config, strict=False), counts)],
+            "notes": [*reader.notes, *count_notes(replace(config, strict=False), counts), *_absent_classes(labels)],
         },
         "files": len(findings.files),
         "bytes": sum(findings.files.values()),
