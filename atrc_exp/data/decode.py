@@ -217,8 +217,8 @@ def _require_lossless(path: Path, image: Image.Image) -> None:
         lossy, name = True, f"TIFF with {compression} compression"
     if lossy:
         raise UserError(
-            f"{path}: is stored as {name}, which changes values: classes and invalid pixels become others along every "
-            "border; label maps must be stored without loss, e.g. as PNG, made anew from their originals"
+            f"{path}: is stored as {name}, which does not keep the values of pixels; label maps must be stored without "
+            "loss, e.g. as PNG, made anew from their originals"
         )
 
 
