@@ -267,5 +267,6 @@ def test_only_what_the_tasks_need_is_checked(tmp_path, archives):
     start = ("dataset=nyud", f"dataset.root={root}", "tasks=[depth]")
     run_stage(prepare(tmp_path, *start))
     report = report_of(tmp_path, "nyud")
+    assert any("files of other tasks are missing" in note for note in report["dataset"]["notes"])
     assert set(report["labels"]["train"]) == {"depth", "semseg"}  # whose classes guide training crops
     assert build_datasets(as_typed(*start, "stage=profile")).info.fingerprint == report["dataset"]["fingerprint"]

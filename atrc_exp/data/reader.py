@@ -157,14 +157,13 @@ def describe(reader: Reader, config: DatasetConfig, needed: Sequence[str]) -> Da
             f"{reader.root}: {len(lacking)} of {total} files are missing: {shown}; complete the copy, or choose tasks "
             "that do without them"
         )
-    absent = [f"{len(missing)} files of other tasks are missing, {missing[0]} among them"] if missing else []
     counts = {split: len(reader.ids[split]) for split in SPLITS}
     return DatasetInfo(
         name=config.name,
         packaging=reader.packaging,
         counts=counts,
         fingerprint=fingerprint(sizes),
-        notes=[*reader.notes, *absent, *count_notes(config, counts)],
+        notes=[*reader.notes, *absence_notes(missing), *count_notes(config, counts)],
         class_names=reader.class_names,
     )
 
@@ -207,6 +206,11 @@ def require_tasks(config: DatasetConfig, known: Sequence[str], layout: str) -> N
 
 def _size(array: np.ndarray) -> str:
     return f"{array.shape[0]} x {array.shape[1]}"
+
+
+def absence_notes(missing: Sequence[str]) -> list[str]:
+    """A note where files are missing that no task of the run needs."""
+    return [f"{len(missing)} files of other tasks are missing, {missing[0]} among them"] if missing else []
 
 
 def count_notes(config: DatasetConfig, counts: Mapping[str, int]) -> list[str]:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from atrc_exp.config import DatasetConfig
 from atrc_exp.data.check import DEPTH_EDGES, Findings, Labels
-from atrc_exp.data.reader import Reader, count_notes, fingerprint, list_files
+from atrc_exp.data.reader import Reader, absence_notes, count_notes, fingerprint, list_files
 from atrc_exp.data.rooms.sheet import draw_label
 from atrc_exp.data.sample import Sample
 from atrc_exp.files import write_json
@@ -31,8 +31,9 @@ _COLOURS = {"train": "#4d96c9", "val": "#fdae61"}
 def as_record(reader: Reader, config: DatasetConfig, findings: Findings) -> dict[str, Any]:
     """The findings as JSON values; there is a fingerprint only where no file is missing."""
     counts = {split: len(ids) for split, ids in reader.ids.items()}
-    complete = not any(problem == "is missing" for _, problem in findings.problems)
-    sizes, _ = list_files(reader, config.tasks)
+    lacking = {file for file, problem in findings.problems if problem == "is missing"}
+    sizes, missing = list_files(reader, config.tasks)
+    other = [file for file in missing if file not in lacking]
     labels = {
         split: {task: _label_record(task, found, _names(task, reader, config)) for task, found in tasks.items()}
         for split, tasks in findings.labels.items()
@@ -44,8 +45,13 @@ def as_record(reader: Reader, config: DatasetConfig, findings: Findings) -> dict
             "name": config.name,
             "packaging": reader.packaging,
             "counts": counts,
-            "fingerprint": fingerprint(sizes) if complete else None,
-            "notes": [*reader.notes, *count_notes(replace(config, strict=False), counts), *_absent_classes(labels)],
+            "fingerprint": fingerprint(sizes) if not lacking else None,
+            "notes": [
+                *reader.notes,
+                *absence_notes(other),
+                *count_notes(replace(config, strict=False), counts),
+                *_absent_classes(labels),
+            ],
         },
         "files": len(findings.files),
         "bytes": sum(findings.files.values()),
@@ -61,7 +67,9 @@ def write(
 ) -> None:
     """Write the record and its figure to `folder`, and show what matters of it."""
     write_json(folder / FILE_NAME, record)
-    figures.save(draw(record, samples, class_names), (folder / FILE_NAME).with_suffix(""))
+    figure = draw(record, samples, class_names)
+    figures.freeze_layout(figure)
+    figures.save(figure, (folder / FILE_NAME).with_suffix(""))
     _show(record)
     console().print(f"written to {folder / FILE_NAME}", markup=False, highlight=False)
 
