@@ -4,14 +4,16 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from atrc_exp.config import Config
+from atrc_exp.config.folders import LabelFilesConfig
 from atrc_exp.errors import UserError
+from atrc_exp.tasks import TASKS
 
 USER_MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError)
 
@@ -50,6 +52,12 @@ def _explain_text(text: str) -> str:
     if "mandatory value" in text:
         name = key or _match(r"mandatory value: (\S+)", text)
         return f"{name}: a value must be given, {name}=VALUE"
+    if f"is not a subclass of {LabelFilesConfig.__name__}" in text:
+        return (
+            f"{key}: label maps of another task are described in the dataset's YAML file (docs/own_dataset.md), with "
+            f"the keys {', '.join(field.name for field in dataclasses.fields(LabelFilesConfig))}; on the command line "
+            "only keys of tasks that it describes can be changed"
+        )
     if key and "is not a ListConfig" in text:
         return f"{key}: must be a list, {key}=[A,B]"
     noise = ("raised while composing", "Error merging override")
@@ -71,12 +79,20 @@ def _root_cause(error: BaseException) -> BaseException:
 def _unknown_key(key: str) -> str:
     if "@" in key or "/" in key or key == "experiment":
         return f"'{key}' is not a config group that can be overridden; presets are appended: +experiment=NAME"
-    parent, _, last = key.rpartition(".")
-    known = _keys(parent)
-    if not known:
-        return f"unknown key '{key}': there is no section '{parent}'. " + _near(parent, sections())
-    where = f"keys of {parent}" if parent else "top-level keys"
-    return f"unknown key '{key}'. " + _near(last, known, where)
+    parts, entries = key.split("."), 0
+    for depth, part in enumerate(parts):
+        parent = ".".join(parts[:depth])
+        known = _keys(parent)
+        if not known:  # a dictionary, whose entries the schema does not name
+            entries = depth
+        elif part not in known:
+            section = "" if depth + 1 == len(parts) else f": there is no section '{'.'.join(parts[: depth + 1])}'"
+            where = f"keys of {parent}" if parent else "top-level keys"
+            return f"unknown key '{key}'{section}. " + _near(part, known, where)
+    entry, where = parts[entries], ".".join(parts[:entries])
+    close = difflib.get_close_matches(entry, set(TASKS) - {entry}, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"unknown key '{key}': {where} has no '{entry}'.{hint} New entries belong into the dataset's YAML file"
 
 
 def _unknown_option(name: str, options: list[str]) -> str:
@@ -97,17 +113,18 @@ def _near(given: str, known: Iterable[str], label: str = "known") -> str:
     return f"{hint}{label} {len(known)}, among them: {', '.join(sorted(nearest))}"
 
 
-def sections() -> list[str]:
-    """Names of the nested parts of the schema."""
-    return [field.name for field in dataclasses.fields(Config) if _section(field.type) is not None]
-
-
 def _keys(path: str) -> list[str]:
-    """Keys of the section at a dotted path of the schema; empty where there is no such section."""
+    """Keys of the section at a dotted path of the schema; empty where there is no such section.
+
+    Every entry of a dictionary of sections is one, whatever its name.
+    """
     node: Any = Config
-    for part in filter(None, path.split(".")):
+    parts = iter(filter(None, path.split(".")))
+    for part in parts:
         field = {f.name: f for f in dataclasses.fields(node)}.get(part)
         node = _section(field.type) if field else None
+        if field is not None and get_origin(field.type) is dict and next(parts, None) is None:
+            return []
         if node is None:
             return []
     return [field.name for field in dataclasses.fields(node)]

@@ -70,12 +70,30 @@ TASKS: dict[str, Task] = {
 }  # fmt: skip
 
 
+def class_count(name: str, num_classes: Mapping[str, int]) -> int:
+    """Number of classes in the label maps of a task: the table's, or the dataset's in `num_classes`.
+
+    Raises:
+        UserError: a number that nobody gave, or one that 8-bit maps, in which 255 is unlabelled, cannot hold.
+    """
+    if TASKS[name].regions:
+        return TASKS[name].regions
+    if name not in num_classes:
+        raise UserError(f"dataset.num_classes lacks '{name}': give its number of classes, num_classes: {{{name}: N}}")
+    if not 2 <= num_classes[name] <= IGNORE:
+        raise UserError(
+            f"dataset.num_classes.{name}={num_classes[name]}: must be 2 to {IGNORE}, since class maps have 8 bits and "
+            f"{IGNORE} stands for unlabelled pixels; merge classes that are rare"
+        )
+    return num_classes[name]
+
+
 def build_tasks(
     names: Iterable[str],
     *,
     num_classes: Mapping[str, int],
-    edge_positive_weight: float,
-    edge_max_distance: float,
+    edge_positive_weight: float | None,
+    edge_max_distance: float | None,
     weights: Mapping[str, float] | None = None,
     forms: Mapping[str, str] | None = None,
 ) -> tuple[Task, ...]:
@@ -83,11 +101,13 @@ def build_tasks(
 
     Args:
         num_classes: classes of those tasks whose number the dataset decides, e.g. `{"semseg": 40}`.
+        edge_positive_weight, edge_max_distance: as in `Task`; None where no task predicts boundaries.
         weights: loss weights that replace the table's.
         forms: form, of `FORMS`, of tasks that are not predicted as in the table.
 
     Raises:
-        UserError: a name that is not in the table, a number of classes that nobody gave, a form that a task lacks.
+        UserError: a name that is not in the table, a number of classes that nobody gave or that maps cannot hold, a
+            form that a task lacks.
     """
     tasks = []
     for name in names:
@@ -95,12 +115,12 @@ def build_tasks(
             raise UserError(f"unknown task '{name}'; known tasks: {', '.join(TASKS)}")
         task = TASKS[name]
         if not task.channels:
-            if name not in num_classes:
-                raise UserError(f"dataset.num_classes lacks '{name}': give its number of classes")
-            task = replace(task, channels=num_classes[name], regions=num_classes[name])
+            classes = class_count(name, num_classes)
+            task = replace(task, channels=classes, regions=classes)
         if (forms or {}).get(name) == "classification":
             task = _as_classification(task)
-        task = replace(task, positive_weight=edge_positive_weight, max_distance=edge_max_distance)
+        if edge_positive_weight is not None and edge_max_distance is not None:
+            task = replace(task, positive_weight=edge_positive_weight, max_distance=edge_max_distance)
         tasks.append(replace(task, weight=(weights or {}).get(name, task.weight)))
     return tuple(tasks)
 

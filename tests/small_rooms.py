@@ -5,12 +5,21 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from atrc_exp.__main__ import CONF, typed
-from atrc_exp.config import Config
+from atrc_exp.config import Config, DatasetConfig
 
+FACTS = {"name": "rooms", "reader": "nyud", "tasks": ["semseg", "depth", "normals", "edge"],
+         "num_classes": {"semseg": 40}, "crop": [64, 96], "edge_positive_weight": 0.8,
+         "edge_max_distance": 0.011}  # fmt: skip
+"""What every dataset must say of itself, here for rooms."""
 TRAIN, VAL, SIZE = 4, 2, (32, 48)
 SMALL = ("engine.iterations=1", "engine.batch_size=2", "engine.val_batch_size=2", "engine.workers=0",
          "engine.progress=false", "logger=none")  # fmt: skip
 QUICK = ("backbone=timm", "backbone.name=mobilenetv3_small_050", "backbone.weights=random")
+
+
+def dataset(**keys: object) -> DatasetConfig:
+    """A dataset described as rooms are, but for `keys`."""
+    return DatasetConfig(**{**FACTS, **keys})
 
 
 def command(tmp_path: Path, rooms: Path, *overrides: str) -> Config:

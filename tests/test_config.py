@@ -103,6 +103,16 @@ def test_single_task_preset_takes_its_name_from_the_task():
         (["+optim.lrr=1"], ["optim.lrr", "Did you mean 'lr'"]),
         (["sead=3"], ["'sead'", "Did you mean 'seed'"]),
         (["optm.lr=1"], ["no section 'optm'", "Did you mean 'optim'"]),
+        (
+            ["dataset=folders", "dataset.folders.labels.semseg.frist=3"],
+            ["labels.semseg.frist", "Did you mean 'first'", "keys of dataset.folders.labels.semseg", "threshold"],
+        ),
+        (["dataset=folders", "dataset.folders.labels.semsg.first=3"], ["has no 'semsg'", "Did you mean 'semseg'"]),
+        (["dataset=folders", "dataset.folders.lables.semseg.first=3"], ["'dataset.folders.lables'", "'labels'"]),
+        (["dataset=folders", "+dataset.folders.labels.sal.first=3"], ["sal", "YAML", "folder, suffix, encoding"]),
+        (["dataset=folders", "+dataset.folders.class_names.semsg=[a]"], ["class_names=semsg", "semseg, human_parts"]),
+        (["dataset=folders", "dataset.num_classes.semseg=300"], ["num_classes.semseg=300", "2 to 255"]),
+        (["dataset=folders", "+dataset.num_classes.human_parts=14"], ["num_classes=human_parts", "fixed", "semseg"]),
         (["optim.lr=abc"], ["optim.lr=abc", "a number"]),
         (["engine.iterations=3.5"], ["engine.iterations=3.5", "whole number"]),
         (["engine.batch_size=0"], ["engine.batch_size=0", ">= 1"]),
@@ -154,3 +164,29 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "atrc_exp", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
     )
+
+
+OWN = {"name": "mine", "reader": "folders", "root": "mine", "tasks": "[semseg, edge]", "num_classes": "{semseg: 4}",
+       "crop": "[64, 96]", "edge_positive_weight": "0.9", "edge_max_distance": "0.01"}  # fmt: skip
+
+
+def own_dataset(folder: Path, facts: dict[str, str]) -> Config:
+    (folder / "dataset").mkdir(exist_ok=True)
+    (folder / "dataset" / "mine.yaml").write_text("".join(f"{key}: {value}\n" for key, value in facts.items()))
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        search_path = f"hydra.searchpath=[file://{folder}]"
+        return typed(compose("config", overrides=[search_path, "dataset=mine", "name=x"]))
+
+
+@pytest.mark.parametrize("fact", OWN)
+def test_no_fact_of_another_dataset_stands_in_for_one_that_is_not_given(tmp_path, fact):
+    own_dataset(tmp_path, OWN)
+    with pytest.raises((UserError, OmegaConfBaseException)) as caught:
+        own_dataset(tmp_path, {key: value for key, value in OWN.items() if key != fact})
+    assert f"dataset.{fact}" in explain(caught.value)
+
+
+def test_what_no_task_of_the_dataset_needs_is_not_asked_for(tmp_path):
+    facts = {key: value for key, value in OWN.items() if not key.startswith("edge")}
+    config = own_dataset(tmp_path, {**facts, "tasks": "[semseg, depth]"})
+    assert config.dataset.num_classes == {"semseg": 4} and config.dataset.edge_positive_weight is None

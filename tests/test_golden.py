@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_rooms
 import torch
 from torch import Tensor, nn
 
 from atrc_exp.config import (
     BackboneConfig,
     Config,
-    DatasetConfig,
     DistillationConfig,
     EngineConfig,
     SearchConfig,
@@ -38,7 +38,7 @@ def configuration(kind: str) -> Config:
     return Config(
         name="golden",
         genotype="published/nyud_hrnet18" if kind == "retrain" else None,
-        dataset=DatasetConfig(crop=list(SIZE)),
+        dataset=small_rooms.dataset(crop=list(SIZE)),
         backbone=BackboneConfig(name="hrnet_w18_small_v2", weights="random"),
         distillation=DistillationConfig(name="search" if kind == "search" else "atrc", dropout=0.0),
         stage=StageConfig(name=kind),

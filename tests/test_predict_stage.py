@@ -89,3 +89,19 @@ def test_a_network_with_initial_predictions_predicts_the_final_ones(tmp_path, ro
     out = tmp_path / "out"
     predict(tmp_path / "runs" / "rooms_hrnet18_mti_net" / "seed0", image, out, "predict.arrays=true")
     assert {path.parent.name for path in out.glob("*/*.*")} == {"semseg", "depth", "normals", "edge", "panels"}
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_photo_is_predicted_as_viewers_show_it(tmp_path, finished_run, orientation):
+    upright = np.random.default_rng(0).integers(0, 256, (30, 44, 3), dtype=np.uint8)
+    source = tmp_path / "in"
+    source.mkdir()
+    Image.fromarray(upright).save(source / "upright.png")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = np.ascontiguousarray(np.rot90(upright, {3: 2, 6: 1}[orientation]))  # as the camera was held
+    Image.fromarray(turned).save(source / "stored.png", exif=exif)
+    predict(finished_run, source, tmp_path / "out", "predict.arrays=true")
+    for file in ("semseg/{}.png", "depth/{}.npy", "normals/{}.png", "edge/{}.png", "panels/{}.png"):
+        found, expected = (stored(tmp_path / "out" / file.format(name)) for name in ("stored", "upright"))
+        np.testing.assert_array_equal(found, expected)

@@ -20,7 +20,9 @@ from small_rooms import QUICK, SMALL, as_typed
 from atrc_exp.config import Config
 from atrc_exp.data.crop import cropped_copy
 from atrc_exp.data.datasets import open_dataset, open_reader
+from atrc_exp.data.loader import build_datasets
 from atrc_exp.errors import UserError
+from atrc_exp.report import dataset as dataset_report
 from atrc_exp.stages import run_stage
 
 sys.path.insert(0, str(Path(__file__).parent / "data"))
@@ -202,3 +204,69 @@ def test_the_crop_of_the_larger_packaging(tmp_path, capsys):
     with pytest.raises(UserError, match=r"0001\.jpg: has 40 x 52 pixels; only 480 x 640 are cropped"):
         cropped_copy(open_reader(prepare(tmp_path, "dataset=nyud", f"dataset.root={tmp_path / 'small'}").dataset))
     assert not (tmp_path / "small-425x560").exists()
+
+
+def test_what_looks_wrong_is_a_warning_and_on_request_an_error(tmp_path, archives, capsys):
+    root = tmp_path / "copy"
+    shutil.copytree(archives / "NYUDv2", root)
+    for path in (root / "depth").iterdir():
+        np.save(path, 1000 * np.load(path))
+    start = ("dataset=nyud", f"dataset.root={root}")
+    run_stage(prepare(tmp_path, *start))
+    report = report_of(tmp_path, "nyud")
+    (warning,) = (line for line in report["warnings"] if line.startswith("depth"))
+    assert "5 of 5" in warning and "scale=0.001" in warning and report["problems"] == []
+    assert warning in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"depth/0001\.npy: depths that cannot be metres"):
+        run_stage(prepare(tmp_path, *start, "prepare.values=true"))
+
+
+def test_classes_that_never_occur_are_named(tmp_path, archives):
+    root = tmp_path / "copy"
+    shutil.copytree(archives / "NYUDv2", root)
+    for path in (root / "segmentation").iterdir():
+        stored = np.asarray(Image.open(path)).copy()
+        stored[(stored == 4) | (stored == 22)] = 1
+        Image.fromarray(stored).save(path)
+    run_stage(prepare(tmp_path, "dataset=nyud", f"dataset.root={root}"))
+    ids = {"train": ("0001", "0002", "0003"), "val": ("0004", "0005")}
+    notes = report_of(tmp_path, "nyud")["dataset"]["notes"]
+    for split, names in ids.items():
+        stored = {int(value) for id in names for value in np.unique(Image.open(root / "segmentation" / f"{id}.png"))}
+        absent = set(range(1, 41)) - stored
+        (note,) = (note for note in notes if f"never occur in {split}" in note)
+        assert note.startswith(f"{len(absent)} of 40 classes of semseg") and "bed" in note
+
+
+def test_the_figure_shows_samples_and_the_depths(tmp_path, archives, monkeypatch):
+    drawn = []
+    draw = dataset_report.draw
+    monkeypatch.setattr(dataset_report, "draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    run_stage(prepare(tmp_path, "dataset=nyud", f"prepare.source={archives / 'NYUDv2'}"))
+    axes = drawn[0].get_axes()
+    pictures = [axis for axis in axes if axis.images]
+    assert [axis.get_title() for axis in pictures[:5]] == ["Image", "SemSeg", "Depth", "Normal", "Bound"]
+    assert len(pictures) == 3 * 5
+    with Image.open(archives / "NYUDv2" / "images" / "0002.png") as image:
+        np.testing.assert_array_equal(pictures[5].images[0].get_array(), np.asarray(image))
+    root, train = archives / "NYUDv2", report_of(tmp_path, "nyud")["labels"]["train"]["depth"]
+    depth = np.concatenate([np.load(root / "depth" / f"{id}.npy").ravel() for id in ("0001", "0002", "0003")])
+    valid = depth[(depth > 0) & (depth < np.inf)]
+    edges, shares = train["histogram"]["edges"], train["histogram"]["shares"]
+    for low, high, share in zip(edges, edges[1:], shares, strict=False):
+        assert share == pytest.approx(((valid >= low) & (valid < high)).mean(), abs=2 / valid.size)
+    assert sum(shares) == pytest.approx(1)
+    assert "Depth" in [axis.get_title() for axis in axes if not axis.images]
+
+
+def test_only_what_the_tasks_need_is_checked(tmp_path, archives):
+    root = tmp_path / "copy"
+    shutil.copytree(archives / "NYUDv2", root)
+    shutil.rmtree(root / "normals")
+    (root / "edge" / "0001.png").write_bytes(b"damaged")
+    start = ("dataset=nyud", f"dataset.root={root}", "tasks=[depth]")
+    run_stage(prepare(tmp_path, *start))
+    report = report_of(tmp_path, "nyud")
+    assert any("files of other tasks are missing" in note for note in report["dataset"]["notes"])
+    assert set(report["labels"]["train"]) == {"depth", "semseg"}  # whose classes guide training crops
+    assert build_datasets(as_typed(*start, "stage=profile")).info.fingerprint == report["dataset"]["fingerprint"]

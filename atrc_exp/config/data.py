@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import require
 from atrc_exp.config.folders import FoldersConfig
-from atrc_exp.tasks import TASKS
+from atrc_exp.tasks import TASKS, class_count
 
 
 @dataclass(kw_only=True)
@@ -43,7 +43,8 @@ class PrepareConfig:
     sha256: str | None = None
     """Checksum that the archive must have, 64 hexadecimal digits; null takes it as it is."""
     values: bool = False
-    """Check the ranges of values too: metres, lengths of normals, images and labels that are all one."""
+    """Make it an error where the values of a file look wrong, instead of a warning: depths that cannot be metres,
+    vectors far from length 1, images and labels that are all one."""
     crop: bool = False
     """Make a copy of a dataset in the NYUD layout with 480 x 640 images, `<root>-425x560`, without the white border."""
 
@@ -58,26 +59,26 @@ class PrepareConfig:
 class DatasetConfig:
     """Where the data is and what it means."""
 
-    name: str = "rooms"
+    name: str = "???"
     """Short name used in records and in the choice of single-task baselines."""
-    reader: str = "nyud"
-    """Reader of the on-disk layout."""
-    root: str = "data/rooms"
+    reader: str = "???"
+    """Reader of the on-disk layout: nyud, pascal, or folders for one's own dataset."""
+    root: str = "???"
     """Folder that holds images/, gt_sets/ and the label folders."""
-    tasks: list[str] = field(default_factory=lambda: ["semseg", "depth", "normals", "edge"])
-    """Tasks the dataset has labels for, in the order used everywhere."""
-    num_classes: dict[str, int] = field(default_factory=lambda: {"semseg": 40})
-    """Number of classes of tasks for which the dataset decides it."""
-    crop: list[int] = field(default_factory=lambda: [64, 96])
-    """Height and width of training crops and of the canvas at test time, in pixels."""
+    tasks: list[str] = field(default_factory=list)
+    """Tasks the dataset has labels for, in the order used everywhere; at least one."""
+    num_classes: dict[str, int] = field(default_factory=dict)
+    """Number of classes, 2 to 255, of each task for which the dataset decides it."""
+    crop: list[int] = field(default_factory=list)
+    """Height and width of training crops and of the canvas at test time, in pixels, each >= 32."""
     counts: list[int] = field(default_factory=list)
     """Published numbers of training and validation images; others are recorded as a deviation."""
     strict: bool = False
     """Make such a deviation an error."""
-    edge_positive_weight: float = 0.8
-    """Weight of boundary pixels in the loss, in (0, 1)."""
-    edge_max_distance: float = 0.011
-    """Matching tolerance of the boundary score, share of the image diagonal, in (0, 0.1]."""
+    edge_positive_weight: float | None = None
+    """Weight of boundary pixels in the loss, in (0, 1): about 1 - their share; needed where edge is a task."""
+    edge_max_distance: float | None = None
+    """Matching tolerance of the boundary score, share of the image diagonal, in (0, 0.1]; needed as the weight is."""
     codebook: str | None = None
     """File (.npy, 40 x 3) of unit normals; null fits one on the training labels."""
     cache_dir: str | None = None
@@ -92,12 +93,19 @@ class DatasetConfig:
     folders: FoldersConfig = field(default_factory=FoldersConfig)
 
     def __post_init__(self) -> None:
-        require(len(self.crop) == 2 and min(self.crop) >= 32, "dataset.crop", self.crop, "[height, width], each >= 32")
-        weight = self.edge_positive_weight
-        require(0 < weight < 1, "dataset.edge_positive_weight", weight, "in (0, 1)")
-        require(0 < self.edge_max_distance <= 0.1, "dataset.edge_max_distance", self.edge_max_distance, "in (0, 0.1]")
+        given = not self.crop or (len(self.crop) == 2 and min(self.crop) >= 32)
+        require(given, "dataset.crop", self.crop, "[height, width], each >= 32")
+        weight, distance = self.edge_positive_weight, self.edge_max_distance
+        require(weight is None or 0 < weight < 1, "dataset.edge_positive_weight", weight, "in (0, 1)")
+        require(distance is None or 0 < distance <= 0.1, "dataset.edge_max_distance", distance, "in (0, 0.1]")
         for task in self.tasks:
             require(task in TASKS, "dataset.tasks", task, f"one of {', '.join(TASKS)}")
+            if TASKS[task].label == "classes":
+                class_count(task, self.num_classes)
+        open_tasks = [name for name, task in TASKS.items() if not task.regions]
+        for task in self.num_classes:
+            require(task in open_tasks, "dataset.num_classes", task, f"a task without a fixed number of classes "
+                    f"({', '.join(open_tasks)})")  # fmt: skip
         guides = [task for task in self.tasks if TASKS[task].label == "classes"]
         allowed = f"null or a task with classes that the dataset has ({', '.join(guides) or 'none'})"
         require(self.crop_labels in (None, *guides), "dataset.crop_labels", self.crop_labels, allowed)

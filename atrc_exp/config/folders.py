@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import positive, require
+from atrc_exp.tasks import TASKS
 
 ENCODINGS = {"classes": ("indices", "mask", "colours"), "depth": ("metres",), "normals": ("vectors",)}
 """By kind of label map, what its files can hold; the first is the default."""
@@ -64,3 +65,8 @@ class FoldersConfig:
     """By task. An image whose file is not there has no label for the task."""
     class_names: dict[str, list[str]] = field(default_factory=dict)
     """By task, for tables and figures."""
+
+    def __post_init__(self) -> None:
+        for key, maps in (("labels", self.labels), ("class_names", self.class_names)):
+            for task in maps:
+                require(task in TASKS, f"dataset.folders.{key}", task, f"one of {', '.join(TASKS)}")

@@ -105,6 +105,13 @@ class Config:
             require(len(self.pixel) == 2 and min(self.pixel) >= 0, "pixel", self.pixel, "row and column, pixel=Y,X")
 
     def _check_tasks(self) -> None:
+        facts = {"tasks": "the tasks that it has labels for", "crop": "[height, width] of training crops"}
+        if "edge" in self.task_names:
+            facts |= {"edge_positive_weight": "about 1 - the share of boundary pixels",
+                      "edge_max_distance": "the boundary score's tolerance as a share of the diagonal"}  # fmt: skip
+        for key, meaning in facts.items():
+            value = getattr(self.dataset, key)
+            require(value not in (None, []), f"dataset.{key}", value, f"given, {meaning}")
         known = ", ".join(self.dataset.tasks)
         for task in self.task_names:
             require(task in self.dataset.tasks, "tasks", task, f"a task that {self.dataset.name} has ({known})")

@@ -37,7 +37,7 @@ from atrc_exp.data import plain
 from atrc_exp.data.augment import EvalTransform, TrainTransform
 from atrc_exp.data.datasets import open_reader
 from atrc_exp.data.finish import finish
-from atrc_exp.data.loader import build_datasets, crop_labels
+from atrc_exp.data.loader import build_datasets, crop_labels, needed_labels
 from atrc_exp.data.reader import IMAGE
 from atrc_exp.data.sample import Source
 from atrc_exp.errors import UserError
@@ -93,7 +93,11 @@ class _Bench:
     """All pipelines over one dataset, and the times they took."""
 
     def __init__(self, config: Config, sources: dict[str, Source]) -> None:
-        self.sources, self.reader, self.crop = sources, open_reader(config.dataset), config.dataset.crop
+        self.sources, self.reader, self.crop = (
+            sources,
+            open_reader(config.dataset, needed_labels(config)),
+            config.dataset.crop,
+        )
         self.tasks, self.guide = build_tasks_of(config), crop_labels(config)
         self.train = TrainTransform(self.crop, self.tasks, self.guide)
         self.evaluate = EvalTransform(self.crop, self.tasks)

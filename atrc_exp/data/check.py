@@ -10,12 +10,13 @@ from functools import partial
 
 import numpy as np
 
+from atrc_exp.data.decode import read_orientation
+from atrc_exp.data.plausible import Doubt, Doubts, doubts
 from atrc_exp.data.reader import IMAGE, SPLITS, Reader, list_files, require_size
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE, TASKS
 
-_METRES = (0.01, 100.0)  # depths outside are in another unit
-_LENGTHS = (0.5, 1.5)  # of normals; the coarsest eight bits and an unnormalised teacher stay well inside
+DEPTH_EDGES = np.geomspace(0.01, 1000, 101)  # metres; of the histogram of depths, whose ends take what is outside
 _CHUNK = 8  # images handed to a process at a time
 
 
@@ -31,6 +32,8 @@ class Labels:
     """Smallest and largest valid depth in metres."""
     total: np.ndarray = field(default_factory=lambda: np.zeros(3))
     """Sum of valid depths in metres (first element) or of unit normals."""
+    histogram: np.ndarray = field(default_factory=lambda: np.zeros(len(DEPTH_EDGES) - 1, np.int64))
+    """Pixels by depth, between `DEPTH_EDGES`."""
 
     def __iadd__(self, other: "Labels") -> "Labels":
         self.pixels += other.pixels
@@ -38,6 +41,7 @@ class Labels:
         self.counts += other.counts
         self.range = min(self.range[0], other.range[0]), max(self.range[1], other.range[1])
         self.total += other.total
+        self.histogram += other.histogram
         return self
 
 
@@ -53,6 +57,8 @@ class Findings:
     """Number of images by height and width."""
     labels: dict[str, dict[str, Labels]] = field(default_factory=dict)
     """By split and task."""
+    doubts: Doubts = field(default_factory=Doubts)
+    """What looks wrong without being refused."""
 
 
 @dataclass
@@ -62,6 +68,8 @@ class _Image:
     problems: list[tuple[str, str]] = field(default_factory=list)
     size: tuple[int, int] | None = None
     labels: dict[str, Labels] = field(default_factory=dict)
+    doubts: list[tuple[str, str, list[Doubt]]] = field(default_factory=list)
+    """Modality, file, and what looks wrong."""
 
 
 def check_files(
@@ -78,7 +86,7 @@ def check_files(
     others are read all the same.
 
     Args:
-        values: look for depths, lengths of normals, images and labels that cannot be right, too.
+        values: what looks wrong in a single file is a problem, too.
         workers: processes that read; 0 reads in this one.
         advance: called after every image.
     """
@@ -94,6 +102,8 @@ def check_files(
             findings.images[found.size] += 1
         for task, labels in found.labels.items():
             findings.labels[split][task] += labels
+        for modality, file, doubted in found.doubts:
+            findings.doubts.add(modality, file, doubted)
         advance()
     return findings
 
@@ -132,6 +142,13 @@ def _examine(reader: Reader, tasks: list[str], missing: frozenset[str], values: 
         if (file, problem) not in found.problems:  # two tasks may read one file
             found.problems.append((file, problem))
 
+    def doubt(modality: str, doubted: list[Doubt]) -> None:
+        file = reader.files(modality, id)[0]
+        found.doubts.append((modality, file, doubted))
+        for one in doubted if values else ():
+            if not one.share:
+                report(file, f"{one.what} ({one.detail})" if one.detail else one.what)
+
     def attempt(modality: str) -> np.ndarray | None:
         if missing.isdisjoint(files := reader.files(modality, id)) and files:
             try:
@@ -143,23 +160,27 @@ def _examine(reader: Reader, tasks: list[str], missing: frozenset[str], values: 
     image = attempt(IMAGE)
     if image is not None:
         found.size = image.shape[0], image.shape[1]
-        if values and (image == image[0, 0]).all():
-            report(reader.files(IMAGE, id)[0], "every pixel has the same colour")
+        doubt(IMAGE, list(_doubts_of_image(image, read_orientation(reader.root / reader.files(IMAGE, id)[0]))))
     for task in tasks:
         label = attempt(task)
         if label is None:
             continue
-        files = reader.files(task, id)
         if image is not None:
             try:
                 require_size(reader, task, id, label, image)
             except UserError as error:
-                report(*_located(reader, files, error))
+                report(*_located(reader, reader.files(task, id), error))
         found.labels[task] = _summary(task, label)
-        if values:
-            for problem in _implausible(task, label, found.labels[task]):
-                report(files[0], problem)
+        doubt(task, list(doubts(task, label)))
     return found
+
+
+def _doubts_of_image(image: np.ndarray, orientation: int) -> Iterator[Doubt]:
+    if (image == image[0, 0]).all():
+        yield Doubt("the same colour in every pixel", "are these the right files?")
+    if orientation != 1:
+        cure = "labels must fit the upright images, as viewers show them"
+        yield Doubt("an EXIF orientation that turns or mirrors the photo", cure, detail=f"orientation {orientation}")
 
 
 def _located(reader: Reader, files: tuple[str, ...], error: UserError) -> tuple[str, str]:
@@ -183,23 +204,9 @@ def _summary(task: str, label: np.ndarray) -> Labels:
         if not metres.size:
             return Labels(pixels)
         total = np.array([metres.sum(dtype=np.float64), 0.0, 0.0])
-        return Labels(pixels, metres.size, range=(float(metres.min()), float(metres.max())), total=total)
+        histogram = np.histogram(metres.clip(DEPTH_EDGES[0], DEPTH_EDGES[-1]), DEPTH_EDGES)[0]
+        span = float(metres.min()), float(metres.max())
+        return Labels(pixels, metres.size, range=span, total=total, histogram=histogram)
     vectors = label[label.any(axis=2)].astype(np.float64)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return Labels(pixels, len(vectors), total=unit.sum(axis=0))
-
-
-def _implausible(task: str, label: np.ndarray, found: Labels) -> Iterator[str]:
-    kind = TASKS[task].label
-    if found.valid == 0 and not TASKS[task].background_is_unlabelled:
-        yield "has no labelled pixel"
-    elif kind == "classes" and found.counts.max() == found.pixels:
-        yield f"every pixel has the value {found.counts.argmax()}"
-    if kind == "depth" and found.valid and not (_METRES[0] <= found.range[0] and found.range[1] <= _METRES[1]):
-        low, high = found.range
-        yield f"depths from {low:.4g} to {high:.4g} cannot be metres; they must lie in {_METRES[0]} to {_METRES[1]:.0f}"
-    if kind == "normals":
-        lengths = np.linalg.norm(label[label.any(axis=2)], axis=1)
-        wrong = int(((lengths < _LENGTHS[0]) | (lengths > _LENGTHS[1])).sum())
-        if wrong:
-            yield f"{wrong} vectors are far from length 1 ({lengths.min():.3g} to {lengths.max():.3g})"

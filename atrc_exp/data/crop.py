@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atrc_exp.data.decode import read_array, read_indices, read_rgb
+from atrc_exp.data.decode import read_array, read_indices, read_photo
 from atrc_exp.data.nyud import CROPPED, FOLDERS, NYUD
 from atrc_exp.data.reader import IMAGE, SPLITS, Reader, list_files
 from atrc_exp.errors import UserError
@@ -33,7 +33,9 @@ def cropped_copy(reader: Reader, *, advance: Callable[[], None] = lambda: None) 
     if (target / CROPPED).is_file():
         return target
     if target.exists():
-        raise UserError(f"prepare.crop=true: {target} exists and is no cropped copy; remove it")
+        raise UserError(
+            f"prepare.crop=true: {target} holds something else than the cropped copy, which is written there; move it"
+        )
     _, missing = list_files(reader, list(FOLDERS)[1:])
     if missing:
         raise UserError(f"{reader.root}: {len(missing)} files are missing, {missing[0]} among them; complete the copy")
@@ -56,7 +58,7 @@ def _crop_image(reader: Reader, folder: Path, id: str) -> None:
     for modality, name in FOLDERS.items():
         path = reader.root / reader.files(modality, id)[0]
         if modality == IMAGE:
-            array = read_rgb(path)
+            array = read_photo(path)
         elif path.suffix == ".npy":
             array = read_array(path, channels=3 if modality == "normals" else 0)
         else:

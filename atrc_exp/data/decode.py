@@ -1,6 +1,7 @@
 """Reading of single files: what is damaged or of the wrong kind is a UserError that names the file.
 
 Pillow decodes the images: it gives the indices of palette images, and it never takes a truncated file for a whole one.
+Every image is turned as its EXIF orientation says, as viewers and annotation tools show it.
 """
 
 from collections import Counter
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from atrc_exp.errors import UserError
 
@@ -16,26 +17,56 @@ _KINDS = {
     "1": "1-bit", "L": "8-bit grey", "P": "8-bit palette", "RGB": "8-bit RGB", "RGBA": "8-bit RGBA",
     "LA": "8-bit grey with transparency", "I;16": "16-bit grey", "I": "32-bit grey", "F": "floating-point grey",
 }  # fmt: skip
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises for bad bytes, SyntaxError for a broken PNG, and for an image too large to be meant."""
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError)
+"""What Pillow raises for bad bytes, SyntaxError for a broken PNG."""
+_PHOTOS = ("RGB", "RGBA", "L", "P")
+_LOSSLESS = ("PNG", "BMP", "PPM", "TGA", "TIFF", "WEBP")
+"""Formats that keep numbers; the last two can be lossy, too. GIF is none, since writers sort its palette anew."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""By EXIF orientation, what brings the stored pixels upright; from 5 on height and width change places."""
 U8_TO_UNIT = (2.0 * np.arange(256) / 255.0 - 1.0).astype(np.float32)
 
 
-def read_rgb(path: Path, *, convert: bool = True) -> np.ndarray:
-    """Read an 8-bit image as (H, W, 3) uint8 RGB; grey and palette images are refused if `convert` is false."""
-    with _open(path, ("RGB", "RGBA", "L", "P") if convert else ("RGB",)) as image:
+def read_photo(path: Path) -> np.ndarray:
+    """Read the image that a network looks at as (H, W, 3) uint8 RGB, upright; grey and palette images are converted."""
+    with _open(path, _PHOTOS) as image:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """Read an 8-bit RGB image of vectors as (H, W, 3) uint8; nothing is converted to RGB.
+
+    Raises:
+        UserError: it must be turned to be upright: whether its vectors turn with it is not known.
+    """
+    with _open(path, ("RGB",), turn=False) as image:
+        if _orientation(image) != 1:
+            raise UserError(
+                f"{path}: has an EXIF orientation, and whether its vectors turn with its pixels is not known; write it "
+                "upright and without EXIF"
+            )
+        return np.asarray(image)
+
+
+def read_colours(path: Path) -> np.ndarray:
+    """Read a class map that is stored as colours, as (H, W, 3) uint8 RGB; the file must hold them without loss."""
+    with _open(path, _PHOTOS, lossless=True) as image:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_indices(path: Path) -> np.ndarray:
     """Read an 8-bit grey or palette image as (H, W) uint8 indices; a palette's colours are never looked at."""
-    with _open(path, ("L", "P")) as image:
+    with _open(path, ("L", "P"), lossless=True) as image:
         return np.array(image)  # writable, as tensors want their memory
 
 
 def read_grey(path: Path) -> np.ndarray:
     """Read an 8-bit grey image as (H, W) uint8."""
-    with _open(path, ("L",)) as image:
+    with _open(path, ("L",), lossless=True) as image:
         return np.array(image)
 
 
@@ -69,7 +100,7 @@ def read_normals(path: Path, *, every_code: bool = False) -> np.ndarray:
         return vectors
     import cv2
 
-    raw = read_rgb(path, convert=False)
+    raw = read_rgb(path)
     vectors = cv2.LUT(raw, U8_TO_UNIT)
     if every_code:
         return vectors
@@ -84,7 +115,7 @@ def read_values(path: Path) -> np.ndarray:
     """Read one number a pixel, (H, W), from an array or from a grey or palette image of any depth."""
     if path.suffix == ".npy":
         return read_array(path)
-    with _open(path, ("L", "P", "1", "I;16", "I", "F")) as image:
+    with _open(path, ("L", "P", "1", "I;16", "I", "F"), lossless=True) as image:
         return np.array(image)
 
 
@@ -126,12 +157,16 @@ def read_ids(path: Path) -> list[str]:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image, from its first bytes."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except _DAMAGED as error:
-        raise unreadable(path, error) from error
+    """Height and width of an upright image, from its first bytes."""
+    with _header(path) as image:
+        swapped = image.format != "TIFF" and _orientation(image) >= 5  # Pillow turns TIFF files itself
+        return (image.width, image.height) if swapped else (image.height, image.width)
+
+
+def read_orientation(path: Path) -> int:
+    """The EXIF orientation of an image, 1 to 8; 1 is upright, and so is an image without a valid one."""
+    with _header(path) as image:
+        return _orientation(image)
 
 
 def unreadable(path: Path, error: Exception) -> UserError:
@@ -140,13 +175,65 @@ def unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"{path}: cannot be read, it is damaged or incomplete ({reason}); replace it by a good copy")
 
 
-def _open(path: Path, modes: tuple[str, ...]) -> Image.Image:
+def _header(path: Path) -> Image.Image:
+    """The opened image, whose pixels are not decoded yet."""
     try:
-        image = Image.open(path)
+        return Image.open(path)
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise UserError(
+            f"{path}: has more than the {most / 1e6:.4g} million pixels that are read; scale it down, or cut it into "
+            "several images"
+        ) from None
+    except _DAMAGED as error:
+        raise unreadable(path, error) from error
+
+
+def _open(path: Path, modes: tuple[str, ...], *, lossless: bool = False, turn: bool = True) -> Image.Image:
+    """The decoded image, upright unless `turn` is false."""
+    image = _header(path)
+    try:
         image.load()
     except _DAMAGED as error:
         raise unreadable(path, error) from error
+    if lossless:
+        _require_lossless(path, image)
     if image.mode not in modes:
         allowed = " or ".join(_KINDS[mode] for mode in modes)
         raise UserError(f"{path}: is an image of kind '{_KINDS.get(image.mode, image.mode)}'; must be {allowed}")
-    return image
+    upright = _TURNS.get(_orientation(image)) if turn else None
+    return image if upright is None else image.transpose(upright)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow fails on damaged EXIF in whatever way its bytes lead it to; the pixels are good
+        return 1
+    return found if found in _TURNS else 1
+
+
+def _require_lossless(path: Path, image: Image.Image) -> None:
+    """Refuse a label map whose format changes values, whatever its name says."""
+    name = str(image.format)
+    compression = str(image.info.get("compression", ""))
+    lossy = name not in _LOSSLESS or (name == "WEBP" and not _is_lossless_webp(path))
+    if name == "TIFF" and ("jpeg" in compression or "webp" in compression):
+        lossy, name = True, f"TIFF with {compression} compression"
+    if lossy:
+        raise UserError(
+            f"{path}: is stored as {name}, which does not keep the values of pixels; label maps must be stored without "
+            "loss, e.g. as PNG, made anew from their originals"
+        )
+
+
+def _is_lossless_webp(path: Path) -> bool:
+    """Whether the first picture of a WebP file is a VP8L chunk, not VP8 (RIFF container, chunks of even length)."""
+    content = path.read_bytes()
+    position = len(b"RIFF....WEBP")
+    while position + 8 <= len(content):
+        kind, length = content[position : position + 4], int.from_bytes(content[position + 4 : position + 8], "little")
+        if kind in (b"VP8L", b"VP8 "):
+            return kind == b"VP8L"
+        position += 8 + length + length % 2
+    return False

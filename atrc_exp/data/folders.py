@@ -5,17 +5,17 @@ a file in a task's folder has no label for that task.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
 from atrc_exp.config.folders import ENCODINGS, LabelFilesConfig
-from atrc_exp.data.decode import read_ids, read_normals, read_rgb, read_values
+from atrc_exp.data.decode import read_colours, read_ids, read_normals, read_photo, read_values
 from atrc_exp.data.reader import IMAGE, SPLITS
 from atrc_exp.errors import UserError
-from atrc_exp.tasks import IGNORE, TASKS
+from atrc_exp.tasks import IGNORE, TASKS, class_count
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _SHOWN = 5
@@ -26,27 +26,31 @@ class Folders:
 
     Raises:
         UserError: a folder that is missing, a split without images or in conflict with the other, an id without image,
-            a task without a description or without any label in a split, an encoding that does not fit its task, class
-            names or colours in another number than classes.
+            a task without a description, a needed one without any label in a split, an encoding that does not fit its
+            task, class names or colours in another number than classes.
     """
 
     packaging = "folders"
 
-    def __init__(self, config: DatasetConfig) -> None:
+    def __init__(self, config: DatasetConfig, needed: Sequence[str]) -> None:
         self.config = config.folders
         self.root = Path(config.root).expanduser()
         if not self.root.is_dir():
             raise UserError(f"dataset.root={config.root}: does not exist; it must hold the folders of your dataset")
         self.labels = {task: self._description(task) for task in config.tasks}
-        self.classes = {task: _class_count(task, config) for task in config.tasks if TASKS[task].label == "classes"}
+        maps = [task for task in config.tasks if TASKS[task].label == "classes"]
+        self.classes = {task: class_count(task, config.num_classes) for task in maps}
         self._check_colours()
         self.class_names = self._checked_names()
         self.notes: list[str] = []
         self.paths = {IMAGE: self._index("images", self.config.images, self.config.image_suffix, _IMAGES)}
         for task, label in self.labels.items():
-            self.paths[task] = self._index(f"labels.{task}.folder", label.folder, label.suffix, (*_IMAGES, ".npy"))
+            absent = task not in needed and not (self.root / label.folder).is_dir()
+            self.paths[task] = (
+                {} if absent else self._index(f"labels.{task}.folder", label.folder, label.suffix, (*_IMAGES, ".npy"))
+            )
         self.ids = {split: self._ids(split, getattr(self.config, split)) for split in SPLITS}
-        self._check_splits()
+        self._check_splits(needed)
 
     def files(self, modality: str, id: str) -> tuple[str, ...]:
         """See `Reader.files`."""
@@ -55,7 +59,7 @@ class Folders:
 
     def image(self, id: str) -> np.ndarray:
         """See `Reader.image`."""
-        return read_rgb(self.root / self.paths[IMAGE][id])
+        return read_photo(self.root / self.paths[IMAGE][id])
 
     def label(self, task: str, id: str) -> np.ndarray:
         """See `Reader.label`."""
@@ -102,7 +106,7 @@ class Folders:
         return _by_value(classes, read_values(path))
 
     def _colours(self, task: str, path: Path) -> np.ndarray:
-        label, stored = self.labels[task], _as_numbers(read_rgb(path))
+        label, stored = self.labels[task], _as_numbers(read_colours(path))
         known = _as_numbers(np.array([*label.colours, *(label.invalid_colours or [])]))
         classes = np.full(len(known), IGNORE, dtype=np.uint8)
         classes[: len(label.colours)] = np.arange(len(label.colours))
@@ -199,7 +203,7 @@ class Folders:
             )
         return ids
 
-    def _check_splits(self) -> None:
+    def _check_splits(self, needed: Sequence[str]) -> None:
         both = sorted(set(self.ids["train"]) & set(self.ids["val"]))
         if both:
             raise UserError(
@@ -208,7 +212,7 @@ class Folders:
         for task, label in self.labels.items():
             for split, ids in self.ids.items():
                 count = sum(id in self.paths[task] for id in ids)
-                if not count:
+                if not count and task in needed:
                     raise UserError(
                         f"dataset.folders.labels.{task}: no {split} image has a label in {self.root / label.folder}; "
                         "file names must be those of the images (suffix says what follows the id)"
@@ -230,14 +234,6 @@ def _as_numbers(colours: np.ndarray) -> np.ndarray:
 
 def _encoding(task: str, label: LabelFilesConfig) -> str:
     return label.encoding or ENCODINGS[TASKS[task].label][0]
-
-
-def _class_count(task: str, config: DatasetConfig) -> int:
-    if TASKS[task].channels:
-        return max(TASKS[task].channels, 2)  # boundaries have one channel and two classes
-    if task not in config.num_classes:
-        raise UserError(f"dataset.num_classes lacks '{task}': give its number of classes")
-    return config.num_classes[task]
 
 
 def _relative_files(folder: Path) -> Iterable[str]:

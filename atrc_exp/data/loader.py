@@ -19,6 +19,8 @@ from atrc_exp.data.datasets import open_dataset
 from atrc_exp.data.decode import read_ids
 from atrc_exp.data.finish import Batch, Item, finish
 from atrc_exp.data.packed import pack
+from atrc_exp.data.plausible import FirstLook
+from atrc_exp.data.procedural import make_rooms
 from atrc_exp.data.sample import Data, Sample, Source
 from atrc_exp.errors import UserError
 from atrc_exp.normalisation import Normalisation
@@ -38,18 +40,22 @@ def build_datasets(config: Config) -> Data:
     In a distributed run rank 0 calls this before the others do.
 
     Raises:
-        UserError: an unknown reader, what the reader finds missing, or `evaluation.boundary_ids` that are not in the
-            validation split.
+        UserError: an unknown reader, what the reader finds missing, `evaluation.boundary_ids` that are not in the
+            validation split, or procedural rooms of a stored run that are gone.
     """
     if config.dataset.procedural:
         make_rooms(config)
-    data = open_dataset(config.dataset)
+    needed = needed_labels(config)
+    data = open_dataset(config.dataset, needed)
     if config.evaluation.boundary_ids is not None:
         _check_boundary_ids(config.evaluation.boundary_ids, data.val.ids)
-    if config.dataset.packed:
-        guide = crop_labels(config)
-        data = pack(data, config, [*config.task_names, *([guide] if guide else [])])
-    return data
+    return pack(data, config, needed) if config.dataset.packed else data
+
+
+def needed_labels(config: Config) -> list[str]:
+    """Tasks of the dataset whose labels a run reads: its own, and the one whose classes guide training crops."""
+    guide = crop_labels(config)
+    return list(dict.fromkeys([*config.task_names, *([guide] if guide else [])]))
 
 
 def crop_labels(config: Config) -> str | None:
@@ -65,26 +71,6 @@ def _check_boundary_ids(path: str, ids: list[str]) -> None:
             f"evaluation.boundary_ids={path}: {len(unknown)} ids are not in the validation split: "
             f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
         )
-
-
-def make_rooms(config: Config) -> None:
-    """Write the procedural rooms of the configuration to `dataset.root`, or find them there.
-
-    Raises:
-        UserError: the folder holds something else, rooms of other settings among it, or cannot be written.
-    """
-    from atrc_exp.data.rooms import generate
-
-    rooms = config.dataset.rooms
-    generate(
-        Path(config.dataset.root).expanduser(),
-        train=rooms.train,
-        val=rooms.val,
-        image_size=(rooms.image_size[0], rooms.image_size[1]),
-        seed=rooms.seed,
-        packaging=rooms.packaging,
-        progress=config.engine.progress,
-    )
 
 
 def check_batch(config: Config, images: int, world: int) -> None:
@@ -118,7 +104,8 @@ def train_loader(
 ) -> Iterable[Batch]:
     """Micro-batches of iterations `start_iteration` to `iterations` - 1, `engine.accumulate` for each, on `device`.
 
-    With `debug.overfit` every iteration has the first batch, without augmentation.
+    With `debug.overfit` every iteration has the first batch, without augmentation. On rank 0 the first crops are looked
+    at: a warning tells of values that cannot be meant.
 
     Raises:
         UserError: a batch larger than the training split, or not divisible by ranks and micro-batches; while iterating,
@@ -133,7 +120,8 @@ def train_loader(
     transform = TrainTransform(config.dataset.crop, _tasks(config), guide, augment=augment)
     batches = _TrainBatches(len(data.train), config, start_iteration, iterations, rank, world)
     loader = _data_loader(_Loaded(data.train, transform, config.seed), batches, config, device)
-    return _OnDevice(loader, transform.tasks, device, data.normalisation)
+    look = FirstLook() if rank == 0 else None
+    return _OnDevice(loader, transform.tasks, device, data.normalisation, look)
 
 
 def val_loader(data: Data, config: Config, *, rank: int, world: int, device: torch.device) -> Iterable[Batch]:
@@ -220,15 +208,22 @@ class _OnDevice:
     """Finished batches of a loader; raises what `_Loaded` returned."""
 
     def __init__(
-        self, loader: DataLoader, tasks: Sequence[Task], device: torch.device, normalisation: Normalisation
+        self,
+        loader: DataLoader,
+        tasks: Sequence[Task],
+        device: torch.device,
+        normalisation: Normalisation,
+        look: FirstLook | None = None,
     ) -> None:
-        self.loader, self.tasks, self.device, self.normalisation = loader, tasks, device, normalisation
+        self.loader, self.tasks, self.device, self.normalisation, self.look = loader, tasks, device, normalisation, look
 
     def __iter__(self) -> Iterator[Batch]:
         for batches in self.loader:
             if isinstance(batches, UserError):
                 raise batches
             for batch in batches:
+                if self.look is not None:
+                    self.look(batch["id"], {task.name: batch["labels"][task.name].numpy() for task in self.tasks})
                 yield finish(batch, self.tasks, self.device, self.normalisation)
 
 

@@ -7,12 +7,13 @@ which one it is.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.data.decode import read_array, read_ids, read_indices, read_normals, read_rgb
+from atrc_exp.data.decode import read_array, read_ids, read_indices, read_normals, read_photo
 from atrc_exp.data.reader import IMAGE, SPLITS, find_root, require_tasks
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE
@@ -46,13 +47,13 @@ class NYUD:
         UserError: a root or split file that is missing, an unknown or mixed packaging, tasks without labels.
     """
 
-    def __init__(self, config: DatasetConfig) -> None:
+    def __init__(self, config: DatasetConfig, needed: Sequence[str]) -> None:
         self.root = find_root(config, "nyud", FOLDER_NAMES, _EXPECTED.format(root=config.root))
         require_tasks(config, list(FOLDERS)[1:], "NYUD")
-        self.packaging = _packaging(self.root)
+        self.packaging = _packaging(self.root, needed)
         self.ids = {split: read_ids(self.root / "gt_sets" / f"{split}.txt") for split in SPLITS}
         self.notes = _notes(config, self.packaging)
-        self.num_classes = config.num_classes.get("semseg", len(CLASS_NAMES))
+        self.num_classes = config.num_classes.get("semseg", 0)  # 0: semseg is no task
         self.class_names = {"semseg": CLASS_NAMES} if self.num_classes == len(CLASS_NAMES) else {}
 
     def files(self, modality: str, id: str) -> tuple[str, ...]:
@@ -61,7 +62,7 @@ class NYUD:
 
     def image(self, id: str) -> np.ndarray:
         """See `Reader.image`."""
-        return read_rgb(self._path(IMAGE, id))
+        return read_photo(self._path(IMAGE, id))
 
     def label(self, task: str, id: str) -> np.ndarray:
         """See `Reader.label`."""
@@ -121,25 +122,36 @@ def _edge(path: Path) -> np.ndarray:
     return edge.astype(np.uint8)
 
 
-def _packaging(root: Path) -> str:
-    """A or B by the kinds of files in normals/ and segmentation/."""
-    kinds = {}
-    for folder in ("normals", "segmentation"):
-        if not (root / folder).is_dir():
-            raise UserError(f"{root / folder}: this folder is missing; the copy of the dataset is incomplete")
-        found = {Path(entry.name).suffix for entry in os.scandir(root / folder) if not entry.name.startswith(".")}
-        kinds[folder] = tuple(sorted(found & {".png", ".npy", ".jpg", ".mat"}))
-    if kinds["normals"] == (".jpg",) or kinds["segmentation"] == (".mat",):
+def _packaging(root: Path, needed: Sequence[str]) -> str:
+    """A or B by the kinds of files in normals/ and segmentation/, or in the other folders where normals are missing."""
+    kinds = {modality: _kinds(root / folder) for modality, folder in FOLDERS.items()}
+    for modality in ("normals", "semseg"):
+        if modality in needed and not (root / FOLDERS[modality]).is_dir():
+            raise UserError(
+                f"{root / FOLDERS[modality]}: this folder is missing; complete the copy, or choose tasks that do "
+                "without it (training crops follow the classes of semseg, too, unless dataset.tasks lacks it)"
+            )
+    if kinds["normals"] == (".jpg",) or kinds["semseg"] == (".mat",):
         raise UserError(
             f"{root}: holds the ASTMT packaging (.jpg normals, .mat labels), which is not supported; use the packaging "
             "with .png or .npy normals and .png segmentation"
         )
-    for packaging in ("A", "B"):
-        suffixes = SUFFIXES[packaging]
-        if kinds["normals"] == (suffixes["normals"],) and kinds["segmentation"] == (suffixes["semseg"],):
-            return f"{packaging} cropped" if packaging == "B" and (root / CROPPED).is_file() else packaging
-    shown = "; ".join(f"{folder}/ has {', '.join(found) or 'none'}" for folder, found in kinds.items())
+    telling = [name for name in ("normals", "semseg") if kinds[name] or name in needed]
+    if "normals" not in telling:
+        telling += [name for name in ("edge", IMAGE) if kinds[name]]
+    for packaging in ("B cropped",) if (root / CROPPED).is_file() else ("A", "B"):
+        if all(kinds[name] == (SUFFIXES[packaging][name],) for name in telling):
+            return packaging
+    shown = "; ".join(f"{FOLDERS[name]}/ has {', '.join(kinds[name]) or 'none'}" for name in telling)
     raise UserError(
         f"{root}: cannot tell the packaging from the kinds of files: {shown}. Allowed are .png normals (A) or .npy "
         "normals (B), not both, with .png segmentation; unpack one archive into an empty folder"
     )
+
+
+def _kinds(folder: Path) -> tuple[str, ...]:
+    """Suffixes of the files in a folder, of those that the packagings use."""
+    if not folder.is_dir():
+        return ()
+    found = {Path(entry.name).suffix for entry in os.scandir(folder) if not entry.name.startswith(".")}
+    return tuple(sorted(found & {".png", ".npy", ".jpg", ".mat"}))

@@ -30,7 +30,7 @@ from atrc_exp.files import replacing
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1  # of the format and of what readers decode; a new one makes all files anew
+_VERSION = 2  # of the format and of what readers decode; a new one makes all files anew
 _MAGIC = b"atrcpack"
 _END = struct.Struct("<Q8s")
 _ALIGNMENT = 64
@@ -51,7 +51,7 @@ def pack(data: Data, config: Config, modalities: Sequence[str]) -> Data:
         UserError: a damaged file of the dataset, or a cache folder that cannot be written.
     """
     folder = cache_dir(config.dataset) / "packed" / _settings_key(config.dataset)
-    kinds = (IMAGE, *dict.fromkeys(modalities))
+    kinds = (IMAGE, *modalities)
     train, val = (_pack_split(split, name, folder, kinds, config)
                   for name, split in (("train", data.train), ("val", data.val)))  # fmt: skip
     return replace(data, train=train, val=val)

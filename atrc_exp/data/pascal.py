@@ -5,7 +5,7 @@ validity of normals come from the 459-class LabelMap: maps that are derived once
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from atrc_exp.config import DatasetConfig
 from atrc_exp.data.cache import DerivedMaps, cache_dir
-from atrc_exp.data.decode import read_grey, read_ids, read_indices, read_mat, read_normals, read_rgb, read_size
+from atrc_exp.data.decode import read_grey, read_ids, read_indices, read_mat, read_normals, read_photo, read_size
 from atrc_exp.data.pascal_classes import (
     CLASS_NAMES,
     CLASSES_WITH_NORMALS,
@@ -50,9 +50,12 @@ class PASCAL:
         UserError: a root or split file that is missing, tasks without labels.
     """
 
-    def __init__(self, config: DatasetConfig) -> None:
+    def __init__(self, config: DatasetConfig, needed: Sequence[str]) -> None:
         self.root = find_root(config, "pascal", FOLDER_NAMES, _EXPECTED)
         require_tasks(config, TASKS, "PASCAL")
+        if config.num_classes.get("semseg", len(CLASS_NAMES)) != len(CLASS_NAMES):
+            classes = config.num_classes["semseg"]
+            raise UserError(f"dataset.num_classes.semseg={classes}: must be {len(CLASS_NAMES)}, as the layout has them")
         self.ids = {split: read_ids(self.root / "ImageSets" / "Context" / f"{split}.txt") for split in SPLITS}
         ids = sorted({id for split in SPLITS for id in self.ids[split]})
         self.semseg = _semseg_folders(self.root, ids)
@@ -78,7 +81,7 @@ class PASCAL:
 
     def image(self, id: str) -> np.ndarray:
         """See `Reader.image`."""
-        return read_rgb(self._paths(IMAGE, id)[0])
+        return read_photo(self._paths(IMAGE, id)[0])
 
     def label(self, task: str, id: str) -> np.ndarray:
         """See `Reader.label`."""

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
+from atrc_exp.data.decode import read_orientation
 from atrc_exp.data.sample import DatasetInfo, Sample, unlabelled
 from atrc_exp.errors import UserError
 
@@ -23,7 +24,8 @@ _MISSING_SHOWN = 10
 
 
 class Reader(Protocol):
-    """One layout on disk. Made from a `DatasetConfig`; its constructor finds out what lies under the root.
+    """One layout on disk. Made from a `DatasetConfig` and those of its tasks whose labels are needed; the constructor
+    finds out what lies under the root.
 
     The constructor raises a UserError for a root or list of images that is missing, for a packaging it does not know,
     and for tasks the layout has no labels for. It does not look for the files of single images.
@@ -85,15 +87,18 @@ class Split:
 
     def load(self, index: int, tasks: Sequence[str]) -> Sample:
         """Decode image `index` and the labels of `tasks`; see `Source.load`."""
-        id = self.ids[index]
-        image = self.reader.image(id)
-        labels = {
-            task: self.reader.label(task, id) if self.reader.files(task, id) else unlabelled(task, image.shape[:2])
-            for task in tasks
-        }
-        for task, label in labels.items():
-            require_size(self.reader, task, id, label, image)
-        return Sample(id, image, labels)
+        return load_sample(self.reader, self.ids[index], tasks)
+
+
+def load_sample(reader: Reader, id: str, tasks: Iterable[str]) -> Sample:
+    """Decode an image and its labels of `tasks`; raises as `Reader.image`."""
+    image = reader.image(id)
+    labels = {
+        task: reader.label(task, id) if reader.files(task, id) else unlabelled(task, image.shape[:2]) for task in tasks
+    }
+    for task, label in labels.items():
+        require_size(reader, task, id, label, image)
+    return Sample(id, image, labels)
 
 
 def stored_label(reader: Reader, task: str, id: str) -> np.ndarray | None:
@@ -102,11 +107,18 @@ def stored_label(reader: Reader, task: str, id: str) -> np.ndarray | None:
 
 
 def require_size(reader: Reader, task: str, id: str, label: np.ndarray, image: np.ndarray) -> None:
-    """Refuse a label of another height or width than its image."""
-    if label.shape[:2] != image.shape[:2]:
-        label_path, image_path = (reader.root / reader.files(kind, id)[0] for kind in (task, IMAGE))
-        sizes = f"{_size(label)} pixels, its image {image_path.name} has {_size(image)}"
-        raise UserError(f"{label_path}: has {sizes}; both must be of one size")
+    """Refuse a label of another height or width than its image, whose EXIF orientation may be the reason."""
+    if label.shape[:2] == image.shape[:2]:
+        return
+    label_path, image_path = (reader.root / reader.files(kind, id)[0] for kind in (task, IMAGE))
+    sizes = f"{label_path}: has {_size(label)} pixels, its image {image_path.name} has {_size(image)}"
+    orientation = read_orientation(image_path)
+    if orientation != 1 and label.shape[:2] == image.shape[1::-1]:
+        raise UserError(
+            f"{sizes}, turned upright by its EXIF orientation {orientation}; the label fits only the pixels as they "
+            "are stored. Turn the label in the same way, or remove the orientation from the photo"
+        )
+    raise UserError(f"{sizes}; both must be of one size")
 
 
 def find_root(config: DatasetConfig, layout: str, names: Sequence[str], expected: str) -> Path:
@@ -134,25 +146,33 @@ def find_root(config: DatasetConfig, layout: str, names: Sequence[str], expected
     raise UserError(f"dataset.root={config.root}: {reason}; {expected}")
 
 
-def describe(reader: Reader, config: DatasetConfig) -> DatasetInfo:
-    """The facts of both splits of a dataset all of whose files exist.
+def describe(reader: Reader, config: DatasetConfig, needed: Sequence[str]) -> DatasetInfo:
+    """The facts of both splits of a dataset whose images and labels of the tasks `needed` exist.
+
+    The fingerprint is of all files that are there of the dataset's tasks, so that runs on different tasks share it.
 
     Raises:
         UserError: files that are missing (one message for all), or, with `dataset.strict`, other numbers of images
             than the published ones.
     """
     sizes, missing = list_files(reader, config.tasks)
-    if missing:
-        shown = ", ".join(missing[:_MISSING_SHOWN]) + (", ..." if len(missing) > _MISSING_SHOWN else "")
+    ids = [id for split in SPLITS for id in reader.ids[split]] if missing else []
+    wanted = {path for modality in (IMAGE, *needed) for id in ids for path in reader.files(modality, id)}
+    lacking = [path for path in missing if path in wanted]
+    if lacking:
+        shown = ", ".join(lacking[:_MISSING_SHOWN]) + (", ..." if len(lacking) > _MISSING_SHOWN else "")
         total = len(sizes) + len(missing)
-        raise UserError(f"{reader.root}: {len(missing)} of {total} files are missing: {shown}; complete the copy")
+        raise UserError(
+            f"{reader.root}: {len(lacking)} of {total} files are missing: {shown}; complete the copy, or choose tasks "
+            "that do without them"
+        )
     counts = {split: len(reader.ids[split]) for split in SPLITS}
     return DatasetInfo(
         name=config.name,
         packaging=reader.packaging,
         counts=counts,
         fingerprint=fingerprint(sizes),
-        notes=[*reader.notes, *count_notes(config, counts)],
+        notes=[*reader.notes, *absence_notes(missing), *count_notes(config, counts)],
         class_names=reader.class_names,
     )
 
@@ -195,6 +215,11 @@ def require_tasks(config: DatasetConfig, known: Sequence[str], layout: str) -> N
 
 def _size(array: np.ndarray) -> str:
     return f"{array.shape[0]} x {array.shape[1]}"
+
+
+def absence_notes(missing: Sequence[str]) -> list[str]:
+    """A note where files are missing that no task of the run needs."""
+    return [f"{len(missing)} files of other tasks are missing, {missing[0]} among them"] if missing else []
 
 
 def count_notes(config: DatasetConfig, counts: Mapping[str, int]) -> list[str]:

@@ -104,7 +104,7 @@ def load_prediction(folder: Path, task: Task, image_id: str, size: Sequence[int]
     elif task.metric == "rmse":
         array = read_array(path)
     else:
-        array = read_rgb(path, convert=False) if task.metric == "mean_error" else read_grey(path)
+        array = read_rgb(path) if task.metric == "mean_error" else read_grey(path)
     if array.shape[:2] != tuple(size):
         height, width = array.shape[:2]
         raise UserError(f"{path}: is {height} x {width} pixels, its image {size[0]} x {size[1]}; both must be equal")

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import IO, Any, Protocol
 
 import yaml
+from omegaconf import OmegaConf
 
 from atrc_exp import branching as branchings
 from atrc_exp import genotype as genotypes
@@ -239,7 +240,8 @@ def require_same(folder: Path, config: Config) -> None:
         return
     stored = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     # Keys that came after the run was started had their defaults; a dictionary that is not empty has keys of its own.
-    defaults = {key: value for key, value in _flat(dataclasses.asdict(Config())).items() if value != {}}
+    unset: Any = OmegaConf.to_container(OmegaConf.structured(Config))
+    defaults = {key: value for key, value in _flat(unset).items() if value != {}}
     before = defaults | _flat(stored)
     now = _flat(dataclasses.asdict(config))
     lines = [
@@ -303,7 +305,11 @@ def _record_start(
     environment["starts"].append(start)
     write_json(folder / "environment.json", environment)
     if not (folder / "config.yaml").exists():
-        write_text(folder / "config.yaml", yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+        stored = dataclasses.asdict(config)
+        stored["dataset"]["root"] = str(
+            Path(config.dataset.root).expanduser().absolute()
+        )  # for stages started elsewhere
+        write_text(folder / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
     return environment["run_id"]
 
 

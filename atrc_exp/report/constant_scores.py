@@ -18,6 +18,7 @@ from atrc_exp.tasks import IGNORE, build_tasks
 
 NAMES = ("semseg", "depth", "normals")
 CLASSES = 40
+MAX_DISTANCE = 0.011  # of the boundary score, share of the diagonal, as on NYUD-v2
 
 
 def training_constants(train: Source) -> dict[str, torch.Tensor]:
@@ -56,8 +57,12 @@ def constant_scores(root: str) -> Constants:
     Raises:
         UserError: what the reader finds missing, or images of different sizes.
     """
-    config = DatasetConfig(name="constant", root=root)
-    tasks = build_tasks(NAMES, num_classes={"semseg": CLASSES}, edge_positive_weight=0.5, edge_max_distance=0.01)
+    classes = {"semseg": CLASSES}
+    config = DatasetConfig(
+        name="constant", reader="nyud", root=root, tasks=[*NAMES, "edge"], num_classes=classes,
+        edge_positive_weight=0.8, edge_max_distance=MAX_DISTANCE,
+    )  # fmt: skip
+    tasks = build_tasks(NAMES, num_classes=classes, edge_positive_weight=None, edge_max_distance=None)
     data = open_dataset(config)
     constants, metrics = training_constants(data.train), build_metrics(tasks)
     for index in range(len(data.val)):
@@ -71,7 +76,7 @@ def constant_scores(root: str) -> Constants:
         for name, metric in metrics.items():
             metric.update(constants[name].view(1, -1, 1, 1).expand(1, -1, *size), tensors[name])
     headline = {task.name: float(metrics[task.name].compute()[task.metric]) for task in tasks}
-    edge = _boundary_score(boundary_frequency(data.train), data.val, config.edge_max_distance)
+    edge = _boundary_score(boundary_frequency(data.train), data.val, MAX_DISTANCE)
     return Constants(data.info.fingerprint, headline | {"edge": edge})
 
 

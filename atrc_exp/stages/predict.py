@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atrc_exp.coding import Decoder
 from atrc_exp.config import Config
-from atrc_exp.data.decode import read_rgb
+from atrc_exp.data.decode import read_photo
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.predictions import save_prediction
 from atrc_exp.engine.sizing import predict_resized, predict_tiled
@@ -38,7 +38,7 @@ def run(config: Config) -> None:
     folder = Path(config.output).expanduser() if config.output else trained.folder / "predicted"
     with image_progress("images", len(paths), bar=config.engine.progress) as advance:
         for path in paths:
-            image = read_rgb(path)
+            image = read_photo(path)
             predictions = _predict(config, trained, tasks, ranks.device, image)
             figure = prediction_panel(image, predictions, tasks, trained.dataset["class_names"])
             save_panel(figure, folder / "panels" / f"{path.stem}.png")
@@ -86,7 +86,7 @@ def find_images(source: Path) -> list[Path]:
     problems = []
     for path in paths:
         try:
-            read_rgb(path)
+            read_photo(path)
         except UserError as error:
             problems.append(str(error))
     if problems:

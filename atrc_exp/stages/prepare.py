@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ from atrc_exp.data.check import check_files
 from atrc_exp.data.crop import cropped_copy
 from atrc_exp.data.datasets import open_reader
 from atrc_exp.data.download import download, file_name, require_checksum
-from atrc_exp.data.reader import Reader, count_notes
+from atrc_exp.data.loader import needed_labels
+from atrc_exp.data.reader import SPLITS, Reader, count_notes, load_sample
+from atrc_exp.data.sample import Sample
 from atrc_exp.errors import UserError
 from atrc_exp.files import scratch_beside
 from atrc_exp.logging.console import image_progress, show_messages
 from atrc_exp.report import dataset as report
 
 log = logging.getLogger(__name__)
+
+_SAMPLES = 3  # images in the figure
 
 
 def run(config: Config) -> None:
@@ -34,12 +39,12 @@ def run(config: Config) -> None:
         raise UserError("stage=prepare runs in one process; start it without torchrun")
     show_messages(True)
     root = _place(config)
-    reader = open_reader(replace(config.dataset, root=str(root)))
+    reader = _open(config, root)
     if config.prepare.crop:
         reader = _cropped(config, reader)
     record = _check(config, reader)
     folder = Path(config.output or Path(config.runs_dir) / "datasets" / config.dataset.name).expanduser()
-    report.write(folder, record)
+    report.write(folder, record, _samples(config, reader), reader.class_names)
     count_notes(config.dataset, record["dataset"]["counts"])
     if record["problems"]:
         first = record["problems"][0]
@@ -83,7 +88,7 @@ def _unpack(archive: Path, root: Path, config: Config) -> None:
     with scratch_beside(root) as scratch:
         folder = unpack(archive, scratch, progress=config.engine.progress)
         try:
-            open_reader(replace(config.dataset, root=str(folder)))
+            _open(config, folder)
         except UserError as error:
             text = str(error).replace(str(folder), archive.name).replace("dataset.root=", "")
             raise UserError(f"{archive}: holds no dataset for dataset={config.dataset.name} ({text})") from error
@@ -93,13 +98,26 @@ def _unpack(archive: Path, root: Path, config: Config) -> None:
 def _cropped(config: Config, reader: Reader) -> Reader:
     with image_progress("crops", _images(reader), bar=config.engine.progress) as advance:
         root = cropped_copy(reader, advance=advance)
-    return open_reader(replace(config.dataset, root=str(root)))
+    return _open(config, root)
+
+
+def _open(config: Config, root: Path) -> Reader:
+    return open_reader(replace(config.dataset, root=str(root)), needed_labels(config))
+
+
+def _samples(config: Config, reader: Reader) -> list[Sample]:
+    """Some readable images with their labels, from all over the training split."""
+    ids, samples = reader.ids[SPLITS[0]], []
+    for id in ids[:: -(-len(ids) // _SAMPLES)]:
+        with suppress(UserError):  # it is among the problems
+            samples.append(load_sample(reader, id, config.task_names))
+    return samples
 
 
 def _check(config: Config, reader: Reader) -> dict[str, Any]:
     with image_progress("images", _images(reader), bar=config.engine.progress) as advance:
         findings = check_files(
-            reader, config.dataset.tasks, values=config.prepare.values, workers=config.engine.workers, advance=advance
+            reader, needed_labels(config), values=config.prepare.values, workers=config.engine.workers, advance=advance
         )
     return report.as_record(reader, config.dataset, findings)
 

@@ -214,15 +214,15 @@ def test_the_wrong_folder_is_told_from_the_wrong_dataset(copy, kind, other, word
 
 IMPLAUSIBLE = {
     "depth in millimetres": ("A", array("depth/0001.npy", np.full((40, 52), 2500.0)), "cannot be metres"),
-    "no depth at all": ("A", array("depth/0001.npy", np.full((40, 52), np.nan)), "has no labelled pixel"),
+    "no depth at all": ("A", array("depth/0001.npy", np.full((40, 52), np.nan)), "no labelled pixel"),
     "normals of length 2": ("B", array("normals/0001.npy", np.full((40, 52, 3), 2.0)), "far from length 1"),
-    "no boundary": ("A", image("edge/0001.png", LABEL * 0), "every pixel has the value 0"),
+    "no boundary": ("A", image("edge/0001.png", LABEL * 0), "the value 0 in every pixel"),
     "a black image": (
         "A",
         image("images/0001.png", np.dstack([LABEL * 0] * 3)),
-        "every pixel has the same colour",
+        "the same colour in every pixel",
     ),
-    "all void": ("pascal", image(VOC_LABEL, VOC * 255), "has no labelled pixel"),
+    "all void": ("pascal", image(VOC_LABEL, VOC * 255), "no labelled pixel"),
 }
 
 

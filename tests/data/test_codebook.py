@@ -4,11 +4,12 @@ import logging
 
 import numpy as np
 import pytest
+import small_rooms
 import torch
 from nyud_files import write_nyud
 from sklearn.cluster import KMeans
 
-from atrc_exp.config import Config, DatasetConfig, EngineConfig
+from atrc_exp.config import Config, EngineConfig
 from atrc_exp.data.codebook import _means, codebook_for, fit_codebook
 from atrc_exp.data.loader import build_datasets
 from atrc_exp.data.reader import Split
@@ -22,7 +23,7 @@ def directions(count: int, seed: int = 0) -> np.ndarray:
 
 def config(root, **dataset) -> Config:
     dataset = {"root": str(root), "cache_dir": str(root / "cache"), **dataset}
-    return Config(name="test", dataset=DatasetConfig(**dataset), engine=EngineConfig(workers=0))
+    return Config(name="test", dataset=small_rooms.dataset(**dataset), engine=EngineConfig(workers=0))
 
 
 @pytest.fixture

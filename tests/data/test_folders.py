@@ -1,5 +1,6 @@
 """One's own dataset in folders: every encoding against the arrays that were written, and mistakes in one line."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def config(root, labels=LABELS, *, tasks=None, crop_labels=None, packed=False, c
         dataset=DatasetConfig(
             name="mine", reader="folders", root=str(root), tasks=list(labels) if tasks is None else tasks,
             num_classes={"semseg": classes}, crop=[32, 32], crop_labels=crop_labels, packed=packed,
+            edge_positive_weight=0.9, edge_max_distance=0.01,
             cache_dir=str(root / "cache"), folders=FoldersConfig(labels=dict(labels), **folders),
         ),
         engine=EngineConfig(batch_size=3, workers=0, progress=False),
@@ -156,12 +158,6 @@ def test_numbers_that_are_none_are_unlabelled_and_fractions_no_classes(tmp_path,
         build_datasets(config(tmp_path, labels)).train.load(0, ["semseg"])
 
 
-def test_an_image_too_large_to_be_meant_is_one_line(tmp_path, truth, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SIZE[0] * SIZE[1] // 4)
-    with pytest.raises(UserError, match=r"a/one\.png: cannot be read, .* exceeds limit"):
-        build_datasets(config(tmp_path)).train.load(0, ["semseg"])
-
-
 def test_patterns_name_splits(tmp_path, truth):
     data = build_datasets(config(tmp_path, train="a/*.png", val="b/*.png", tasks=["semseg"]))
     assert data.train.ids == ["a/one", "a/two"] and data.val.ids == ["b/three"]
@@ -250,6 +246,12 @@ def colour_label(root):
     broken()(root)
 
 
+def lossy_label(root):
+    stored = np.full(SIZE, 4, np.uint8)
+    Image.fromarray(stored).save(root / "labels" / "a" / "one_ids.png", "JPEG")
+    broken()(root)
+
+
 def unknown_id(root):
     (root / "val.txt").write_text("four\nfive\n")
     broken()(root)
@@ -279,6 +281,7 @@ def in_both(root):
         (wide_label, "one_ids.png: has 40 x 60 pixels, its image one.png has 40 x 52"),
         (two_images, "four is there twice, as four.jpg and four.png"),
         (colour_label, "one_ids.png: is an image of kind '8-bit RGB'; must be"),
+        (lossy_label, "one_ids.png: is stored as JPEG"),
         (unknown_id, "val.txt: 1 of 2 ids have no image in .*: five"),
         (in_both, "a/one is in both splits"),
     ],
@@ -301,3 +304,54 @@ def test_mistakes_in_the_description():
         config(Path("x"), crop_labels="depth")
     with pytest.raises(UserError, match=r"does not exist; it must hold the folders"):
         build_datasets(config(Path("nowhere")))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_photos_are_upright_and_labels_must_be(tmp_path, truth, packed, orientation):
+    """A camera stores what it sees and how to turn it; labels are drawn on the upright photo."""
+    turns = {3: 2, 6: 1}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(np.rot90(truth["a/one"]["image"], turns))
+    Image.fromarray(stored).save(tmp_path / "images" / "a" / "one.png", exif=exif)
+    data = build_datasets(config(tmp_path, packed=packed))
+    sample = data.train.load(0, list(LABELS))
+    for name, array in {"image": sample.image, **sample.labels}.items():
+        np.testing.assert_array_equal(array, truth["a/one"][name], err_msg=name)
+
+
+def test_a_label_that_fits_the_stored_pixels_only_says_why(tmp_path, truth):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(truth["a/one"]["image"]).save(tmp_path / "images" / "a" / "one.png", exif=exif)
+    with pytest.raises(UserError, match=r"one_ids\.png: has 40 x 52 .*one\.png has 52 x 40.* EXIF orientation 6"):
+        build_datasets(config(tmp_path)).train.load(0, ["semseg"])
+
+
+def test_labels_that_no_task_needs_may_be_missing(tmp_path, truth):
+    shutil.rmtree(tmp_path / "range")
+    settings = config(tmp_path)
+    with pytest.raises(UserError, match=r"depth\.folder=range: there is no folder"):
+        build_datasets(settings)
+    data = build_datasets(replace(settings, tasks=["semseg", "sal"]))
+    np.testing.assert_array_equal(data.train.load(0, ["sal"]).labels["sal"], truth["a/one"]["sal"])
+    assert "0 of 3 train images have labels of depth" in data.info.notes
+
+
+@pytest.mark.parametrize("classes", [0, 1, 256, 300])
+def test_more_classes_than_maps_can_hold_are_refused(tmp_path, classes):
+    with pytest.raises(UserError, match=rf"num_classes\.semseg={classes}: must be 2 to 255"):
+        config(tmp_path, classes=classes)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_255_classes_of_16_bits_stay_apart(tmp_path, truth, packed):
+    stored = np.arange(SIZE[0] * SIZE[1], dtype=np.uint16).reshape(SIZE) % 256 + 1000
+    for id in IDS:
+        save(tmp_path, "wide", f"{id}.png", stored)
+    label = LabelFilesConfig(folder="wide", first=1000, invalid=[1255])
+    data = build_datasets(config(tmp_path, {"semseg": label}, classes=255, packed=packed))
+    found = data.val.load(0, ["semseg"]).labels["semseg"]
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, stored - 1000)  # value 1255 is unlabelled, which is 255

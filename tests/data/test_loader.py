@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import small_rooms
 import torch
 from nyud_files import write_image, write_nyud
 
-from atrc_exp.config import Config, DatasetConfig, DebugConfig, EngineConfig, RoomsConfig
+from atrc_exp.config import Config, DebugConfig, EngineConfig, RoomsConfig
 from atrc_exp.data.augment import TrainTransform
 from atrc_exp.data.loader import Data, build_datasets, train_loader, val_loader, val_samples
 from atrc_exp.errors import UserError
@@ -32,7 +33,7 @@ def config(root, *, seed=0, overfit=False, limit_val=None, tasks=None, **engine)
         name="test",
         seed=seed,
         tasks=tasks,
-        dataset=DatasetConfig(root=str(root), crop=[32, 32]),
+        dataset=small_rooms.dataset(root=str(root), crop=[32, 32]),
         engine=EngineConfig(**{"batch_size": 4, "workers": 0, "val_batch_size": 2, **engine}),
         debug=DebugConfig(overfit=overfit, limit_val=limit_val),
     )

@@ -7,11 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import small_rooms
 from nyud_files import FOLDERS, write_image, write_nyud
 from PIL import Image
 
-from atrc_exp.config import DatasetConfig
+from atrc_exp.config import Config
 from atrc_exp.data.datasets import open_dataset
+from atrc_exp.data.loader import build_datasets
 from atrc_exp.data.sample import Source
 from atrc_exp.errors import UserError
 
@@ -19,7 +21,7 @@ TASKS = ("semseg", "depth", "normals", "edge")
 
 
 def reader(root: Path, split: str = "train", **config) -> Source:
-    return getattr(open_dataset(DatasetConfig(root=str(root), **config)), split)
+    return getattr(open_dataset(small_rooms.dataset(root=str(root), **config)), split)
 
 
 def error_of(root: Path, **config) -> str:
@@ -226,3 +228,35 @@ def test_labels_of_another_size_or_kind(tmp_path):
     assert "0003.npy: holds an array of shape (40, 52, 2)" in load_error(tmp_path, 2)
     np.save(tmp_path / "depth" / "0003.npy", np.array([{}]), allow_pickle=True)
     assert "0003.npy" in load_error(tmp_path, 2)
+
+
+FOLDER = {"semseg": "segmentation", "depth": "depth", "normals": "normals", "edge": "edge"}
+
+
+@pytest.mark.parametrize("absent", TASKS)
+def test_labels_that_no_task_needs_may_be_missing(tmp_path, packaging, absent):
+    truth = write_nyud(tmp_path, packaging)
+    shutil.rmtree(tmp_path / FOLDER[absent])
+    needed = [task for task in TASKS if task != absent]
+    settings = small_rooms.dataset(root=str(tmp_path))
+    data = open_dataset(settings, needed)
+    assert data.info.packaging == packaging
+    (note,) = data.info.notes
+    assert "5 files of other tasks are missing" in note and f"{FOLDER[absent]}/" in note
+    for index, id in enumerate(data.train.ids):
+        for task, label in data.train.load(index, needed).labels.items():
+            np.testing.assert_allclose(label, truth[id][task], atol=1e-6)
+    assert open_dataset(settings, needed[:1]).info.fingerprint == data.info.fingerprint  # for tables over runs
+    with pytest.raises(UserError, match="missing") as raised:
+        open_dataset(settings)
+    assert FOLDER[absent] in str(raised.value)
+
+
+def test_the_classes_that_guide_crops_are_needed(tmp_path):
+    write_nyud(tmp_path)
+    shutil.rmtree(tmp_path / "segmentation")
+    described = {"root": str(tmp_path), "crop": [32, 32]}
+    with pytest.raises(UserError, match=r"segmentation: this folder is missing.*dataset\.tasks"):
+        build_datasets(Config(name="x", tasks=["depth"], dataset=small_rooms.dataset(**described)))
+    without = small_rooms.dataset(**described, tasks=["depth", "normals", "edge"])
+    assert build_datasets(Config(name="x", tasks=["depth"], dataset=without)).train.load(0, ["depth"]).labels

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_rooms
 import torch
 from nyud_files import write_nyud
 
-from atrc_exp.config import Config, DatasetConfig, EngineConfig
+from atrc_exp.config import Config, EngineConfig
 from atrc_exp.data.loader import build_datasets, train_loader, val_loader
 from atrc_exp.data.packed import PackedFile, PackedSplit
 from atrc_exp.data.reader import Split
@@ -24,7 +25,7 @@ def config(root: Path, *, packed=True, tasks=None, workers=0) -> Config:
     return Config(
         name="test",
         tasks=tasks,
-        dataset=DatasetConfig(root=str(root), crop=[32, 32], packed=packed, cache_dir=str(root.parent / "cache")),
+        dataset=small_rooms.dataset(root=str(root), crop=[32, 32], packed=packed, cache_dir=str(root.parent / "cache")),
         engine=EngineConfig(batch_size=2, workers=workers, progress=False),
     )
 

@@ -28,6 +28,7 @@ TASKS = ["semseg", "human_parts", "sal", "normals", "edge"]
 
 def dataset(root: Path, **keys) -> DatasetConfig:
     values = {"name": "pascal", "reader": "pascal", "num_classes": {"semseg": 21}, "tasks": TASKS, "crop": [64, 64],
+              "edge_positive_weight": 0.95, "edge_max_distance": 0.0075,
               "root": str(root), "cache_dir": str(root.parent / "cache")}  # fmt: skip
     return DatasetConfig(**{**values, **keys})
 
@@ -232,3 +233,27 @@ def test_rooms_with_people_agree_with_another_reading_of_their_files(tmp_path):
             expected = read_labels(root, id, CLASSES_WITH_NORMALS)
             for task, label in split.load(index, TASKS).labels.items():
                 np.testing.assert_allclose(label, expected[task], atol=1e-6, err_msg=f"{task} of {id}")
+
+
+@pytest.mark.parametrize(
+    ("folder", "tasks"),
+    [("sal_distill", ["semseg", "normals", "edge", "human_parts"]), ("normals_distill", ["semseg", "sal", "edge"]),
+     ("pascal-context", ["semseg", "sal", "human_parts"]), ("human_parts", ["semseg", "edge", "normals"]),
+     ("semseg", ["sal", "edge"])],
+)  # fmt: skip
+def test_labels_that_no_task_needs_may_be_missing(root, folder, tasks):
+    whole = opened(root)
+    expected = [whole.train.load(index, tasks).labels for index in range(len(whole.train))]
+    shutil.rmtree(root / folder)
+    data = open_dataset(dataset(root), tasks)
+    for index, labels in enumerate(expected):
+        for task, label in data.train.load(index, tasks).labels.items():
+            np.testing.assert_array_equal(label, labels[task])
+    assert "files of other tasks are missing" in data.info.notes[0]
+    with pytest.raises(UserError, match=f"files are missing: {folder}/"):
+        opened(root)
+
+
+def test_the_layout_has_21_classes(root):
+    with pytest.raises(UserError, match=r"num_classes\.semseg=20: must be 21"):
+        opened(root, num_classes={"semseg": 20})

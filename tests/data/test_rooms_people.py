@@ -34,7 +34,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def samples(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     cache = str(tmp_path_factory.mktemp("cache"))
-    data = open_dataset(DatasetConfig(reader="pascal", root=str(root), tasks=TASKS, cache_dir=cache))
+    data = open_dataset(
+        DatasetConfig(
+            name="people", reader="pascal", root=str(root), tasks=TASKS, num_classes={"semseg": 21}, cache_dir=cache
+        )
+    )
     assert data.info.counts == {"train": TRAIN, "val": VAL} and data.info.packaging == "voc"
     return [source.load(index, TASKS) for source in (data.train, data.val) for index in range(len(source))]
 

@@ -6,8 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import small_rooms
 from filelock import FileLock
 
+from atrc_exp.config import Config, StageConfig
+from atrc_exp.data.loader import build_datasets
 from atrc_exp.data.rooms import generate, layouts, render_room, sheet, write
 from atrc_exp.data.rooms.classes import CLASSES
 from atrc_exp.data.sample import Sample
@@ -140,8 +143,9 @@ def test_finished_rooms_are_kept_and_other_settings_refused(tmp_path, monkeypatc
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("only copy")
-    with pytest.raises(UserError, match="no generated rooms"):
+    with pytest.raises(UserError, match="not generated rooms") as raised:
         small(tmp_path / "precious")
+    assert "remove" not in str(raised.value) and "own_dataset" in str(raised.value)
     assert (tmp_path / "precious" / "thesis.txt").read_text() == "only copy"
 
 
@@ -232,3 +236,12 @@ def test_contact_sheet_shows_image_and_every_label(tmp_path):
     drawn = png(tmp_path / "sheet.png")[..., 2::-1]
     for colour in ([255, 0, 0], [0, 0, 0], [127, 255, 127]):  # the image, background, a normal that points up
         assert 0.2 < (drawn == colour).all(-1).mean() < 0.34
+
+
+def test_a_stored_run_whose_rooms_are_gone_makes_no_others(tmp_path):
+    root = tmp_path / "gone"
+    config = Config(name="x", run="runs/x/seed0", stage=StageConfig(name="importance"),
+                    dataset=small_rooms.dataset(root=str(root), procedural=True))  # fmt: skip
+    with pytest.raises(UserError, match="the data of the run is gone") as raised:
+        build_datasets(config)
+    assert str(root) in str(raised.value) and "dataset.root=" in str(raised.value) and not root.exists()

@@ -78,6 +78,7 @@ def test_a_module_outside_the_allowed_ones_is_refused_and_not_imported(folder, a
     with pytest.raises(UserError, match=r"distillation\._target_=users_module\.Mean"):
         Config(
             allow=allow,
+            dataset=small_rooms.dataset(),
             stage=StageConfig(name="profile"),
             distillation=DistillationConfig(name="custom", _target_="users_module.Mean"),
         )

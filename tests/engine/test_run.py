@@ -62,6 +62,17 @@ def test_a_run_from_before_the_record_keeps_imagenets_normalisation(
     assert Normalisation.of_run(json.loads((run.folder / "environment.json").read_text())) == IMAGENET
 
 
+def test_the_data_is_recorded_by_its_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tiny.config(tmp_path)
+    relative = replace(config, dataset=replace(config.dataset, root="data/here"))
+    with start(relative) as run:
+        stored = yaml.safe_load((run.folder / "config.yaml").read_text())
+        assert stored["dataset"]["root"] == str(tmp_path / "data" / "here")
+    with start(relative):  # the same words again
+        pass
+
+
 def test_second_start_keeps_the_id(tmp_path: Path) -> None:
     with start(tiny.config(tmp_path)) as first:
         pass

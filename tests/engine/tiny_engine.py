@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import small_rooms
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from atrc_exp.config import (
     BackboneConfig,
     Config,
-    DatasetConfig,
     DistillationConfig,
     EngineConfig,
     LoggerConfig,
@@ -100,7 +100,7 @@ def config(runs_dir: Path, *, kind: str = "search", seed_of_run: int = 0, **engi
         runs_dir=str(runs_dir),
         seed=seed_of_run,
         genotype=None if kind == "search" else "given",
-        dataset=DatasetConfig(tasks=list(NAMES), num_classes={"semseg": CLASSES}, crop=list(SIZE)),
+        dataset=small_rooms.dataset(tasks=list(NAMES), num_classes={"semseg": CLASSES}, crop=list(SIZE)),
         backbone=BackboneConfig(weights="random"),
         neck=NeckConfig(name="fpm" if kind == "fpm" else "shared"),
         distillation=DistillationConfig(name="search" if kind == "search" else "atrc", kernel_size=3, dropout=0.3),

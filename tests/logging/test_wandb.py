@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_rooms
 
 from atrc_exp.config import Config, LoggerConfig, StageConfig
 from atrc_exp.engine.interrupt import Interrupted
@@ -47,7 +48,8 @@ class FakeWandb(ModuleType):
 
 
 def config(mode: str) -> Config:
-    return Config(name="preset", seed=3, stage=StageConfig(name="search"), logger=LoggerConfig(mode=mode, tags=["x"]))
+    return Config(name="preset", seed=3, dataset=small_rooms.dataset(), stage=StageConfig(name="search"),
+                  logger=LoggerConfig(mode=mode, tags=["x"]))  # fmt: skip
 
 
 def start(monkeypatch: pytest.MonkeyPatch, wandb: ModuleType | None, mode: str) -> Any:

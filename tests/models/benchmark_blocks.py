@@ -20,9 +20,10 @@ sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in (".
 
 import plain_losses
 import shift_loop
+import small_rooms
 
 from atrc_exp import cross_entropy
-from atrc_exp.config import BackboneConfig, Config, DatasetConfig, DistillationConfig, EngineConfig, StageConfig
+from atrc_exp.config import BackboneConfig, Config, DistillationConfig, EngineConfig, StageConfig
 from atrc_exp.engine.benchmark import Subject, measure, random_batches, table
 from atrc_exp.engine.environment import describe_environment
 from atrc_exp.files import write_json
@@ -64,7 +65,7 @@ def after(config: Config) -> tuple[Network, tuple[Task, ...]]:
 def settings(name: str, crop: tuple[int, int], batch_size: int) -> Config:
     return Config(
         name=name,
-        dataset=DatasetConfig(crop=list(crop)),
+        dataset=small_rooms.dataset(crop=list(crop)),
         backbone=BackboneConfig(name="hrnet_w18_small_v2", weights="random"),
         distillation=DistillationConfig(name=name),
         genotype="published/nyud_hrnet18" if name == "atrc" else None,

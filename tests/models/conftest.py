@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import pytest
+import small_rooms
 import torch
 
 from atrc_exp.config import BackboneConfig, Config, DistillationConfig, NeckConfig, StageConfig
@@ -38,6 +39,7 @@ def make_network() -> Callable[..., Network]:
             genotype = "published/nyud_hrnet18"
         neck = neck or ("fpm" if distillation == "mti_net" else "shared")
         config = Config(
+            dataset=small_rooms.dataset(),
             backbone=BackboneConfig(name=backbone, weights="random"),
             neck=NeckConfig(name=neck, softmax=softmax),
             distillation=DistillationConfig(name=distillation, **options),

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import small_rooms
 import torch
 
 from atrc_exp.branching import Branching, refine, save
@@ -46,6 +47,7 @@ def image():
 
 def config(*, distillation: str = "none", file: str | None = None, layers: str = "block") -> Config:
     return Config(
+        dataset=small_rooms.dataset(),
         backbone=SMALL,
         neck=NeckConfig(name="skip"),
         stage=StageConfig(name="profile"),

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -22,6 +23,7 @@ from atrc_exp.data.rooms.write import generate
 from atrc_exp.data.sample import Sample, Source
 from atrc_exp.tasks import DEPTH_RANGE, IGNORE, TASKS, Task
 
+_GREY = "0.85"
 _NAMED_SHARE = 0.025  # regions above this share of the image carry their class's name
 _TASKS = {"nyud": ["semseg", "depth", "normals", "edge"], "pascal": ["semseg", "human_parts", "sal", "normals", "edge"]}
 _CLASSES = {"nyud": 40, "pascal": 21}
@@ -34,7 +36,7 @@ def _palette(names: Sequence[str]) -> np.ndarray:
     hue, value = number * 0.61803 % 1.0, 0.55 + 0.4 * (number % 3) / 2
     colours: np.ndarray = 0.85 * colormaps["hsv"](hue)[:, :3] * value[:, None] + 0.1
     colours[IGNORE] = 0.85
-    if names[0] == "background":
+    if names and names[0] == "background":
         colours[0] = 0
     return colours
 
@@ -51,19 +53,25 @@ def _name_regions(axes: Axes, labels: np.ndarray, names: Sequence[str]) -> None:
             text.set(ha="center", va="center", in_layout=False)
 
 
-def _draw(axes: Axes, task: Task, label: np.ndarray, names: Sequence[str]) -> None:
-    """Depth from 0.7 m (dark) to 10 m (bright) on a logarithmic scale; normals as RGB = (n + 1) / 2, invalid grey."""
+def draw_label(
+    axes: Axes, task: Task, label: np.ndarray, names: Sequence[str], span: tuple[float, float] = DEPTH_RANGE
+) -> None:
+    """Depth from dark (near) to bright over `span` in metres on a logarithmic scale; normals as RGB = (n + 1) / 2.
+
+    Unlabelled pixels are grey. Class maps carry the names of their large regions, if `names` has any.
+    """
     if task.label == "depth":
-        near, far = DEPTH_RANGE
-        depth = np.log(np.clip(label, near, far) / near) / np.log(far / near)
-        axes.imshow(depth, cmap="magma", vmin=0, vmax=1)
+        shown = np.ma.masked_equal(label, 0).clip(*span)
+        axes.imshow(shown, cmap=colormaps["magma"].with_extremes(bad=_GREY), norm=LogNorm(*span))
     elif task.label == "normals":
         axes.imshow(np.clip((label + 1) / 2, 0, 1))
     elif task.metric == "miou":
         axes.imshow(_palette(names)[label], interpolation="nearest")
-        _name_regions(axes, label, names)
+        if names:
+            _name_regions(axes, label, names)
     else:
-        axes.imshow(label, cmap="gray_r", vmin=0, vmax=1)
+        shown = np.ma.masked_equal(label, IGNORE)
+        axes.imshow(shown, cmap=colormaps["gray_r"].with_extremes(bad=_GREY), vmin=0, vmax=1)
 
 
 def contact_sheet(samples: Sequence[Sample], names: dict[str, list[str]], path: Path) -> None:
@@ -79,7 +87,7 @@ def contact_sheet(samples: Sequence[Sample], names: dict[str, list[str]], path: 
     for row, sample in zip(grid, samples, strict=True):
         row[0].imshow(sample.image)
         for axes, task in zip(row[1:], tasks, strict=True):
-            _draw(axes, task, sample.labels[task.name], names.get(task.name, ()))
+            draw_label(axes, task, sample.labels[task.name], names.get(task.name, ()))
         for axes in row:
             axes.set_axis_off()
     for axes, title in zip(grid[0], ("Image", *(task.title for task in tasks)), strict=True):
@@ -92,6 +100,7 @@ def sheet_of(root: Path, reader: str, path: Path, rows: int) -> None:
     """The contact sheet of the first images of a folder in the layout of "nyud" or "pascal"."""
     with TemporaryDirectory() as cache:
         config = DatasetConfig(
+            name="rooms",
             reader=reader,
             root=str(root),
             tasks=_TASKS[reader],

@@ -58,13 +58,16 @@ def _is_finished(root: Path, settings: dict) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     if not (root / RECORD).is_file():
-        raise UserError(f"{root} exists and holds no generated rooms. Choose another folder, or remove it.")
+        raise UserError(
+            f"{root} holds other files, not generated rooms: rooms are made in a new or empty folder (dataset.root). "
+            "Photos and label maps of one's own are read by a dataset of their own, see docs/own_dataset.md"
+        )
     found = read_json(root / RECORD)
     different = [key for key in settings if found.get(key) != settings[key]]
     if different:
         have = ", ".join(f"{key}={found.get(key)}" for key in different)
         want = ", ".join(f"{key}={settings[key]}" for key in different)
-        raise UserError(f"{root} holds rooms with {have}; asked for {want}. Choose another folder, or remove it.")
+        raise UserError(f"{root} holds rooms with {have}; asked for {want}. Choose another folder.")
     return True
 
 
