@@ -48,7 +48,7 @@ class Stacked(Backbone):
         nn.Module.__init__(self)
         stage = nn.Sequential(*(nn.Sequential(nn.Tanh(), nn.Tanh(), nn.Tanh()) for _ in range(blocks)))
         self.model = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2, bias=False), stage)
-        self.channels = [8]
+        self.channels, self.fixed_size = [8], False
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return [self.model(image)]
