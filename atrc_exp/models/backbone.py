@@ -105,7 +105,7 @@ class Backbone(nn.Module):
             return self._maps(image)
         except (AssertionError, IndexError, RuntimeError, ValueError) as error:
             size = image.shape[-2], image.shape[-1]
-            refused = sizes.refusal(lambda other: _sees_all(other, size), self.config, size)
+            refused = sizes.refusal(lambda other: _sees_all(other, size), self.config, size, self.reductions)
             if refused is None:  # the size is not to blame
                 raise
             raise UserError(refused) from error

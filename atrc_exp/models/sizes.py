@@ -1,6 +1,6 @@
 """What to set where a model of timm does not take images of some size: many are made for one size."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -8,8 +8,6 @@ from typing import Any
 import timm
 
 from atrc_exp.config import BackboneConfig
-
-_MULTIPLES = (14, 16, 32)  # of the images; patches of most models
 
 
 def is_fixed(config: BackboneConfig, options: dict[str, Any]) -> bool:
@@ -19,12 +17,15 @@ def is_fixed(config: BackboneConfig, options: dict[str, Any]) -> bool:
     return bool(known and known.fixed_input_size and not free)
 
 
-def refusal(sees_all: Callable[[BackboneConfig], bool], config: BackboneConfig, size: tuple[int, int]) -> str | None:
+def refusal(
+    sees_all: Callable[[BackboneConfig], bool], config: BackboneConfig, size: tuple[int, int], strides: Sequence[int]
+) -> str | None:
     """Say why a model refuses images of `size` (H, W), and which keys let it take them.
 
     Args:
         sees_all: builds the model with other keys, runs it on an image of this size, raises what the model raises, and
             says whether its maps leave no pixels out.
+        strides: of its maps.
 
     Returns:
         None where the model takes this size, so that an error had another cause.
@@ -35,7 +36,7 @@ def refusal(sees_all: Callable[[BackboneConfig], bool], config: BackboneConfig, 
         reason = one_line(error)
     else:
         return None
-    for keys, other in _alternatives(config, size):
+    for keys, other in _alternatives(config, size, strides):
         with suppress(Exception):
             if sees_all(other):
                 cure = f"set {keys}"
@@ -47,9 +48,11 @@ def refusal(sees_all: Callable[[BackboneConfig], bool], config: BackboneConfig, 
     return f"backbone.name={config.name} does not take images of {size[0]}x{size[1]} ({reason}); {cure}"
 
 
-def _alternatives(config: BackboneConfig, size: tuple[int, int]) -> Iterator[tuple[str, BackboneConfig]]:
+def _alternatives(
+    config: BackboneConfig, size: tuple[int, int], strides: Sequence[int]
+) -> Iterator[tuple[str, BackboneConfig]]:
     """What often helps, as it is typed and as a configuration; the least change first."""
-    for multiple in (config.multiple, *_MULTIPLES):
+    for multiple in (config.multiple, *sorted(set(strides))):
         step = multiple or 1
         padded = [-(-side // step) * step for side in size]
         padding = "" if multiple == config.multiple else f" backbone.multiple={multiple}"
