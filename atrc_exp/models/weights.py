@@ -41,7 +41,7 @@ def load(model: nn.Module, config: BackboneConfig) -> dict[str, str | None]:
             renamed = package.renamed
         else:
             path = Path(config.weights).expanduser()
-        _load_weights(model, config.name, path, renamed)
+        _load_weights(model, config, path, renamed)
         provenance["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     return provenance
 
@@ -105,7 +105,7 @@ def _unavailable(model_name: str, reason: str) -> UserError:
     )
 
 
-def _load_weights(model: nn.Module, name: str, path: Path, renamed: Renaming | None) -> None:
+def _load_weights(model: nn.Module, config: BackboneConfig, path: Path, renamed: Renaming | None) -> None:
     """Load a checkpoint of the features or the whole classifier; timm would accept any part of it without a word."""
     if not path.is_file():
         packages = ", ".join(WEIGHT_PACKAGES)
@@ -121,7 +121,7 @@ def _load_weights(model: nn.Module, name: str, path: Path, renamed: Renaming | N
     wanted = model.state_dict()
     state = {_feature_key(key, wanted): value for key, value in state.items()}
     with torch.device("meta"):
-        classifier = timm.create_model(name).state_dict()
+        classifier = timm.create_model(config.name).state_dict()
     faults = [f"missing {key}" for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     faults += [f"unexpected {key}" for key in state if key not in wanted and key not in classifier]
     faults += [
@@ -131,7 +131,10 @@ def _load_weights(model: nn.Module, name: str, path: Path, renamed: Renaming | N
     ]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise UserError(f"backbone.weights={path}: not weights of {name}: {'; '.join(faults[:3])}{more}")
+        changed = f" with backbone.options={config.options}" if config.options else ""
+        raise UserError(
+            f"backbone.weights={path}: not weights of {config.name}{changed}: {'; '.join(faults[:3])}{more}"
+        )
     model.load_state_dict(state, strict=False)
 
 
