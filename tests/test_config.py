@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,17 @@ def test_other_backbones_have_presets_of_everything_that_a_delta_needs():
         assert settings[0].backbone.weights == "imagenet"
         assert preset(f"rooms_{backbone}_search").backbone.weights == "random"
         assert settings[0].optim.name == ("sgd" if backbone == "efficientnet" else "adamw")
+
+
+def test_lite_has_the_presets_of_the_papers_tables_with_the_same_modules():
+    whats = {name.removeprefix("rooms_hrnet18_") for name in PRESETS if name.startswith("rooms_hrnet18_")}
+    whats = {what for what in whats if not what.startswith(("fpm", "mti_net"))}
+    assert {f"rooms_lite_{what}" for what in whats} == {name for name in PRESETS if name.startswith("rooms_lite_")}
+    for what in whats:
+        lite, other = preset(f"rooms_lite_{what}"), preset(f"rooms_hrnet18_{what}")
+        assert lite.name == other.name.replace("hrnet18", "lite") and lite.backbone.weights != "random"
+        own = {key: getattr(other, key) for key in ("name", "backbone", "dataset", "engine", "optim", "search")}
+        assert replace(lite, **own) == other  # how long, on what and at which rate is the study's
 
 
 def test_no_override_is_a_search_on_rooms_that_needs_no_download():

@@ -5,6 +5,10 @@ from typing import Any
 
 from atrc_exp.config.checks import require
 
+_OWN_KEYS = {"features_only", "out_indices", "output_stride", "pretrained", "checkpoint_path", "pretrained_cfg",
+             "pretrained_cfg_overlay", "in_chans", "num_classes"}  # fmt: skip
+_OWN_KEYS_ARE = "backbone.weights, backbone.tag, backbone.out_indices and backbone.output_stride"
+
 
 @dataclass(kw_only=True)
 class BackboneConfig:
@@ -25,12 +29,16 @@ class BackboneConfig:
     multiple: int | None = None
     """Images are filled up with zeros, below and to the right, to a multiple of so many pixels, and maps cut back, for
     models that cut images into patches and drop or refuse what is left over (ConvNeXt, Swin); null: they are not."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the model in timm, such as img_size or dynamic_img_size where it is made for one size."""
 
     def __post_init__(self) -> None:
         require(len(self.out_indices) >= 1, "backbone.out_indices", self.out_indices, "at least one index")
         stride = self.output_stride
         require(stride in (None, 8, 16, 32), "backbone.output_stride", stride, "8, 16, 32 or null")
         require(self.multiple is None or self.multiple >= 1, "backbone.multiple", self.multiple, ">= 1 or null")
+        for name in sorted(_OWN_KEYS & self.options.keys()):
+            require(False, f"backbone.options.{name}", self.options[name], f"left to {_OWN_KEYS_ARE}")
 
 
 @dataclass(kw_only=True)

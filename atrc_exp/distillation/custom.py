@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from atrc_exp.errors import UserError
 
@@ -35,4 +35,33 @@ def build(target: str | None, options: Mapping[str, Any], tasks: tuple[str, ...]
     module = kind(tasks, channels, **options)
     if not hasattr(module, "label_tasks"):
         raise UserError(f"{key}: needs an attribute label_tasks, () where it reads no label logits")
+    if not getattr(module, "multi_scale", False):  # which reads pyramids
+        _check_first_output(module, key)
     return module
+
+
+def _check_first_output(module: nn.Module, key: str) -> None:
+    """Compare what the module returns with what it was given, at its first call only: later ones cost nothing."""
+
+    def check(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        hook.remove()
+        features: Mapping[str, Tensor] = inputs[0]
+        if fault := _fault(features, output):
+            raise UserError(f"{key}: {fault}; it must return {{task: map}} with the tasks and shapes of its features")
+
+    hook = module.register_forward_hook(check)
+
+
+def _fault(features: Mapping[str, Tensor], output: Any) -> str | None:
+    """What is wrong with the refined features, None where nothing is."""
+    if not isinstance(output, Mapping):
+        return f"returned {type(output).__name__}"
+    if output.keys() != features.keys():
+        return f"returned the tasks {', '.join(map(str, output)) or 'none'} for features of {', '.join(features)}"
+    for task, given in features.items():
+        refined = output[task]
+        if not isinstance(refined, Tensor):
+            return f"returned {type(refined).__name__} for {task}"
+        if refined.shape != given.shape:
+            return f"returned a map {tuple(refined.shape)} for {task}, whose features are {tuple(given.shape)}"
+    return None

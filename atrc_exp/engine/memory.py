@@ -1,8 +1,8 @@
 """Memory of a training step on the CPU: an estimate before the first step, the peak afterwards.
 
 A process that takes more memory than there is gets killed without a word. The estimate runs the real forward pass on a
-small crop, counts what autograd keeps for the backward pass, and scales it by the number of pixels, to which all maps
-and contexts of the network are proportional.
+small crop (two whole images where the backbone takes one size only), counts what autograd keeps for the backward pass,
+and scales it by the number of pixels, to which all maps and contexts of the network are proportional.
 """
 
 import os
@@ -40,7 +40,10 @@ def training_bytes(objective: Objective, batch: Batch, optimizer: str = "sgd") -
     search = objective.predict.network.search
     sample = None if search is None else ArchSample(1.0, torch.zeros(search.arch.shape))
     moments = _ADAM if optimizer == "adamw" else _SGD
-    return _step_bytes(objective, batch, moments, lambda crop: objective(crop["image"], crop["labels"], None, sample))
+    side = None if objective.predict.network.backbone.fixed_size else _CROP
+    return _step_bytes(
+        objective, batch, moments, lambda crop: objective(crop["image"], crop["labels"], None, sample), side
+    )
 
 
 def branching_bytes(objective: BranchObjective, batch: Batch) -> int:
@@ -55,10 +58,16 @@ def branching_bytes(objective: BranchObjective, batch: Batch) -> int:
     return max(_step_bytes(objective, batch, _ADAM, partial(step, task)) for task in network.tasks)
 
 
-def _step_bytes(module: nn.Module, batch: Batch, moments: int, forward: Callable[[Batch], object]) -> int:
-    """Kept activations and those of the largest block that is computed again; gradients and moments."""
-    image = _crop(batch["image"])
-    crop = {"image": image, "labels": {task: _crop(label) for task, label in batch["labels"].items()}}
+def _step_bytes(
+    module: nn.Module, batch: Batch, moments: int, forward: Callable[[Batch], object], side: int | None = _CROP
+) -> int:
+    """Kept activations and those of the largest block that is computed again; gradients and moments.
+
+    Args:
+        side: of the crop that is run; None takes whole images.
+    """
+    image = _crop(batch["image"], side)
+    crop = {"image": image, "labels": {task: _crop(label, side) for task, label in batch["labels"].items()}}
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     fixed = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
     kept = _Kept(fixed)
@@ -76,8 +85,8 @@ def _step_bytes(module: nn.Module, batch: Batch, moments: int, forward: Callable
     return round(_BACKWARD * (kept.bytes + largest) * pixels / crop_pixels) + states
 
 
-def _crop(maps: Tensor) -> Tensor:
-    return maps[:_IMAGES, ..., :_CROP, :_CROP].clone()  # a view would count with its whole storage
+def _crop(maps: Tensor, side: int | None) -> Tensor:
+    return maps[:_IMAGES, ..., :side, :side].clone()  # a view would count with its whole storage
 
 
 class _Kept(saved_tensors_hooks):

@@ -239,10 +239,8 @@ def require_same(folder: Path, config: Config) -> None:
     if not (folder / "config.yaml").exists():
         return
     stored = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    # Keys that came after the run was started had their defaults; a dictionary that is not empty has keys of its own.
     unset: Any = OmegaConf.to_container(OmegaConf.structured(Config))
-    defaults = {key: value for key, value in _flat(unset).items() if value != {}}
-    before = defaults | _flat(stored)
+    before = _flat(unset) | _flat(stored)  # keys that came after the run was started had their defaults
     now = _flat(dataclasses.asdict(config))
     lines = [
         f"{key}: {before.get(key)} -> {now.get(key)}"
@@ -314,10 +312,10 @@ def _record_start(
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one with dotted keys; an empty dictionary stays a value."""
+    """Nested dictionaries as one with dotted keys; an empty dictionary has none."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

@@ -25,6 +25,7 @@ from atrc_exp.engine.step import ENTROPY, Batch, Objective, Predictor, StepResul
 from atrc_exp.files import replacing
 from atrc_exp.logging import Logger
 from atrc_exp.losses import build_losses
+from atrc_exp.models.backbone import map_sizes
 from atrc_exp.models.network import Network
 from atrc_exp.tasks import Task
 
@@ -116,6 +117,10 @@ class TrainSession(Session):
         if codebook is not None and ranks.is_main:
             with replacing(run.folder / "codebook.npy") as temporary:
                 np.save(temporary, codebook.cpu().numpy())
+
+    def facts(self) -> dict[str, Any]:
+        backbone = self.network.backbone
+        return {**super().facts(), "maps of the backbone": map_sizes(backbone.channels, backbone.reductions)}
 
     def due(self, every: int) -> bool:
         return due(self.state.iteration, every, self.config.engine.iterations)

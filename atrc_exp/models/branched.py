@@ -55,7 +55,7 @@ class BranchedBackbone(nn.Module):
     Copies start from the same weights, those of `backbone`.
 
     Attributes:
-        channels, reductions, provenance, normalisation: as those of `Backbone`.
+        channels, reductions, provenance, normalisation, fixed_size: as those of `Backbone`.
 
     Raises:
         UserError: the branching is for other tasks, or for layers that the backbone does not have.
@@ -69,7 +69,7 @@ class BranchedBackbone(nn.Module):
                 "give a branching of the same tasks, or set tasks"
             )
         self.channels, self.reductions, self.provenance = backbone.channels, backbone.reductions, backbone.provenance
-        self.normalisation = backbone.normalisation
+        self.normalisation, self.fixed_size = backbone.normalisation, backbone.fixed_size
         granularity = "block" if any("." in layer for layer in branching.layers) else "stage"
         stem, layers, outputs = cut(backbone, granularity)
         if list(branching.layers) != list(layers):

@@ -16,8 +16,8 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.models import build_network
-from atrc_exp.models.backbone import weights_normalisation
 from atrc_exp.models.network import Network
+from atrc_exp.models.weights import weights_normalisation
 from atrc_exp.stages.common import build_tasks_of, genotype_of, open_data
 from atrc_exp.tasks import Task
 

@@ -124,3 +124,88 @@ def test_the_command_line_refuses_in_one_line(folder):
     )
     assert done.returncode == 2 and done.stderr.startswith("error: distillation._target_=users_module.Mean: must be")
     assert done.stderr.count("\n") == 1 and not (folder / "imported").exists()
+
+
+HOSTILE = """
+from torch import nn
+import torch.nn.functional as F
+
+
+class Base(nn.Module):
+    label_tasks = ()
+
+    def __init__(self, tasks, channels):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, features, aux_logits, valid=None):
+        self.calls += 1
+        return self.refine(dict(features))
+
+    def refine(self, maps):
+        return maps
+
+
+class Half(Base):
+    def refine(self, maps):
+        return {task: F.avg_pool2d(x, 2) for task, x in maps.items()}
+
+
+class Forgetful(Base):
+    def refine(self, maps):
+        return {"depth": maps["depth"]}
+
+
+class Eager(Base):
+    def refine(self, maps):
+        return {**maps, "normals": maps["depth"]}
+
+
+class Thin(Base):
+    def refine(self, maps):
+        return {**maps, "edge": maps["edge"][:, :3]}
+
+
+class Listed(Base):
+    def refine(self, maps):
+        return list(maps.values())
+
+
+class Nothing(Base):
+    def refine(self, maps):
+        return dict.fromkeys(maps)
+
+
+class Late(Base):
+    def refine(self, maps):
+        return maps if self.calls == 1 else {}
+"""
+
+
+@pytest.mark.parametrize(("name", "parts"), [
+    ("Half", ["depth", "(2, 4, 3, 4)", "(2, 4, 6, 8)"]), ("Thin", ["edge", "(2, 3, 6, 8)", "(2, 4, 6, 8)"]),
+    ("Forgetful", ["depth", "edge"]), ("Eager", ["depth, edge, normals"]), ("Listed", ["list"]),
+    ("Nothing", ["NoneType", "depth"]),
+])  # fmt: skip
+def test_what_does_not_fit_the_features_is_named_at_the_first_call(folder, name, parts):
+    (folder / "users_module.py").write_text(HOSTILE)
+    module = build(f"users_module.{name}", {}, ("depth", "edge"), 4)
+    with pytest.raises(UserError, match=f"users_module.{name}") as caught:
+        module({task: torch.ones(2, 4, 6, 8) for task in ("depth", "edge")}, {})
+    assert all(part in str(caught.value) for part in parts)
+
+
+def test_later_calls_are_not_checked(folder):
+    (folder / "users_module.py").write_text(HOSTILE)
+    module = build("users_module.Late", {}, ("depth",), 4)
+    features = {"depth": torch.ones(2, 4, 6, 8)}
+    assert module(features, {}) == features and module(features, {}) == {}
+
+
+def test_a_training_with_a_misfit_ends_in_one_message(folder, rooms):
+    (folder / "users_module.py").write_text(HOSTILE)
+    config = small_rooms.command(folder, rooms, *MINE[:-1], "distillation._target_=users_module.Half",
+                                 *small_rooms.QUICK, "allow=[users_module]")  # fmt: skip
+    with pytest.raises(UserError, match=r"distillation\._target_=users_module\.Half: returned a map"):
+        run_stage(config)
+    assert not (folder / "runs" / "mine" / "seed0" / "summary.json").exists()

@@ -48,7 +48,7 @@ class Stacked(Backbone):
         nn.Module.__init__(self)
         stage = nn.Sequential(*(nn.Sequential(nn.Tanh(), nn.Tanh(), nn.Tanh()) for _ in range(blocks)))
         self.model = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2, bias=False), stage)
-        self.channels = [8]
+        self.channels, self.fixed_size = [8], False
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return [self.model(image)]
@@ -67,6 +67,20 @@ def test_activations_that_are_computed_again_count_one_block_at_a_time(tmp_path:
     assert estimate(5, False) - estimate(1, False) == pytest.approx(4 * 3 * one_map, abs=2)
     assert estimate(5, True) - estimate(1, True) == pytest.approx(4 * one_map, abs=2)  # the inputs
     assert estimate(1, True) - estimate(1, False) == pytest.approx(one_map, abs=2)  # of a single block the input
+
+
+def test_a_backbone_of_one_size_is_run_at_that_size(tmp_path: Path) -> None:
+    class OneSize(tiny.TinyBackbone):
+        def forward(self, image: Tensor) -> list[Tensor]:
+            assert image.shape[2:] == (136, 160)
+            return super().forward(image)
+
+    made = objective(tiny.config(tmp_path, kind="atrc"))
+    images = batch(3, 136, 160)
+    crops = memory.training_bytes(made, images)
+    made.predict.network.backbone = OneSize()
+    made.predict.network.backbone.fixed_size = True
+    assert memory.training_bytes(made, images) == pytest.approx(crops, rel=0.02)
 
 
 def test_adam_keeps_one_number_more_of_every_parameter(tmp_path: Path) -> None:

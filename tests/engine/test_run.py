@@ -122,7 +122,7 @@ def test_keys_that_came_later_have_their_defaults_in_older_runs(tmp_path: Path) 
         pass
     path = run.folder / "config.yaml"
     stored = yaml.safe_load(path.read_text())
-    del stored["optim"]["name"], stored["backbone"]["multiple"], stored["export"]
+    del stored["optim"]["name"], stored["backbone"]["multiple"], stored["backbone"]["options"], stored["export"]
     path.write_text(yaml.safe_dump(stored))
     with pytest.raises(UserError, match=r"optim.name: sgd -> adamw"):
         start(replace(config, optim=replace(config.optim, name="adamw")))

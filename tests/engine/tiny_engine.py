@@ -42,7 +42,7 @@ class TinyBackbone(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.channels = [8]
+        self.channels, self.reductions, self.fixed_size = [8], [4], False
         self.layers = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2, bias=False), nn.BatchNorm2d(8), nn.ReLU())
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -54,7 +54,7 @@ class TwoScales(TinyBackbone):
 
     def __init__(self) -> None:
         super().__init__()
-        self.channels = [8, 8]
+        self.channels, self.reductions = [8, 8], [4, 8]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         (x,) = super().forward(image)
