@@ -25,11 +25,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .counts import ImageCounts, Map, count
+from .counts import ImageCounts, Map, count, match
 from .errors import BoundaryError
 from .maps import nms, partition_to_boundary, quantize
 from .protocols import PROTOCOLS, Protocol
-from .scores import BoundaryScores, Curve, Table, average_precision, best_point, recall_at_half
+from .scores import BoundaryScores, Curve, average_precision, best_point, recall_at_half, table_of
 
 __all__ = [
     "PROTOCOLS",
@@ -41,6 +41,7 @@ __all__ = [
     "available_cores",
     "count",
     "evaluate",
+    "match",
     "nms",
     "partition_to_boundary",
     "quantize",
@@ -136,13 +137,7 @@ def score(counts: Sequence[ImageCounts], *, interpolate: bool | None = None, kee
     interpolate = protocol.interpolate if interpolate is None else interpolate
     if interpolate and len(protocol.thresholds) < 2:
         raise BoundaryError("one threshold leaves nothing to interpolate; give two or more, or interpolate=False")
-    table = Table(
-        matched=np.stack([c.matched for c in counts]),
-        hits=np.stack([c.hits for c in counts]),
-        predicted=np.stack([c.predicted for c in counts]),
-        truth=np.array([c.truth for c in counts], np.int64),
-        empty_precision=0.0 if interpolate else 1.0,
-    )
+    table = table_of(counts, empty_precision=0.0 if interpolate else 1.0)
     if not table.truth.any():
         log.warning("the ground truth of all %d images is empty: all boundary scores are 0", len(counts))
     pooled = table.pooled()

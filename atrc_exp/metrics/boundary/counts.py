@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
@@ -61,6 +61,39 @@ def count(
         BoundaryError: wrong shape or type, NaN, values outside [0, 1], unknown protocol, max_dist outside (0, 1).
     """
     from .sweep import cheapest_matchings  # numba takes a while to load
+
+    rule, masks, radius, outlier = _prepared(prediction, truth, max_dist, protocol)
+    passed = levels(prediction, rule)
+    matched, hits, predicted = cheapest_matchings(passed, masks, len(rule.thresholds), radius, outlier)
+    return ImageCounts(matched, hits, predicted, sum(map(np.count_nonzero, masks)), float(max_dist), rule)
+
+
+def match(
+    prediction: Map,
+    truth: Map | Sequence[Map],
+    threshold: float,
+    *,
+    max_dist: float,
+    protocol: str | Protocol = "seism",
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Hits, misses and false alarms (H, W) of one image at one threshold; arguments and errors as those of `count`.
+
+    Hits are predicted pixels that match a pixel of any annotator, misses pixels of any annotator without a partner,
+    false alarms predicted pixels that match none.
+    """
+    from .sweep import cheapest_matching
+    from .thinning import thin
+
+    rule, masks, radius, outlier = _prepared(prediction, truth, max_dist, protocol)
+    predicted = thin(levels(prediction, replace(rule, thresholds=(threshold,))))
+    hits, missed = cheapest_matching(predicted, masks, radius, outlier)
+    return hits, missed, predicted & ~hits
+
+
+def _prepared(
+    prediction: Map, truth: Map | Sequence[Map], max_dist: float, protocol: str | Protocol
+) -> tuple[Protocol, list[NDArray[np.bool_]], float, int]:
+    """The protocol, the truths as they are matched, the radius R and the doubled cost of a pixel left alone."""
     from .thinning import thin
 
     rule = resolve(protocol)
@@ -72,18 +105,22 @@ def count(
         raise BoundaryError("the ground truth is an empty list; give a map or one for each annotator")
     for mask in masks:
         if mask.shape != prediction.shape:
+            how = _how(prediction.shape, mask.shape)
             raise BoundaryError(
-                f"the prediction is {prediction.shape}, the ground truth {mask.shape}; both must be (H, W),"
-                " the size of the image without padding"
+                f"the prediction is {prediction.shape}, the ground truth {mask.shape}{how}; both must be (H, W), the"
+                " size of the image without padding"
             )
-    if rule.thin_truth:
-        masks = [thin(mask) for mask in masks]
     radius = float(max_dist) * math.hypot(*prediction.shape)
     outlier = 2 * math.ceil(100 * OUTLIER_COST * radius) + 1
-    matched, hits, predicted = cheapest_matchings(
-        levels(prediction, rule), masks, len(rule.thresholds), radius, outlier
-    )
-    return ImageCounts(matched, hits, predicted, sum(map(np.count_nonzero, masks)), float(max_dist), rule)
+    return rule, [thin(mask) for mask in masks] if rule.thin_truth else masks, radius, outlier
+
+
+def _how(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """In which way a shape looks like a mistake, if it does."""
+    if shape == wanted[::-1]:
+        return " (transposed)"
+    factors = [own / goal for own, goal in zip(shape, wanted, strict=True)]
+    return f" (scaled by {factors[0]:.3g})" if abs(factors[0] / factors[1] - 1) < 0.02 else ""
 
 
 def check_prediction(prediction: Map) -> None:

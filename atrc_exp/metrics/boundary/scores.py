@@ -1,10 +1,13 @@
 """From pixel counts to odsF, oisF, AP and R50."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .counts import ImageCounts
 
 INTERPOLATED = 100  # points between two neighbouring thresholds in the BSDS collectors
 
@@ -50,6 +53,13 @@ class BoundaryScores:
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and lists, ready for JSON."""
         return asdict(self)
+
+    def curve_csv(self) -> str:
+        """Threshold, precision, recall and F as comma-separated values with a heading."""
+        curve = self.curve
+        assert curve is not None
+        columns = zip(curve.threshold, curve.precision, curve.recall, curve.f, strict=True)
+        return "threshold,precision,recall,f\n" + "".join(",".join(map(repr, row)) + "\n" for row in columns)
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,17 @@ class Table:
         best = (np.arange(len(self.truth)), np.argmax(self.f(), axis=1))
         matched, hits, predicted = (values[best][:, None] for values in (self.matched, self.hits, self.predicted))
         return Table(matched, hits, predicted, self.truth, self.empty_precision)
+
+
+def table_of(counts: Sequence[ImageCounts], empty_precision: float = 1.0) -> Table:
+    """The counts of images at the thresholds that they share."""
+    return Table(
+        matched=np.stack([c.matched for c in counts]),
+        hits=np.stack([c.hits for c in counts]),
+        predicted=np.stack([c.predicted for c in counts]),
+        truth=np.array([c.truth for c in counts], np.int64),
+        empty_precision=empty_precision,
+    )
 
 
 def best_point(thresholds: NDArray, table: Table, interpolate: bool) -> OperatingPoint:

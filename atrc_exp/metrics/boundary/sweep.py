@@ -57,10 +57,12 @@ def _exchange(pixels, state, row_at, columns, edge, owner, fresh, lost):
 
 @compiled(
     "void(int32[::1], int64[::1], int32[::1], int32[::1], int64[::1], int64[::1], int64, int64, int32[::1],"
-    " int32[::1], boolean[:,::1])"
+    " int32[::1], boolean[:,::1], boolean[::1])"
 )
-def _sweep(pixels, passing, numbers, place, offsets, offset_costs, outlier, stride, matched, predicted, hit):
+def _sweep(pixels, passing, numbers, place, offsets, offset_costs, outlier, stride, matched, predicted, hit, found):
     """Fill `matched` and `predicted` (T,) from the highest threshold down; add matched rows to `hit` (T, rows or 0).
+
+    `found` (columns) becomes which columns are matched at the lowest threshold.
 
     `pixels` are sorted by falling response; the first `passing[t]` of them pass threshold t. `numbers` has the column
     at every flat position, -1 where there is none, `place` the reverse. Rows are positions in `pixels`.
@@ -108,6 +110,7 @@ def _sweep(pixels, passing, numbers, place, offsets, offset_costs, outlier, stri
         if hit.size > 0:
             for row in range(previous):
                 hit[t, row] |= edge[row] >= 0
+    found[:] = owner >= 0
 
 
 def cheapest_matchings(
@@ -126,23 +129,59 @@ def cheapest_matchings(
     Returns:
         Pairs, summed over the annotators; predicted pixels in a pair with any of them; predicted pixels: (T,) each.
     """
-    margin = max(1, int(radius))
-    flat = np.pad(levels, margin).ravel()
-    pixels = np.flatnonzero(flat).astype(np.int32)
-    pixels = np.ascontiguousarray(pixels[np.argsort(flat[pixels], kind="stable")[::-1]])
-    passing = np.ascontiguousarray(np.cumsum(np.bincount(flat, minlength=thresholds + 1)[::-1])[::-1][1:])
-    dy, dx, cost = disc(radius)
-    stride = levels.shape[1] + 2 * margin
+    grid = _Grid(levels, thresholds, radius, outlier)
     several = len(truths) > 1
-    hit = np.zeros((thresholds, pixels.size if several else 0), np.bool_)
+    hit = np.zeros((thresholds, grid.pixels.size if several else 0), np.bool_)
     pairs, predicted = np.zeros((len(truths), thresholds), np.int32), np.zeros(thresholds, np.int32)
     for truth, matched in zip(truths, pairs, strict=True):
-        padded = np.pad(truth, margin).ravel()
+        grid.sweep(truth, matched, predicted, hit)
+    total = pairs.sum(axis=0, dtype=np.int32)
+    return total, np.count_nonzero(hit, axis=1).astype(np.int32) if several else total, predicted
+
+
+def cheapest_matching(
+    prediction: NDArray[np.bool_], truths: Sequence[NDArray[np.bool_]], radius: float, outlier: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pixels of the cheapest matchings of one map (H, W), thinned here, with every annotator's truth.
+
+    Returns:
+        Predicted pixels in a pair with any annotator (H, W); ground-truth pixels that any annotator lacks (H, W).
+    """
+    grid = _Grid(prediction.astype(np.uint16), 1, radius, outlier)
+    hit, counts = np.zeros((1, grid.pixels.size), np.bool_), np.zeros((2, 1), np.int32)
+    missed = np.zeros(prediction.shape, np.bool_)
+    for truth in truths:
+        missed[truth] |= ~grid.sweep(truth, counts[0], counts[1], hit)
+    hits = np.zeros(prediction.shape, np.bool_)
+    y, x = np.divmod(grid.pixels, grid.stride)
+    hits[y - grid.margin, x - grid.margin] = hit[0]
+    return hits, missed
+
+
+class _Grid:
+    """The predicted pixels of an image in its flat array, ready to be matched with one truth after the other."""
+
+    def __init__(self, levels: NDArray[np.uint16], thresholds: int, radius: float, outlier: int) -> None:
+        self.margin = max(1, int(radius))
+        self.outlier = outlier
+        flat = np.pad(levels, self.margin).ravel()
+        pixels = np.flatnonzero(flat).astype(np.int32)
+        self.pixels = np.ascontiguousarray(pixels[np.argsort(flat[pixels], kind="stable")[::-1]])
+        passing = np.cumsum(np.bincount(flat, minlength=thresholds + 1)[::-1])[::-1][1:]
+        self.passing = np.ascontiguousarray(passing)
+        self.stride = levels.shape[1] + 2 * self.margin
+        dy, dx, cost = disc(radius)
+        self.offsets, self.costs = dy * self.stride + dx, 2 * cost
+
+    def sweep(self, truth: NDArray[np.bool_], matched: NDArray, predicted: NDArray, hit: NDArray) -> NDArray[np.bool_]:
+        """Fill the counts; return which pixels of the truth, in their order, are matched at the lowest threshold."""
+        padded = np.pad(truth, self.margin).ravel()
         place = np.flatnonzero(padded).astype(np.int32)
         numbers = np.full(padded.size, -1, np.int32)
         numbers[place] = np.arange(place.size)
+        found = np.zeros(place.size, np.bool_)
         _sweep(
-            pixels, passing, numbers, place, dy * stride + dx, 2 * cost, outlier, stride, matched, predicted, hit
+            self.pixels, self.passing, numbers, place, self.offsets, self.costs, self.outlier, self.stride,
+            matched, predicted, hit, found,
         )  # fmt: skip
-    total = pairs.sum(axis=0, dtype=np.int32)
-    return total, np.count_nonzero(hit, axis=1).astype(np.int32) if several else total, predicted
+        return found
