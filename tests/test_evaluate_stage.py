@@ -164,6 +164,27 @@ def test_unknown_ids_are_named_before_anything_is_scored(tmp_path, rooms, files)
         evaluate_files(tmp_path, rooms, files, f"evaluation.boundary_ids={tmp_path / 'ids.txt'}")
 
 
+def test_boundaries_of_listed_images_need_no_other_files(tmp_path, rooms, files):
+    first, other = (rooms / "gt_sets" / "val.txt").read_text().split()
+    (tmp_path / "ids.txt").write_text(f"{first}\n")
+    wanted = evaluate_files(tmp_path, rooms, files, f"evaluation.boundary_ids={tmp_path / 'ids.txt'}")
+    (files / "edge" / f"{other}.png").unlink()
+    found = evaluate_files(tmp_path, rooms, files, f"evaluation.boundary_ids={tmp_path / 'ids.txt'}")
+    assert found["metrics"] == wanted["metrics"] and found["boundaries"]["edge"]["images"] == 1
+    with pytest.raises(UserError, match="1 of 8 files are missing: edge"):
+        evaluate_files(tmp_path, rooms, files)
+    (files / "edge" / f"{first}.png").unlink()
+    with pytest.raises(UserError, match="1 of 7 files are missing: edge"):
+        evaluate_files(tmp_path, rooms, files, f"evaluation.boundary_ids={tmp_path / 'ids.txt'}")
+
+
+def test_the_published_truth_is_scored_beside_the_default(tmp_path, rooms, files):
+    default = evaluate_files(tmp_path, rooms, files)["metrics"]["edge"]
+    both = evaluate_files(tmp_path, rooms, files, "evaluation.boundary_truth=both")["metrics"]["edge"]
+    partition = evaluate_files(tmp_path, rooms, files, "evaluation.boundary_truth=partition")["metrics"]["edge"]
+    assert both == default | {f"{key}_partition": value for key, value in partition.items()}
+
+
 def test_training_scores_boundaries_in_every_nth_and_the_last_validation(tmp_path, rooms):
     for every, steps in ((0, [3]), (2, [2, 3])):
         config = command(tmp_path, rooms, "+experiment=rooms_hrnet18_multi_task", "tasks=[edge]", f"name=every{every}",

@@ -56,10 +56,11 @@ class EvaluationConfig:
     boundary_protocol: str = "seism"
     """seism (non-maximum suppression, 101 thresholds) or mtl_pytorch (none, 99 thresholds)."""
     boundary_truth: str = "regions"
-    """regions (borders of the annotated regions, as PASCAL-Context is scored; the labels where a dataset has none) or
-    labels (what is trained on)."""
+    """regions (borders of the annotated regions, as PASCAL-Context is scored; the labels where a dataset has none),
+    labels (what is trained on), partition (as published on NYUD, too, where the tool took the edge image for a map of
+    regions and thinned their two pixels wide borders) or both (regions, and partition in evaluation.json beside it)."""
     boundary_interpolate: bool = False
-    """Look for odsF between the thresholds too."""
+    """Look for odsF between the thresholds too, where one without any prediction has precision 0 (BSDS collectors)."""
     boundary_ids: str | None = None
     """File with one image id a line; boundaries are scored on these validation images only. null is all of them."""
     boundary_every: int = 5
@@ -70,7 +71,7 @@ class EvaluationConfig:
         protocols = ("seism", "mtl_pytorch")
         key = "evaluation.boundary_protocol"
         require(self.boundary_protocol in protocols, key, self.boundary_protocol, " or ".join(protocols))
-        truths = ("regions", "labels")
+        truths = ("regions", "labels", "partition", "both")
         require(self.boundary_truth in truths, "evaluation.boundary_truth", self.boundary_truth, " or ".join(truths))
         require(self.boundary_every >= 0, "evaluation.boundary_every", self.boundary_every, ">= 0")
 

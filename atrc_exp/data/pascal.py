@@ -96,7 +96,7 @@ class PASCAL:
 
     def borders(self, id: str) -> np.ndarray:
         """What boundaries are scored against: the borders of the regions of LabelMap, all 459 classes and 0."""
-        from atrc_exp.metrics.boundary_maps import partition_to_boundary
+        from atrc_exp.metrics.boundary import partition_to_boundary
 
         (path,) = self._paths("edge", id)
         return self.region_borders.get(id, lambda: partition_to_boundary(read_label_map(path)).astype(np.uint8))

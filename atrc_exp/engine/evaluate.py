@@ -128,7 +128,7 @@ def evaluate_files(
     """Scores of predictions that lie in files; collective. There are no losses, since files hold no logits.
 
     Args:
-        folder: holds a file for every sample and task, see `predictions`.
+        folder: holds a file for every sample and task that `scores` looks at, see `predictions`.
         samples: "id", "image", "labels" and "size" of this rank's images, without padding.
 
     Raises:
@@ -136,7 +136,8 @@ def evaluate_files(
     """
     for sample in samples:
         size = sample["size"].tolist()
-        predictions = {task.name: load_prediction(folder, task, sample["id"], size) for task in tasks}
+        wanted = [task for task in tasks if scores.wants(task.name, sample["id"])]
+        predictions = {task.name: load_prediction(folder, task, sample["id"], size) for task in wanted}
         result = ImageResult(sample["id"], sample["image"], sample["labels"], predictions)
         scores.add(result.id, result.predictions, result.labels)
         for observe in observers:

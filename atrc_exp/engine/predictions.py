@@ -9,7 +9,7 @@
 | `mean_error` | .png, 8-bit RGB | unit vector n as floor(255 (n + 1) / 2 + 0.5) |
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +114,13 @@ def load_prediction(folder: Path, task: Task, image_id: str, size: Sequence[int]
         raise UserError(f"{path}: {error}") from None
 
 
-def predicted_tasks(folder: Path, tasks: Sequence[Task], ids: Iterable[str]) -> tuple[Task, ...]:
+def predicted_tasks(
+    folder: Path, tasks: Sequence[Task], ids: Sequence[str], boundary_ids: Collection[str] | None = None
+) -> tuple[Task, ...]:
     """The tasks that `folder` has a folder of predictions for, after a look that no image lacks its file.
+
+    Args:
+        boundary_ids: the images whose boundaries are scored; None is all of `ids`.
 
     Raises:
         UserError: no such folder, no task in it, or missing files (one message for all of them).
@@ -124,7 +129,12 @@ def predicted_tasks(folder: Path, tasks: Sequence[Task], ids: Iterable[str]) -> 
     if not present:
         state = "has no folder" if folder.is_dir() else "does not exist; it must have a folder"
         raise UserError(f"predictions={folder}: {state} for any task: {', '.join(task.name for task in tasks)}")
-    paths = [prediction_path(folder, task, image_id) for task in present for image_id in ids]
+    paths = [
+        prediction_path(folder, task, image_id)
+        for task in present
+        for image_id in ids
+        if task.metric != "ods_f" or boundary_ids is None or image_id in boundary_ids
+    ]
     missing = [str(path.relative_to(folder)) for path in paths if not path.is_file()]
     if missing:
         shown = ", ".join(missing[:_MISSING_SHOWN]) + (", ..." if len(missing) > _MISSING_SHOWN else "")

@@ -21,18 +21,22 @@ from atrc_exp.engine.predictions import as_array
 from atrc_exp.errors import UserError
 from atrc_exp.metrics import build_metrics
 from atrc_exp.metrics.boundary import (
+    BoundaryError,
     BoundaryScores,
     Curve,
     ImageCounts,
     available_cores,
     count,
-    load_kernels,
+    partition_to_boundary,
     score,
 )
 from atrc_exp.tasks import IGNORE, Task
 
 if TYPE_CHECKING:
     from atrc_exp.metrics.miou import MeanIoU
+
+
+_BOUNDARY_KEYS = ("ods_f", "ois_f", "ap")
 
 
 class Scores:
@@ -75,11 +79,20 @@ class Scores:
         self.boundaries: dict[str, BoundaryScores] = {}
 
     def add(self, image_id: str, predictions: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> None:
-        """Score one image: outputs (c, h, w) and labels (h, w) or (c, h, w) by task, without padding."""
+        """Score one image: outputs (c, h, w) and labels (h, w) or (c, h, w) by task, without padding.
+
+        Raises:
+            UserError: a map of borders of another size than the image.
+        """
         for name, metric in self.metrics.items():
             metric.update(predictions[name][None], self._label(name, image_id, labels[name])[None])
         for name, matcher in self._matchers.items():
-            matcher.add(image_id, predictions[name], labels[name])
+            if matcher.wants(image_id):
+                matcher.add(image_id, predictions[name], labels[name])
+
+    def wants(self, task: str, image_id: str) -> bool:
+        """Whether `add` looks at the prediction of this task for this image."""
+        return task not in self._matchers or self._matchers[task].wants(image_id)
 
     def compute(self) -> dict[str, float]:
         """Scores by "<task>/<metric>", the same on every rank; NaN where nothing is labelled.
@@ -89,11 +102,14 @@ class Scores:
         """
         flat = {f"{name}/{key}": value for name, m in self.metrics.items() for key, value in m.compute().items()}
         for name, matcher in self._matchers.items():
-            scores = matcher.compute()
-            if scores is not None:
-                self.boundaries[name] = scores
-            values = (scores.odsF, scores.oisF, scores.AP) if scores is not None else (math.nan,) * 3
-            flat |= {f"{name}/{key}": value for key, value in zip(("ods_f", "ois_f", "ap"), values, strict=True)}
+            found = matcher.compute()
+            if found is not None:
+                self.boundaries[name] = found[""]
+            flat |= dict.fromkeys((f"{name}/{key}" for key in _BOUNDARY_KEYS), math.nan)
+            for suffix, scores in (found or {}).items():
+                values = (scores.odsF, scores.oisF, scores.AP)
+                keys = (f"{name}/{key}{suffix}" for key in _BOUNDARY_KEYS)
+                flat |= dict(zip(keys, values, strict=True))
         return flat
 
     def per_class(self) -> dict[str, list[float | None]]:
@@ -139,47 +155,71 @@ class _BoundaryMatcher:
         pool: ThreadPoolExecutor | None,
     ) -> None:
         self.task, self.ranks, self.rules = task, ranks, rules
-        self.borders = truth.borders if rules.boundary_truth == "regions" else None
+        self.borders = truth.borders if rules.boundary_truth != "labels" else None
         self.ids = frozenset(read_ids(Path(rules.boundary_ids))) if rules.boundary_ids else None
-        self.counts: list[ImageCounts] = []
+        self.counts: dict[str, list[ImageCounts]] = {}
         self.unlabelled = 0
-        self.waiting: deque[Future[ImageCounts]] = deque()
+        self.waiting: deque[tuple[str, str, Future[ImageCounts]]] = deque()
         self.workers = max(1, available_cores() // ranks.world)
         self.owns_pool = pool is None
         self.pool = pool or ThreadPoolExecutor(self.workers)
 
+    def wants(self, image_id: str) -> bool:
+        """Whether this image is one of those to score."""
+        return self.ids is None or image_id in self.ids
+
     def add(self, image_id: str, prediction: Tensor, label: Tensor) -> None:
-        if self.ids is not None and image_id not in self.ids:
-            return
         if bool((label == IGNORE).all()):  # says nothing about the predictions
             self.unlabelled += 1
             return
-        load_kernels("auto")  # here, not in a thread: all threads would wait for the compilation
-        if self.borders is None:
-            truth = ((label != 0) & (label != IGNORE)).cpu().numpy()
-        else:
-            truth = self.borders(image_id) != 0
-        self.waiting.append(
-            self.pool.submit(
+        from atrc_exp.metrics.boundary import sweep  # noqa: F401  not in a thread: all would wait for the compilation
+
+        for suffix, truth in self._truths(image_id, label).items():
+            counting = self.pool.submit(
                 count,
                 as_array(self.task, prediction),
                 truth,
                 max_dist=self.task.max_distance,
                 protocol=self.rules.boundary_protocol,
             )
-        )
-        if len(self.waiting) >= 4 * self.workers:  # bounds the images in memory
-            self.counts.append(self.waiting.popleft().result())
+            self.waiting.append((suffix, image_id, counting))
+        while len(self.waiting) >= 4 * self.workers:  # bounds the images in memory
+            self._collect()
 
-    def compute(self) -> BoundaryScores | None:
-        """Scores over all ranks; None where all images were unlabelled."""
-        self.counts += [future.result() for future in self.waiting]
-        self.waiting.clear()
+    def _truths(self, image_id: str, label: Tensor) -> dict[str, np.ndarray]:
+        """Boundary maps (h, w) by the suffix that their scores have."""
+        if self.borders is not None:
+            truth = self.borders(image_id) != 0
+            bands = truth  # borders of a partition already
+        else:
+            truth = ((label != 0) & (label != IGNORE)).cpu().numpy()
+            bands = partition_to_boundary(truth.astype(np.uint8))
+        return {
+            "partition": {"": bands},
+            "both": {"": truth, "_partition": bands},
+        }.get(self.rules.boundary_truth, {"": truth})
+
+    def _collect(self) -> None:
+        suffix, image_id, counting = self.waiting.popleft()
+        try:
+            self.counts.setdefault(suffix, []).append(counting.result())
+        except BoundaryError as error:
+            raise UserError(f"{self.task.name} of image {image_id}: {error}") from error
+
+    def compute(self) -> dict[str, BoundaryScores] | None:
+        """Scores over all ranks by their suffix, the headline under ""; None where all images were unlabelled."""
+        while self.waiting:
+            self._collect()
         if self.owns_pool:
             self.pool.shutdown()
         parts = self.ranks.gather((self.counts, self.unlabelled))
-        gathered = [counts for part, _ in parts for counts in part]
-        if not gathered and any(unlabelled for _, unlabelled in parts):
-            return None
+        gathered: dict[str, list[ImageCounts]] = {}
+        for counts, _ in parts:
+            for suffix, own in counts.items():
+                gathered.setdefault(suffix, []).extend(own)
+        if not gathered:
+            if any(unlabelled for _, unlabelled in parts):
+                return None
+            raise UserError(f"{self.task.name}: no image to score; evaluation.boundary_ids must name validation images")
         interpolate = self.rules.boundary_interpolate
-        return self.ranks.on_main(lambda: score(gathered, interpolate=interpolate))
+        return self.ranks.on_main(lambda: {key: score(all_, interpolate=interpolate) for key, all_ in gathered.items()})

@@ -5,7 +5,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from atrc_exp.labels import require_classes, valid_pixels
-from atrc_exp.metrics.boundary_scores import Curve
+from atrc_exp.metrics.boundary import Curve
 
 BETA_SQUARED = 0.3
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))

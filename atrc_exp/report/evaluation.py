@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
 from atrc_exp.files import write_json, write_text
 from atrc_exp.metrics.boundary import BoundaryScores, Curve
+from atrc_exp.metrics.boundary.drawing import draw_boundary
 from atrc_exp.report import figures
 from atrc_exp.report.tables import console
 from atrc_exp.tasks import TASKS
@@ -24,7 +24,6 @@ from atrc_exp.tasks import TASKS
 FILE_NAME = "evaluation.json"
 FIGURES = "evaluation"
 _NUMBERED_CELLS = 12  # classes up to which a confusion matrix has numbers in its cells
-_ISO_F = (0.2, 0.4, 0.6, 0.8)
 
 
 def write(
@@ -58,7 +57,7 @@ def write(
     for task, scores in boundaries.items():
         stem = folder / FIGURES / f"boundary_{task}"
         figures.save(draw_boundary(scores, TASKS[task].title), stem)
-        write_text(stem.with_suffix(".csv"), _curve_csv(scores))
+        write_text(stem.with_suffix(".csv"), scores.curve_csv())
     write_json(folder / FILE_NAME, full)
     _show(full, confusion)
     console().print(Text(f"written: {folder / FILE_NAME}, figures in {folder / FIGURES}"), soft_wrap=True)
@@ -72,13 +71,6 @@ def class_names(dataset: Mapping[str, Any], task: str, classes: int) -> list[str
 def _confusion_csv(matrix: np.ndarray, names: Sequence[str]) -> str:
     rows = [["label \\ prediction", *names], *([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))]
     return "".join(",".join(map(str, row)) + "\n" for row in rows)
-
-
-def _curve_csv(scores: BoundaryScores) -> str:
-    curve = scores.curve
-    assert curve is not None
-    columns = zip(curve.threshold, curve.precision, curve.recall, curve.f, strict=True)
-    return "threshold,precision,recall,f\n" + "".join(",".join(map(repr, row)) + "\n" for row in columns)
 
 
 def _show(record: Mapping[str, Any], confusion: Mapping[str, np.ndarray]) -> None:
@@ -156,41 +148,3 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str) -> Figu
                           color="white" if share > 0.5 else "black")  # fmt: skip
     figure.colorbar(image, ax=axes, shrink=0.7, label="% of the label's pixels")
     return figure
-
-
-def draw_boundary(scores: BoundaryScores, title: str) -> Figure:
-    """Precision, recall and F over the threshold, and precision against recall with the point of odsF."""
-    curve = scores.curve
-    assert curve is not None
-    figure = Figure(figsize=(8.6, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for values, name, style in (
-        (curve.precision, "precision", "--"),
-        (curve.recall, "recall", ":"),
-        (curve.f, "F", "-"),
-    ):
-        left.plot(curve.threshold, values, style, color="black" if name == "F" else "tab:blue", label=name)
-    left.axvline(scores.threshold, color="tab:red", linewidth=0.8)
-    left.plot(scores.threshold, scores.odsF, "o", color="tab:red", label=f"odsF {100 * scores.odsF:.2f} % "
-              f"at {scores.threshold:.3g}")  # fmt: skip
-    left.set(xlim=(0, 1), ylim=(0, 1), xlabel="threshold")
-    left.legend(fontsize=8, framealpha=0.9)
-    _iso_lines(right)
-    # Where nothing is predicted precision is 1 by definition; those points would close the curve by a false line.
-    points = [(r, p) for r, p in zip(curve.recall, curve.precision, strict=True) if r > 0]
-    if points:
-        right.plot(*zip(*points, strict=True), color="black")
-    right.plot(scores.recall, scores.precision, "o", color="tab:red")
-    right.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", aspect="equal")
-    measures = ", ".join(f"{key} {100 * getattr(scores, key):.2f} %" for key in ("odsF", "oisF", "AP"))
-    rules = f"{scores.protocol}, {scores.max_dist:g} of the diagonal, {scores.images} images"
-    figure.suptitle(f"{title}: {measures} ({rules})", fontsize=10)
-    return figure
-
-
-def _iso_lines(axes: Axes) -> None:
-    """Lines of equal F in the plane of recall and precision."""
-    for f in _ISO_F:
-        recall = np.linspace(f / (2 - f), 1, 400)
-        axes.plot(recall, f * recall / (2 * recall - f), color="0.8", linewidth=0.8, zorder=0)
-        axes.text(1.01, f / (2 - f), f"F {f:g}", color="0.5", fontsize=7, va="center", clip_on=False)

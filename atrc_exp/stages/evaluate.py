@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from atrc_exp.config import Config
+from atrc_exp.data.decode import read_ids
 from atrc_exp.data.loader import Data, val_count, val_loader, val_samples
 from atrc_exp.engine.best import PREFIX, SELECTED_ON
 from atrc_exp.engine.distributed import Ranks
@@ -59,7 +60,13 @@ def _score_files(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
     data = open_data(config, ranks)
     folder = Path(str(config.predictions)).expanduser()
     plain_forms = replace(config, task_forms={})  # files hold metres and unit vectors, whatever made them
-    tasks = predicted_tasks(folder, build_tasks_of(plain_forms), data.val.ids[: val_count(data, config)])
+    listed = config.evaluation.boundary_ids
+    tasks = predicted_tasks(
+        folder,
+        build_tasks_of(plain_forms),
+        data.val.ids[: val_count(data, config)],
+        frozenset(read_ids(Path(listed))) if listed is not None else None,
+    )
     on_cpu = Ranks(ranks.rank, ranks.world)  # files are read to the CPU
     scores = Scores(tasks, on_cpu, config.evaluation, truth=data.truth)
     samples = val_samples(data, config, rank=ranks.rank, world=ranks.world)

@@ -126,6 +126,35 @@ def test_invalid_pixels_by_the_published_rule():
         Scores(TASKS, Ranks(), EvaluationConfig(reference_invalid=True))
 
 
+def test_the_labels_are_scored_as_a_partition_as_published_and_both_side_by_side():
+    pairs = [image(seed) for seed in (0, 1)]
+    predictions = [outputs["edge"][0].sigmoid().numpy() for outputs, _ in pairs]
+    bands = [boundary.partition_to_boundary(labels["edge"].numpy()) for _, labels in pairs]
+    published = boundary.evaluate(predictions, bands, max_dist=0.03)
+    default, _ = scored(images=(0, 1))
+    partition, scores = scored(EvaluationConfig(boundary_truth="partition"), images=(0, 1))
+    assert scores.boundaries["edge"] == published and published.odsF != default["edge/ods_f"]
+    both, scores = scored(EvaluationConfig(boundary_truth="both"), images=(0, 1))
+    assert {key: value for key, value in both.items() if not key.endswith("_partition")} == default
+    for key in ("ods_f", "ois_f", "ap"):
+        assert both[f"edge/{key}_partition"] == partition[f"edge/{key}"]
+    assert scores.boundaries["edge"].odsF == default["edge/ods_f"]
+
+
+def test_borders_are_a_partition_already():
+    borders = {f"i{seed}": np.roll(image(seed)[1]["edge"].numpy(), 2, axis=1) for seed in range(3)}
+    flats = [
+        scored(EvaluationConfig(boundary_truth=truth), borders=borders.__getitem__)[0]["edge/ods_f"]
+        for truth in ("regions", "partition")
+    ]
+    assert flats[0] == flats[1]
+
+
+def test_borders_of_another_size_are_named():
+    with pytest.raises(UserError, match=r"edge of image i0: .*\(3, 4\)"):
+        scored(images=(0,), borders=lambda image_id: np.ones((3, 4), np.uint8))
+
+
 def test_labels_without_any_boundary_score_zero_and_unlabelled_pixels_are_no_boundary():
     outputs, labels = image(0)
     partly = torch.zeros(SIZE, dtype=torch.long)

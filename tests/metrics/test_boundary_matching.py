@@ -1,18 +1,18 @@
-"""Matching of boundary pixels: worked examples, dense oracles, and equality of both backends."""
+"""Matching of boundary pixels: worked examples, dense and sparse oracles, several annotators by brute force."""
 
+import itertools
 import math
 
+import boundary_oracle as oracle
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from scipy.ndimage import gaussian_filter
-from scipy.optimize import linear_sum_assignment
+from small_boundaries import synthetic_pair
 
-from atrc_exp.metrics.boundary import PROTOCOLS, count, exact_pairs, thin
-from atrc_exp.metrics.boundary_benchmark import synthetic_pair
-from atrc_exp.metrics.boundary_counts import load_kernels
-
-BACKENDS = ("numba", "scipy")
+from atrc_exp.metrics.boundary import PROTOCOLS, count
+from atrc_exp.metrics.boundary.sweep import cheapest_matchings
+from atrc_exp.metrics.boundary.thinning import thin
 
 
 def line(*columns, shape=(1, 1000)):
@@ -21,33 +21,23 @@ def line(*columns, shape=(1, 1000)):
     return mask
 
 
-def pairs(prediction, truth, radius, backend):
-    """Pairs of the maximum and of the cheapest matching of maps that are already thin."""
-    kernels = load_kernels(backend)
-    matched, _ = kernels.maximum_matchings(prediction.astype(np.uint8), truth, 1, radius)
-    outlier = 2 * math.ceil(10000 * radius) + 1
-    return int(matched[0]), kernels.cheapest_matching(prediction, truth, radius, outlier)
+def pairs(prediction, truth, radius, outlier=None):
+    """Pairs of the cheapest matching of maps that thinning leaves as they are."""
+    assert_array_equal(thin(prediction), prediction)
+    outlier = 2 * math.ceil(10000 * radius) + 1 if outlier is None else outlier
+    matched, hits, predicted = cheapest_matchings(prediction.astype(np.uint16), [truth], 1, radius, outlier)
+    assert matched == hits and predicted == prediction.sum()
+    return int(matched[0])
 
 
-def dense_cheapest_pairs(prediction, truth, radius, outlier):
-    """The published cost with unlimited outliers at this price, solved as a dense assignment."""
-    p, g = np.argwhere(prediction), np.argwhere(truth)
-    distance = np.hypot(*(p[:, None] - g[None]).transpose(2, 0, 1))
-    cost = np.where(distance <= radius, np.rint(100 * distance), 1e12)
-    rows, columns = linear_sum_assignment(np.hstack([cost, np.full((len(p), len(p)), outlier)]))
-    return int(np.count_nonzero(columns < len(g))) if len(rows) else 0
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("max_dist", "expected"), [(0.0075, (999, 998)), (0.011, (999, 999))])
-def test_line_of_1000_shifted_by_one(backend, max_dist, expected):
+@pytest.mark.parametrize(("max_dist", "expected"), [(0.0075, 998), (0.011, 999)])
+def test_line_of_1000_shifted_by_one(max_dist, expected):
     truth, prediction = line(*range(1, 1000)), line(*range(999))
-    assert pairs(prediction, truth, max_dist * math.hypot(1, 1000), backend) == expected
+    assert pairs(prediction, truth, max_dist * math.hypot(1, 1000)) == expected
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("length", "lost"), [(300, 0), (500, 1), (800, 1), (2000, 1)])
-def test_winding_contour_shifted_by_one(backend, length, lost):
+def test_winding_contour_shifted_by_one(length, lost):
     path = []  # lanes ten rows apart, joined by short columns at alternate ends, without corner pixels
     for k in range(0, 80, 10):
         forth = k % 20 == 0
@@ -57,97 +47,166 @@ def test_winding_contour_shifted_by_one(backend, length, lost):
     truth, prediction = np.zeros((400, 400), bool), np.zeros((400, 400), bool)
     truth[tuple(np.transpose(path[1:]))] = True
     prediction[tuple(np.transpose(path[:-1]))] = True
-    full = length - 1
-    assert pairs(prediction, truth, 0.0075 * math.hypot(400, 400), backend) == (full, full - lost)
+    assert pairs(prediction, truth, 0.0075 * math.hypot(400, 400)) == length - 1 - lost
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_greedy_choice_is_undone(backend):
+def test_greedy_choice_is_undone():
     # Prediction 2 is as near to truth 0 as to truth 4, the only one in reach of prediction 6.
     shape = (6, 8)
-    assert pairs(line(2, 6, shape=shape), line(0, 4, shape=shape), 2.0, backend) == (2, 2)
-    assert pairs(line(0, 4, shape=shape), line(2, 6, shape=shape), 2.0, backend) == (2, 2)
+    assert pairs(line(2, 6, shape=shape), line(0, 4, shape=shape), 2.0) == 2
+    assert pairs(line(0, 4, shape=shape), line(2, 6, shape=shape), 2.0) == 2
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_one_partner_each_and_a_closed_disc(backend):
+def test_one_partner_each_and_a_closed_disc():
     truth = line(5, shape=(3, 12))
-    assert pairs(line(4, 6, shape=(3, 12)), truth, 1.0, backend) == (1, 1)
-    assert pairs(line(7, shape=(3, 12)), truth, 2.0, backend) == (1, 1)
-    assert pairs(line(7, shape=(3, 12)), truth, 1.99, backend) == (0, 0)
+    assert pairs(line(4, 6, shape=(3, 12)), truth, 1.0) == 1
+    assert pairs(line(7, shape=(3, 12)), truth, 2.0) == 1
+    assert pairs(line(7, shape=(3, 12)), truth, 1.99) == 0
     empty = np.zeros((3, 12), bool)
-    assert pairs(empty, truth, 2.0, backend) == (0, 0)
-    assert pairs(truth, empty, 2.0, backend) == (0, 0)
-    assert pairs(truth, truth, 0.5, backend) == (1, 1)
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_both_backends_equal_the_dense_assignment(seed):
-    rng = np.random.default_rng(seed)
-    shape, radius = (15, 18), rng.uniform(0.6, 4)
-    prediction, truth = (thin(rng.random(shape) < share) for share in rng.uniform(0.05, 0.5, 2))
-    expected = dense_cheapest_pairs(prediction, truth, radius, math.ceil(10000 * radius))
-    for backend in BACKENDS:
-        # In so small a map no augmenting path costs as much as an outlier: both have one size.
-        assert pairs(prediction, truth, radius, backend) == (expected, expected)
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_cheapest_matching_equals_the_dense_assignment_where_it_gives_up_pairs(seed):
-    rng = np.random.default_rng(seed)
-    base = np.ones((1, 150), bool)
-    truth, prediction = base.copy(), base.copy()
-    truth[0, rng.integers(0, 150, 3)] = False
-    prediction[0, rng.integers(0, 150, 3)] = False
-    radius = rng.uniform(1.0, 1.3)
-    expected = dense_cheapest_pairs(prediction, truth, radius, math.ceil(10000 * radius))
-    found = {backend: pairs(prediction, truth, radius, backend) for backend in BACKENDS}
-    assert {cheapest for _, cheapest in found.values()} == {expected}
-    assert len({maximum for maximum, _ in found.values()}) == 1
-    assert found["numba"][0] >= expected
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_cheapest_matching_equals_the_dense_assignment_with_cheap_outliers(seed):
-    # So cheap that the number of pairs hangs on single distances; the half keeps it free of ties.
-    rng = np.random.default_rng(100 + seed)
-    shape, radius, outlier = (20, 24), rng.uniform(3, 7), int(rng.integers(60, 600)) + 0.5
-    prediction, truth = (rng.random(shape) < share for share in rng.uniform(0.1, 0.5, 2))
-    expected = dense_cheapest_pairs(prediction, truth, radius, outlier)
-    for backend in BACKENDS:
-        found = load_kernels(backend).cheapest_matching(prediction, truth, radius, int(2 * outlier))
-        assert found == expected
+    assert pairs(empty, truth, 2.0) == pairs(truth, empty, 2.0) == 0
+    assert pairs(truth, truth, 0.5) == 1
 
 
 def test_the_cheapest_matching_pairs_on_equal_cost():
     # The chain of 11 unit steps costs 1100 in the published integers.
     prediction, truth = line(*range(11), shape=(1, 12)), line(*range(1, 12), shape=(1, 12))
-    for backend in BACKENDS:
-        kernels = load_kernels(backend)
-        found = [kernels.cheapest_matching(prediction, truth, 1.0, 2 * ow + 1) for ow in (1099, 1100)]
-        assert found == [10, 11]
+    assert [pairs(prediction, truth, 1.0, 2 * outlier + 1) for outlier in (1099, 1100)] == [10, 11]
+
+
+# ---------------------------------------------------------------- oracles
+
+
+@pytest.mark.parametrize("seed", range(0, 500, 25))
+def test_500_random_pairs_equal_the_dense_assignment(seed):
+    for number in range(seed, seed + 25):
+        rng = np.random.default_rng(number)
+        shape, radius = (15, 18), rng.uniform(0.6, 5)
+        prediction, truth = (thin(rng.random(shape) < share) for share in rng.uniform(0.05, 0.6, 2))
+        # The published price of a pixel left alone, or one so low that the number of pairs hangs on single distances;
+        # the half keeps it free of ties.
+        outlier = (math.ceil(10000 * radius) if number % 2 else int(rng.integers(60, 600))) + 0.5
+        expected = oracle.dense_cheapest_pairs(prediction, truth, radius, outlier)
+        assert pairs(prediction, truth, radius, int(2 * outlier)) == expected
+        assert oracle.cheapest_pairs(prediction, truth, radius, int(2 * outlier)) == expected
+
+
+def test_rows_with_few_gaps_equal_the_dense_assignment_where_it_gives_up_pairs():
+    gave_up = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        truth, prediction = np.ones((1, 150), bool), np.ones((1, 150), bool)
+        truth[0, rng.integers(0, 150, 3)] = False
+        prediction[0, rng.integers(0, 150, 3)] = False
+        radius = rng.uniform(1.0, 1.3)
+        expected = oracle.dense_cheapest_pairs(prediction, truth, radius, math.ceil(10000 * radius) + 0.5)
+        assert pairs(prediction, truth, radius) == expected
+        gave_up += expected < min(truth.sum(), prediction.sum())
+    assert gave_up > 2
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize(("shape", "max_dist"), [((70, 90), 0.02), ((91, 64), 0.0075)])
-def test_backends_count_alike(protocol, shape, max_dist):
-    for seed in range(2):
-        maps = synthetic_pair(seed, shape, regions=9)
-        fast, slow = (count(*maps, max_dist=max_dist, protocol=protocol, backend=b) for b in BACKENDS)
-        assert_array_equal(fast.matched, slow.matched)
-        assert_array_equal(fast.predicted, slow.predicted)
-        assert fast.truth == slow.truth > 100
-        for t in range(0, len(fast.matched), 9):
-            assert exact_pairs(fast, t, "numba") == exact_pairs(slow, t, "scipy") <= fast.matched[t]
+def test_every_threshold_equals_an_assignment_of_its_own(protocol, shape, max_dist):
+    prediction, truth = synthetic_pair(1, shape, regions=9)
+    found = count(prediction, truth, max_dist=max_dist, protocol=protocol)
+    matched, predicted, pixels = oracle.counted(prediction, truth, max_dist, protocol)
+    assert_array_equal(found.matched, matched)
+    assert_array_equal(found.hits, matched)
+    assert_array_equal(found.predicted, predicted)
+    assert found.truth == pixels > 100
 
 
-def test_backends_count_noise_alike():
-    rng = np.random.default_rng(5)
-    noise = gaussian_filter(rng.random((50, 60)), 0.7)
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_equals_an_assignment_of_its_own_at_every_threshold(seed):
+    # Thinned noise has pixels come and go at every threshold.
+    rng = np.random.default_rng(seed)
+    noise = gaussian_filter(rng.random((24, 30)), 0.5)
     noise = (255 * (noise - noise.min()) / np.ptp(noise)).astype(np.uint8)
-    truth = rng.random((50, 60)) < 0.15
+    truth = rng.random((24, 30)) < (0.05, 0.15, 0.3, 0.5)[seed]
     for protocol in PROTOCOLS:
-        fast, slow = (count(noise, truth, max_dist=0.04, protocol=protocol, backend=b) for b in BACKENDS)
-        assert_array_equal(fast.matched, slow.matched)
-        assert_array_equal(fast.predicted, slow.predicted)
-        assert fast.matched.max() > 100
+        found = count(noise, truth, max_dist=0.07, protocol=protocol)
+        matched, predicted, _ = oracle.counted(noise, truth, 0.07, protocol)
+        assert_array_equal(found.matched, matched)
+        assert_array_equal(found.predicted, predicted)
+        assert found.matched.max() > 20
+
+
+# ---------------------------------------------------------------- several annotators
+
+
+def optimal_hit_sets(prediction, truth, radius):
+    """Sets of predicted pixels in a pair, of every matching of least cost, by trying all matchings."""
+    p, g = np.argwhere(prediction), np.argwhere(truth)
+    alone = math.ceil(10000 * radius) + 0.5
+    best, sets = math.inf, set()
+    for partners in itertools.product(range(-1, len(g)), repeat=len(p)):
+        used = [j for j in partners if j >= 0]
+        if len(set(used)) < len(used):
+            continue
+        lengths = [math.hypot(*(p[i] - g[j])) for i, j in enumerate(partners) if j >= 0]
+        if any(length > radius for length in lengths):
+            continue
+        cost = sum(round(100 * length) for length in lengths) + alone * (len(p) - len(used))
+        if cost < best:
+            best, sets = cost, set()
+        if cost == best:
+            sets.add(frozenset(i for i, j in enumerate(partners) if j >= 0))
+    return sets
+
+
+@pytest.mark.parametrize("protocol", ["seism", "bsds"])
+def test_annotators_are_united_for_precision_and_summed_for_recall(protocol):
+    rule, compared, below = PROTOCOLS[protocol], 0, 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        prediction = np.zeros((18, 20), np.uint8)
+        prediction[6:12:2, 6:14:3] = rng.choice([0, 0, 0, 255], (3, 3))
+        truths = [np.zeros((18, 20), bool) for _ in range(3)]
+        for truth in truths:
+            truth[5:13:2, 6:14:2] = rng.random((4, 4)) < 0.2
+        found = count(prediction, truths, max_dist=2.3 / math.hypot(18, 20), protocol=rule)
+        if not 0 < np.count_nonzero(prediction) <= 5 or max(truth.sum() for truth in truths) > 5:
+            continue
+        sets = [optimal_hit_sets(prediction, truth, 2.3) for truth in truths]
+        unions = {len(frozenset().union(*choice)) for choice in itertools.product(*sets)}
+        assert found.hits[0] in unions
+        assert found.matched[0] == sum(len(next(iter(options))) for options in sets)
+        assert found.truth == sum(truth.sum() for truth in truths)
+        compared += 1
+        below += found.hits[0] < found.matched[0]
+    assert compared > 5 and below > 2
+
+
+def test_the_union_counts_a_predicted_pixel_once():
+    prediction = np.zeros((10, 30), np.uint8)
+    prediction[5, [5, 15, 25]] = 255
+    left, right = line(5, 15, shape=(10, 30)), line(15, shape=(10, 30))
+    truths = [np.roll(mask, 5, axis=0) for mask in (left, right)]
+    found = count(prediction, truths, max_dist=0.01, protocol="bsds")
+    assert (found.matched[0], found.hits[0], found.predicted[0], found.truth) == (3, 2, 3, 3)
+    one = count(prediction, truths[:1], max_dist=0.01, protocol="bsds")
+    same = count(prediction, truths[0], max_dist=0.01, protocol="bsds")
+    assert_array_equal(one.matched, same.matched)
+    assert_array_equal(one.hits, one.matched)
+
+
+# ---------------------------------------------------------------- worst cases
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["noise", "checkerboard"])
+def test_worst_cases_are_bounded(kind):
+    import time
+
+    rng = np.random.default_rng(0)
+    shape = (425, 560)
+    odd = np.add(*np.mgrid[: shape[0], : shape[1]]) % 2
+    if kind == "noise":
+        prediction, truth = rng.integers(0, 256, shape).astype(np.uint8), rng.random(shape) < 0.5
+    else:
+        prediction, truth = (255 * odd).astype(np.uint8), odd == 0
+    count(prediction[:9, :9], truth[:9, :9], max_dist=0.011)  # compiles
+    begin = time.process_time()
+    found = count(prediction, truth, max_dist=0.011, protocol="seism" if kind == "noise" else "mtl_pytorch")
+    assert time.process_time() - begin < 10
+    assert found.matched.max() > 50_000

@@ -1,42 +1,46 @@
-"""Maps of one image: 8-bit predictions, non-maximum suppression, boundaries of partitions, PNG files."""
-
-from pathlib import Path
+"""Maps of one image: 8-bit predictions, non-maximum suppression, boundaries of partitions."""
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.ndimage import correlate1d
 
-from atrc_exp.errors import UserError
+from .errors import BoundaryError
 
 TRIANGLE = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1])
 REACH = 5  # pixels from the middle of the triangle to where it is zero
-TOLERANCE = np.float32(1.01)  # a pixel may be 1 % below its neighbour across the edge and still be kept
 FRAME = 5  # pixels; responses fade to zero towards the image border
 
 
+def check_map(values: NDArray, what: str) -> None:
+    """Raise BoundaryError unless an array has two axes and at least one pixel."""
+    if values.ndim != 2 or values.size == 0:
+        raise BoundaryError(f"{what} has shape {values.shape}; give (H, W), at least one pixel")
+
+
 def check_probabilities(values: NDArray) -> None:
-    """Raise UserError if an array holds NaN or values outside [0, 1]."""
-    if not (values.min() >= 0 and values.max() <= 1):  # NaN fails both comparisons
-        raise UserError("the prediction holds NaN or values outside [0, 1]; give probabilities (sigmoid)")
+    """Raise BoundaryError if a map holds NaN or values outside [0, 1]."""
+    if not np.issubdtype(values.dtype, np.floating) or not (values.min() >= 0 and values.max() <= 1):  # NaN fails both
+        raise BoundaryError("the prediction holds NaN or values outside [0, 1]; give probabilities (sigmoid)")
 
 
 def quantize(probability: NDArray) -> NDArray[np.uint8]:
-    """Turn probabilities (H, W) into the 8-bit map of the published protocol, floor(255 p).
+    """Turn floating-point probabilities (H, W) into the 8-bit map of the published protocol, floor(255 p).
 
-    Raises UserError on NaN and on values outside [0, 1].
+    Raises BoundaryError on NaN, values outside [0, 1] and other shapes.
     """
+    check_map(probability, "the prediction")
     check_probabilities(probability)
     return (probability.astype(np.result_type(probability, np.float32)) * 255).astype(np.uint8)
 
 
-def nms(response: NDArray) -> NDArray[np.float32]:
+def nms(response: NDArray, multiplier: float = 1.01) -> NDArray[np.float32]:
     """Suppress non-maxima of an edge map (H, W) in [0, 1] across the local edge orientation.
 
     Orientation and suppression are those of structured edge detection (Dollár and Zitnick, 2015): a pixel
-    stays, with its value, unless one of the two samples at distance 1 along the normal exceeds 1.01 times
-    that value. The outermost five rows and columns fade linearly to zero.
+    stays, with its value, unless one of the two samples at distance 1 along the normal exceeds `multiplier` times
+    that value. The outermost five rows and columns fade linearly to zero. Raises BoundaryError on other shapes.
     """
+    check_map(response, "the edge map")
     response = np.ascontiguousarray(response, dtype=np.float32)
     height, width = response.shape
     y, x = np.nonzero(response > 0)
@@ -44,7 +48,7 @@ def nms(response: NDArray) -> NDArray[np.float32]:
     angle = _normal_angle(response, y, x)
     dx, dy = np.cos(angle), np.sin(angle)
     highest = np.maximum(_bilinear(response, x + dx, y + dy), _bilinear(response, x - dx, y - dy))
-    keep = value * TOLERANCE >= highest
+    keep = value * np.float32(multiplier) >= highest
     kept = np.zeros_like(response)
     kept[y[keep], x[keep]] = value[keep]
     frame = min(FRAME, height // 2, width // 2)
@@ -123,8 +127,9 @@ def partition_to_boundary(label_map: NDArray) -> NDArray[np.bool_]:
     """
     from skimage.measure import label
 
-    if label_map.ndim != 2 or not np.issubdtype(label_map.dtype, np.integer):
-        raise UserError(f"a label map is {label_map.dtype} of shape {label_map.shape}; give integers of shape (H, W)")
+    check_map(label_map, "a label map")
+    if not np.issubdtype(label_map.dtype, np.integer):
+        raise BoundaryError(f"a label map is {label_map.dtype}; give integers")
     region = label(label_map.astype(np.int64), connectivity=1, background=-1)
     boundary = np.zeros(region.shape, dtype=bool)
     boundary[:, :-1] |= region[:, :-1] != region[:, 1:]
@@ -142,24 +147,3 @@ def disc(radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[n
     order = order[squared[order] <= radius * radius]
     cost = np.rint(100 * np.sqrt(squared[order])).astype(np.int64)
     return dy[order], dx[order], cost
-
-
-def load_png(path: str | Path, shape: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """Read an 8-bit grey PNG as (H, W) uint8.
-
-    Raises UserError when the file is missing or unreadable, is not 8-bit grey, or is not of the given `shape`
-    (H, W).
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path} is missing; there must be one 8-bit grey PNG for each image")
-    try:
-        with Image.open(path) as image:
-            mode, values = image.mode, np.asarray(image)
-    except (OSError, SyntaxError) as error:  # the latter is what PIL makes of broken chunks
-        raise UserError(f"{path} cannot be read as an image ({error}); write it again") from error
-    if mode != "L":
-        raise UserError(f"{path} has the PIL mode {mode!r}; boundary maps are 8-bit grey (mode 'L')")
-    if shape is not None and values.shape != tuple(shape):
-        raise UserError(f"{path} is {values.shape} (rows, columns); its image is {tuple(shape)}")
-    return values

@@ -1,0 +1,187 @@
+"""The cheapest matchings of one image at all thresholds, each from that of the next higher one.
+
+Images are flat arrays with a margin as wide as the matching radius, so that no kernel tests for the border.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .compiled import compiled
+from .maps import disc
+from .matching import FREE, UNREACHED, assign, bid, free_column
+from .thinning import ON, thin_pixels
+
+
+@compiled("int64(int64, int32[::1], int64[::1], int64[::1], int32[::1], int32[::1], int64)")
+def _look_up(pixel, numbers, offsets, offset_costs, columns, costs, used):
+    """Append the columns in reach of `pixel`, nearest first, behind the `used` edges; count them all."""
+    for k in range(offsets.size):
+        column = numbers[pixel + offsets[k]]
+        if column >= 0:
+            columns[used], costs[used] = column, offset_costs[k]
+            used += 1
+    return used
+
+
+@compiled(
+    "UniTuple(int64, 3)(int32[::1], uint8[::1], int32[::1], int32[::1], int64[::1], int32[::1], int32[::1], int32[::1])"
+)
+def _exchange(pixels, state, row_at, columns, edge, owner, fresh, lost):
+    """Enter the rows that thinning has left new, drop those that it has deleted, and clear `state`.
+
+    Returns how many rows there are, how many are new (listed in `fresh`), and how many columns have lost their row
+    (listed in `lost`).
+    """
+    alive, n_fresh, n_lost = 0, 0, 0
+    for row in range(pixels.size):
+        pixel = pixels[row]
+        survives = state[pixel] & ON
+        state[pixel] = 0
+        alive += survives
+        if survives and row_at[pixel] < 0:
+            row_at[pixel] = row
+            fresh[n_fresh] = row
+            n_fresh += 1
+        elif not survives and row_at[pixel] >= 0:
+            row_at[pixel] = -1
+            if edge[row] >= 0:
+                column = columns[edge[row]]
+                owner[column] = -1
+                lost[n_lost] = column
+                n_lost += 1
+            edge[row] = FREE
+    return alive, n_fresh, n_lost
+
+
+@compiled(
+    "void(int32[::1], int64[::1], int32[::1], int32[::1], int64[::1], int64[::1], int64, int64, int32[::1],"
+    " int32[::1], boolean[:,::1], boolean[::1])"
+)
+def _sweep(pixels, passing, numbers, place, offsets, offset_costs, outlier, stride, matched, predicted, hit, found):
+    """Fill `matched` and `predicted` (T,) from the highest threshold down; add matched rows to `hit` (T, rows or 0).
+
+    `found` (columns) becomes which columns are matched at the lowest threshold.
+
+    `pixels` are sorted by falling response; the first `passing[t]` of them pass threshold t. `numbers` has the column
+    at every flat position, -1 where there is none, `place` the reverse. Rows are positions in `pixels`.
+    """
+    n_rows, n_columns = pixels.size, place.size
+    state, row_at = np.zeros(numbers.size, np.uint8), np.full(numbers.size, -1, np.int32)
+    start, stop = np.full(n_rows, -1, np.int64), np.full(n_rows, -1, np.int64)
+    columns, used = np.empty(16 * n_columns + offsets.size, np.int32), 0
+    costs, heap = np.empty(columns.size, np.int32), np.empty(columns.size, np.int64)
+    edge, fresh = np.full(n_rows, FREE, np.int64), np.empty(n_rows, np.int32)
+    price, owner = np.zeros(n_columns, np.int64), np.full(n_columns, -1, np.int32)
+    distance, via = np.full(n_columns, UNREACHED, np.int64), np.empty(n_columns, np.int64)
+    via_row, via_column = np.empty(n_columns, np.int32), np.empty(n_columns, np.int32)
+    stack, touched, lost = (np.empty(n_columns, np.int32), np.empty(n_columns, np.int32), np.empty(n_columns, np.int32))
+    previous, alive, pairs = 0, 0, 0
+    for t in range(passing.size - 1, -1, -1):
+        if passing[t] != previous:
+            previous = passing[t]
+            thin_pixels(state, stride, pixels[:previous])
+            alive, n_fresh, n_lost = _exchange(pixels[:previous], state, row_at, columns, edge, owner, fresh, lost)
+            for i in range(n_lost):
+                if price[lost[i]] < 0:
+                    free_column(
+                        lost[i], row_at, place, offsets, offset_costs, start, stop, columns, costs, outlier,
+                        price, edge, owner, distance, via_row, via_column, heap, stack, touched,
+                    )  # fmt: skip
+            for i in range(n_fresh):
+                row = fresh[i]
+                if start[row] < 0:  # looked up late, since most pixels never survive thinning
+                    if used + offsets.size > columns.size:
+                        columns = np.concatenate((columns, np.empty_like(columns)))
+                        costs = np.concatenate((costs, np.empty_like(costs)))
+                        heap = np.empty(columns.size, np.int64)
+                    start[row] = used
+                    used = _look_up(pixels[row], numbers, offsets, offset_costs, columns, costs, used)
+                    stop[row] = used
+            left = bid(fresh, n_fresh, start, stop, columns, costs, outlier, price, edge, owner)
+            for i in range(left):
+                assign(
+                    fresh[i], start, stop, columns, costs, outlier, price, edge, owner, distance, via, via_row,
+                    heap, stack, touched,
+                )  # fmt: skip
+            pairs = int(np.count_nonzero(owner >= 0))
+        matched[t], predicted[t] = pairs, alive
+        if hit.size > 0:
+            for row in range(previous):
+                hit[t, row] |= edge[row] >= 0
+    found[:] = owner >= 0
+
+
+def cheapest_matchings(
+    levels: NDArray[np.uint16], truths: Sequence[NDArray[np.bool_]], thresholds: int, radius: float, outlier: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Match thinned predictions with every annotator's truth at least cost, at every threshold.
+
+    A pair at distance d <= `radius` costs 2 rint(100 d), a predicted pixel left alone costs `outlier`.
+
+    Args:
+        levels: (H, W), how many of the thresholds, counted from the lowest, a pixel passes.
+        truths: (H, W) each.
+        thresholds: their number T.
+        radius: largest distance of a pair in pixels.
+
+    Returns:
+        Pairs, summed over the annotators; predicted pixels in a pair with any of them; predicted pixels: (T,) each.
+    """
+    grid = _Grid(levels, thresholds, radius, outlier)
+    several = len(truths) > 1
+    hit = np.zeros((thresholds, grid.pixels.size if several else 0), np.bool_)
+    pairs, predicted = np.zeros((len(truths), thresholds), np.int32), np.zeros(thresholds, np.int32)
+    for truth, matched in zip(truths, pairs, strict=True):
+        grid.sweep(truth, matched, predicted, hit)
+    total = pairs.sum(axis=0, dtype=np.int32)
+    return total, np.count_nonzero(hit, axis=1).astype(np.int32) if several else total, predicted
+
+
+def cheapest_matching(
+    prediction: NDArray[np.bool_], truths: Sequence[NDArray[np.bool_]], radius: float, outlier: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pixels of the cheapest matchings of one map (H, W), thinned here, with every annotator's truth.
+
+    Returns:
+        Predicted pixels in a pair with any annotator (H, W); ground-truth pixels that any annotator lacks (H, W).
+    """
+    grid = _Grid(prediction.astype(np.uint16), 1, radius, outlier)
+    hit, counts = np.zeros((1, grid.pixels.size), np.bool_), np.zeros((2, 1), np.int32)
+    missed = np.zeros(prediction.shape, np.bool_)
+    for truth in truths:
+        missed[truth] |= ~grid.sweep(truth, counts[0], counts[1], hit)
+    hits = np.zeros(prediction.shape, np.bool_)
+    y, x = np.divmod(grid.pixels, grid.stride)
+    hits[y - grid.margin, x - grid.margin] = hit[0]
+    return hits, missed
+
+
+class _Grid:
+    """The predicted pixels of an image in its flat array, ready to be matched with one truth after the other."""
+
+    def __init__(self, levels: NDArray[np.uint16], thresholds: int, radius: float, outlier: int) -> None:
+        self.margin = max(1, int(radius))
+        self.outlier = outlier
+        flat = np.pad(levels, self.margin).ravel()
+        pixels = np.flatnonzero(flat).astype(np.int32)
+        self.pixels = np.ascontiguousarray(pixels[np.argsort(flat[pixels], kind="stable")[::-1]])
+        passing = np.cumsum(np.bincount(flat, minlength=thresholds + 1)[::-1])[::-1][1:]
+        self.passing = np.ascontiguousarray(passing)
+        self.stride = levels.shape[1] + 2 * self.margin
+        dy, dx, cost = disc(radius)
+        self.offsets, self.costs = dy * self.stride + dx, 2 * cost
+
+    def sweep(self, truth: NDArray[np.bool_], matched: NDArray, predicted: NDArray, hit: NDArray) -> NDArray[np.bool_]:
+        """Fill the counts; return which pixels of the truth, in their order, are matched at the lowest threshold."""
+        padded = np.pad(truth, self.margin).ravel()
+        place = np.flatnonzero(padded).astype(np.int32)
+        numbers = np.full(padded.size, -1, np.int32)
+        numbers[place] = np.arange(place.size)
+        found = np.zeros(place.size, np.bool_)
+        _sweep(
+            self.pixels, self.passing, numbers, place, self.offsets, self.costs, self.outlier, self.stride,
+            matched, predicted, hit, found,
+        )  # fmt: skip
+        return found
