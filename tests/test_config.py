@@ -117,7 +117,7 @@ def test_single_task_preset_takes_its_name_from_the_task():
         (["optm.lr=1"], ["no section 'optm'", "Did you mean 'optim'"]),
         (
             ["dataset=folders", "dataset.folders.labels.semseg.frist=3"],
-            ["labels.semseg.frist", "Did you mean 'first'", "keys of dataset.folders.labels.semseg", "threshold"],
+            ["labels.semseg.frist", "Did you mean 'first'", "dataset.folders.labels.semseg:", "threshold"],
         ),
         (["dataset=folders", "dataset.folders.labels.semsg.first=3"], ["has no 'semsg'", "Did you mean 'semseg'"]),
         (["dataset=folders", "dataset.folders.lables.semseg.first=3"], ["'dataset.folders.lables'", "'labels'"]),

@@ -16,6 +16,8 @@ reader: folders
 tasks: [semseg, depth, normals, edge]
 num_classes: {semseg: 40}
 crop: [64, 96]
+edge_positive_weight: 0.9
+edge_max_distance: 0.011
 folders:
   images: images
   train: gt_sets/train.txt
