@@ -16,6 +16,8 @@ _KINDS = {
     "1": "1-bit", "L": "8-bit grey", "P": "8-bit palette", "RGB": "8-bit RGB", "RGBA": "8-bit RGBA",
     "LA": "8-bit grey with transparency", "I;16": "16-bit grey", "I": "32-bit grey", "F": "floating-point grey",
 }  # fmt: skip
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # 16-bit grey in any order of bytes
+_NO_PHOTOS = ("I", "F")  # nothing says which value is white
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What Pillow raises for bad bytes, SyntaxError for a broken PNG, and for an image too large to be meant."""
 U8_TO_UNIT = (2.0 * np.arange(256) / 255.0 - 1.0).astype(np.float32)
@@ -25,6 +27,25 @@ def read_rgb(path: Path, *, convert: bool = True) -> np.ndarray:
     """Read an 8-bit image as (H, W, 3) uint8 RGB; grey and palette images are refused if `convert` is false."""
     with _open(path, ("RGB", "RGBA", "L", "P") if convert else ("RGB",)) as image:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """Read an image of any kind as (H, W, 3) uint8 RGB; 16-bit values keep their upper half.
+
+    Raises:
+        UserError: it is damaged, or its values have no known range (32-bit and floating-point images).
+    """
+    image = _load(path)
+    deep = image.mode in _DEEP or (image.mode, image.format) == ("I", "PNG")  # as older versions of Pillow give it
+    if image.mode in _NO_PHOTOS and not deep:
+        raise UserError(f"{path}: is an image of kind '{_KINDS[image.mode]}', whose range of values is not known; "
+                        "convert it to 8 or 16 bits")  # fmt: skip
+    if deep:
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    try:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be converted to RGB ({error})") from error
 
 
 def read_indices(path: Path) -> np.ndarray:
@@ -135,12 +156,17 @@ def unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"{path}: cannot be read, it is damaged or incomplete ({reason}); replace it by a good copy")
 
 
-def _open(path: Path, modes: tuple[str, ...]) -> Image.Image:
+def _load(path: Path) -> Image.Image:
     try:
         image = Image.open(path)
         image.load()
     except _DAMAGED as error:
         raise unreadable(path, error) from error
+    return image
+
+
+def _open(path: Path, modes: tuple[str, ...]) -> Image.Image:
+    image = _load(path)
     if image.mode not in modes:
         allowed = " or ".join(_KINDS[mode] for mode in modes)
         raise UserError(f"{path}: is an image of kind '{_KINDS.get(image.mode, image.mode)}'; must be {allowed}")
