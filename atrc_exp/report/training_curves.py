@@ -50,6 +50,12 @@ def read(folder: Path) -> list[History]:
     return histories
 
 
+def damaged(folder: Path) -> list[str]:
+    """What had to be left out of the records of a name's runs, file by file."""
+    counts = {path / RECORDS: jsonl.count_damaged(path / RECORDS) for path in seed_folders(folder).values()}
+    return [f"{path}: {count} damaged lines are left out" for path, count in counts.items() if count]
+
+
 def _read_run(run: Path, seed: int) -> History:
     by_kind: dict[str, dict[int, Any]] = {}
     for record in jsonl.read(run / RECORDS):

@@ -19,7 +19,7 @@ from rich.text import Text
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS, FILE_NAME, Genotype, candidates, load, save, vote
 from atrc_exp.report import figures
-from atrc_exp.report.aggregate import common_experiment, read_runs
+from atrc_exp.report.aggregate import common_experiment, left_out, read_runs
 from atrc_exp.report.tables import console
 from atrc_exp.tasks import TASKS
 
@@ -138,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         for folder in parser.parse_args(arguments).folders:
             show(vote_folder(folder.absolute()))
+            for path, reason in left_out(folder).items():
+                print(f"{folder.name}/{path.name} has no vote: {reason}")
             print(f"written: {folder}/{FILE_NAME}, {FIGURE}.png, {FIGURE}.pdf")
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -71,7 +71,7 @@ def test_page_of_a_folder_of_runs(report, runs_dir):
     assert "31.00 ± 1.41" in words and "1.0500 ± 0.0707" in words and "+12.00" in words
     # Gaps are told in the page and on the console.
     for gap in ("seed2: failed: <b>disk full</b>", "rooms_broken/seed0/summary.json is not a summary",
-                "rooms_single_depth: one finished run has no deviation",
+                "one finished run has no deviation: rooms_single_depth",
                 "no finished run was retrained from the vote", "no evaluation.json with threshold curves",
                 "rooms_multi_task: no run has logged anything yet"):  # fmt: skip
         assert gap in words and gap in " ".join(printed.split()), gap
@@ -89,6 +89,45 @@ def test_page_of_a_folder_of_runs(report, runs_dir):
     names = {path.name for path in (runs_dir / "report" / "figures").iterdir()}
     assert {"votes_rooms_search.png", "votes_rooms_search.pdf", "proportions.png", "proportions.pdf"} <= names
     assert "31.0" in (runs_dir / "report" / "tables" / "results_1.csv").read_text()
+
+
+RECORD = '{"step": 10, "kind": "train", "semseg": 3.0, "loss": 3.0, "seconds_per_step": 1.0}\n'
+WHOLE = {
+    "metrics.jsonl": RECORD + '{"step": 20, "kind": "train", "semseg": 2.0}\n',
+    "config.yaml": "engine:\n  batch_size: 8\nsearch:\n  freeze_gap: 0.3\n",
+    "environment.json": '{"starts": []}',
+    "evaluation.json": '{"dataset": {"fingerprint": "a"}, "rules": {}, "curves": {}}',
+    "genotype.json": None,
+    "summary.json": None,
+    "predicted/panels/kitchen.png": None,
+}
+"""Content of the files of a run; None where the fixtures have written it."""
+
+
+@pytest.fixture
+def searches(runs_dir, make_search):
+    """A sweep of two searches and one of another name, with all files."""
+    for name, seed in (("rooms_search", 0), ("rooms_search", 1), ("other_search", 0)):
+        run = make_search(name, seed, "semseg depth", ("tl gn", "ts gl")[seed], headline={"semseg": 0.25, "depth": 1.5})
+        (run / "predicted" / "panels").mkdir(parents=True)
+        Image.new("RGB", (8, 5), "navy").save(run / "predicted" / "panels" / "kitchen.png")
+        for path, content in WHOLE.items():
+            if content is not None:
+                (run / path).write_text(content)
+    return runs_dir
+
+
+@pytest.mark.parametrize("damage", ["", "[]", RECORD + '{"step": "ten", "kind": 3}\n' + RECORD])
+@pytest.mark.parametrize("file", WHOLE)
+def test_one_damaged_file_is_named_and_the_rest_is_made(searches, file, damage):
+    (searches / "rooms_search" / "seed1" / file).write_text(damage)
+    page.write(searches)
+    words = " ".join("".join(Document((searches / "report" / "index.html").read_text()).text).split())
+    assert "25.00" in words and "1.5000" in words  # of the others
+    assert (searches / "report" / "figures" / "votes_other_search.png").is_file()
+    assert (searches / "report" / "figures" / "training_rooms_search.png").is_file()
+    readable = file == "metrics.jsonl" and damage.count("\n") < 2  # an empty log, or a line cut short by a kill
+    assert (f"rooms_search/seed1/{file}" in words) != readable, words
 
 
 def test_what_comes_from_files_is_escaped():
