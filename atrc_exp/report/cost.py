@@ -125,7 +125,13 @@ def _kept(path: Path, crop: Sequence[int]) -> Part | None:
 
 
 def draw(found: Sequence[Point]) -> Figure:
-    """Δm over parameters (left) and over multiply-adds (right), every network with its name."""
+    """Δm over parameters (left) and over multiply-adds (right), every network with its name.
+
+    Raises:
+        UserError: no network.
+    """
+    if not found:
+        raise UserError("no network can be counted")
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     columns = ((left, [p.parameters / 1e6 for p in found], "parameters [10⁶]"),
@@ -144,6 +150,8 @@ def draw(found: Sequence[Point]) -> Figure:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     left.set_ylabel("Δm [%] ↑")
+    if not any(point.delta for point in found):
+        left.set_ylim(-1, 1)  # around the zeros that are all there is
     kinds = [kind for kind in _LOOKS if any(point.kind == kind for point in found)]
     handles = [Line2D([], [], linestyle="none", label=kind, **{"markersize": 7, **_LOOKS[kind]}) for kind in kinds]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)

@@ -213,7 +213,8 @@ def _draw_mean(axes: Axes, blocks: Sequence[_Block]) -> None:
 
 def _draw_curves(axes: Axes, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
     for name, curve in curves.items():
-        axes.plot(steps, curve, **LINES[name], zorder=3)
+        marker = MARKERS[name] if len(steps) == 1 else None  # a line of one point cannot be seen
+        axes.plot(steps, curve, marker=marker, markersize=4, **LINES[name], zorder=3)
     axes.set_yticks((0, 0.5, 1))
     axes.tick_params(labelsize=8)
     axes.margins(x=0)

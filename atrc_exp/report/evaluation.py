@@ -141,6 +141,10 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str) -> Figu
     side = max(4.0, 0.2 * len(present) + 2.2)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
+    if not len(present):
+        axes.set(xticks=(), xlabel="prediction", ylabel="label", title=title)
+        figures.note_missing(axes, "no labelled pixel")
+        return figure
     axes.set_facecolor("0.85")
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
     ticks = [names[index] for index in present.tolist()]
@@ -180,6 +184,8 @@ def draw_boundary(scores: BoundaryScores, title: str) -> Figure:
     points = [(r, p) for r, p in zip(curve.recall, curve.precision, strict=True) if r > 0]
     if points:
         right.plot(*zip(*points, strict=True), color="black")
+    else:
+        right.text(0.5, 0.5, "no boundary is found", ha="center", va="center", color="0.4", backgroundcolor="white")
     right.plot(scores.recall, scores.precision, "o", color="tab:red")
     right.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", aspect="equal")
     measures = ", ".join(f"{key} {100 * getattr(scores, key):.2f} %" for key in ("odsF", "oisF", "AP"))

@@ -49,6 +49,8 @@ def panel(
     axes[1, 0].text(0.5, 0.5, "above: label\nbelow: prediction", ha="center", va="center")
     for column, task in enumerate(tasks, start=1):
         above, below = task_pictures(task, labels[task.name], predictions[task.name])
+        if (above == _UNLABELLED).all():
+            axes[0, column].text(0.5, 0.5, "no label", ha="center", va="center", transform=axes[0, column].transAxes)
         axes[0, column].imshow(above)
         axes[0, column].set_title(task.title)
         axes[1, column].imshow(below)

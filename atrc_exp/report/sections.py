@@ -161,7 +161,7 @@ def _searches(drawer: Drawer, runs: Runs, searches: Sequence[Row]) -> Iterator[B
         yield drawer.picture(
             f"votes_{name}",
             f"Vote, {name}",
-            "The context type that most searches chose for each block, its votes, and a bar of all votes.",
+            "The context type that most searches chose for each block, its votes, and a box for every vote.",
             lambda path: votes.draw(_vote(path)),
             folder,
         )
@@ -183,13 +183,18 @@ def _searches(drawer: Drawer, runs: Runs, searches: Sequence[Row]) -> Iterator[B
         )
     groups = proportions.groups(searches)
     for number, rows in enumerate(groups, start=1):
-        setting = rows[0].experiment.setting
+        setting, counted = rows[0].experiment.setting, list[proportions.Proportions]()
+        for row in rows:
+            try:
+                counted.append(proportions.read(row, runs.folder))
+            except UserError as error:
+                yield Note(f"{row.name} is not counted: {error}")
         yield drawer.picture(
             "proportions" if len(groups) == 1 else f"proportions_{number}",
             f"Proportions of the selected context types on {setting.dataset} (Fig. 7)",
             "Share of all blocks of all searches of a sweep, in per cent.",
-            lambda group: proportions.draw([proportions.read(row, runs.folder) for row in group]),
-            rows,
+            proportions.draw,
+            counted,
         )
     if not searches:
         yield Note("no finished search")

@@ -127,6 +127,7 @@ def _seed_handles(histories: Sequence[History]) -> list[Line2D]:
 
 def _finish(figure: Figure, grid: Iterable[Axes], handles: Sequence[Line2D]) -> None:
     for axes in grid:
+        figures.note_missing(axes, "no value was logged")
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False, fontsize=9)

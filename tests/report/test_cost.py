@@ -100,3 +100,11 @@ def test_counts_are_of_the_runs_own_network(tmp_path, monkeypatch):
     write_json(run / "summary.json", {"parameters": 1})
     with pytest.raises(UserError, match="4023732 in this build"):
         cost.count(run)
+
+
+def test_nothing_to_draw_is_told_and_single_tasks_alone_have_a_scale():
+    with pytest.raises(UserError):
+        cost.draw([])
+    left = cost.draw([cost.Point("single task", "single-task networks", 0.0, 10**6, 10**9)]).axes[0]
+    low, high = left.get_ylim()
+    assert low <= -0.1 and high >= 0.1

@@ -26,6 +26,14 @@ def test_panel_has_a_column_for_every_task() -> None:
     assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 0
 
 
+def test_a_picture_without_any_label_says_so() -> None:
+    labels = {"semseg": torch.full((6, 8), 255), "depth": torch.zeros(1, 6, 8), "normals": torch.zeros(3, 6, 8),
+              "sal": torch.full((6, 8), 255), "edge": torch.ones(6, 8)}  # fmt: skip
+    predictions = {task.name: torch.randn(task.channels, 6, 8) for task in TASKS}
+    above = panel(torch.randn(3, 6, 8), labels, predictions, TASKS).axes[1 : len(TASKS) + 1]
+    assert [len(axis.texts) for axis in above] == [1, 1, 1, 1, 0]
+
+
 def test_label_and_equal_prediction_look_alike_and_unlabelled_is_grey() -> None:
     label = torch.tensor([[0, 1, 255], [2, 3, 0]])
     logits = torch.nn.functional.one_hot(label.clamp(max=3), 4).permute(2, 0, 1).float()
