@@ -53,7 +53,7 @@ def read(folder: Path) -> list[History]:
 def damaged(folder: Path) -> list[str]:
     """What had to be left out of the records of a name's runs, file by file."""
     counts = {path / RECORDS: jsonl.count_damaged(path / RECORDS) for path in seed_folders(folder).values()}
-    return [f"{path}: {count} damaged lines are left out" for path, count in counts.items() if count]
+    return [f"{path}: damaged lines that are left out: {count}" for path, count in counts.items() if count]
 
 
 def _read_run(run: Path, seed: int) -> History:

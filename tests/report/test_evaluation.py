@@ -43,5 +43,5 @@ def test_classes_without_names_are_numbered():
 
 
 def test_confusion_without_a_labelled_pixel_says_so():
-    figure = evaluation.draw_confusion(np.zeros((3, 3), np.int64), ["a", "b", "c"], "SemSeg")
+    figure = draw_confusion(np.zeros((3, 3), np.int64), ["a", "b", "c"], "SemSeg")
     assert len(figure.axes[0].texts) == 1 and not figure.axes[0].images

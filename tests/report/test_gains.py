@@ -6,7 +6,7 @@ import pytest
 
 from atrc_exp.errors import UserError
 from atrc_exp.report import gains
-from atrc_exp.report.aggregate import find_baselines
+from atrc_exp.report.aggregate import Statistic, find_baselines
 from atrc_exp.report.tables import gather
 
 SEARCHED = [{"semseg": 0.30, "depth": 1.10}, {"semseg": 0.34, "depth": 0.90}]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import pairwise
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_a_unanimous_vote_shows_its_votes(runs_dir, make_search):
     for cell, _, strip, *boxes in blocks:
         assert {box.get_facecolor() for box in boxes} == {cell.get_facecolor()} != {strip.get_facecolor()}
         places = [box.get_x() for box in boxes]
-        assert all(b - a > boxes[0].get_width() for a, b in zip(places, places[1:], strict=False))
+        assert all(b - a > boxes[0].get_width() for a, b in pairwise(places))
         assert places[0] > strip.get_x()
         assert places[-1] + boxes[0].get_width() < strip.get_x() + strip.get_width()
 
