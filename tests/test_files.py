@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_read_is_named_in_one_line(tmp_path, read, content
 @pytest.mark.parametrize("content", ["[1, 2]", "null", "3"])
 def test_settings_are_keys_and_values(tmp_path, content):
     (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(UserError, match="config.yaml"):
+    with pytest.raises(UserError, match=r"config\.yaml"):
         read_settings(tmp_path / "config.yaml")
     (tmp_path / "config.yaml").write_text("engine:\n  batch_size: 8\n")
     assert read_settings(tmp_path / "config.yaml") == {"engine": {"batch_size": 8}}
