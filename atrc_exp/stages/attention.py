@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from atrc_exp.config import Config
-from atrc_exp.data.decode import read_rgb
+from atrc_exp.data.decode import read_photo
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.sizing import on_canvas
 from atrc_exp.engine.step import Predictor
@@ -65,7 +65,7 @@ def run(config: Config) -> None:
 def _read(path: Path) -> np.ndarray:
     if not path.is_file():
         raise UserError(f"image={path}: does not exist; give an image file")
-    return read_rgb(path)
+    return read_photo(path)
 
 
 def _pixel(config: Config) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from atrc_exp.tasks import Task
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_SHOWN = 10  # images in the message at the end; a warning has named each
 _SHARE = 0.5  # of the free memory that a pass may take
 _BLENDED = 3 * 4  # bytes of a value of float32: its sum, what is divided, and what is decoded of it
 
@@ -70,7 +71,8 @@ def run(config: Config) -> None:
                 save_array(folder, task, image_id, arrays[task.name])
     print(f"{len(paths) - len(unread)} of {len(paths)} images predicted, panels in {folder / 'panels'}")
     if unread:
-        raise UserError(f"{len(unread)} of {len(paths)} images were left out: " + "; ".join(unread))
+        shown = "; ".join(unread[:_SHOWN]) + ("; ..." if len(unread) > _SHOWN else "")
+        raise UserError(f"{len(unread)} of {len(paths)} images were left out: {shown}")
 
 
 class _Network:
