@@ -85,9 +85,10 @@ def load(source: str | Path) -> Branching:
     if not path.is_file():
         raise UserError(f"branching file {path} does not exist; give a {FILE_NAME} or the folder of a finished "
                         "branch search, runs/<name>/seed<k>")  # fmt: skip
+    content = read_json(path)
     try:
-        return _parse(read_json(path))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return _parse(content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read as a branching ({type(error).__name__}: {error})") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from atrc_exp.errors import UserError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -58,5 +62,28 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises:
+        UserError: it is missing, empty or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({type(error).__name__}: {error})") from None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a YAML file of keys and values, such as the config.yaml of a run.
+
+    Raises:
+        UserError: it is missing, empty or damaged.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read as YAML ({type(error).__name__}: {reason})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no keys; it is damaged or empty")
+    return values

@@ -124,9 +124,10 @@ def load(source: str | Path) -> Genotype:
             f"genotype file {path} does not exist; give a genotype.json, the folder of a finished search or "
             f"sweep, or one of {', '.join(PUBLISHED + known for known in PUBLISHED_GENOTYPES)}"
         )
+    content = read_json(path)
     try:
-        return _parse(read_json(path))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return _parse(content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read as a genotype ({type(error).__name__}: {error})") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

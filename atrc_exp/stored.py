@@ -10,13 +10,13 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 
 from atrc_exp import branching as branchings
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
 from atrc_exp.errors import UserError
+from atrc_exp.files import read_settings
 from atrc_exp.messages import USER_MISTAKES, explain
 
 CONFIG = "config.yaml"
@@ -116,10 +116,8 @@ def _with_kept_files(stored: Config, folder: Path) -> Config:
 
 
 def _read(path: Path) -> Config:
+    values = read_settings(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise UserError("holds no configuration")
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
     except USER_MISTAKES as error:
         raise UserError(f"{path}: {explain(error)}") from None

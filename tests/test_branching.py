@@ -66,7 +66,7 @@ def test_what_is_no_tree_is_refused(layers, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read as a branching"),
+        ("{", "cannot be read as JSON"),
         ("[]", "JSON object"),
         ('{"version": 2}', "version 2 is unknown"),
         ('{"version": 1, "tasks": ["a"]}', "cannot be read as a branching"),

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from atrc_exp.files import read_json, replacing, write_json, write_text
+from atrc_exp.errors import UserError
+from atrc_exp.files import read_json, read_settings, replacing, write_json, write_text
 
 
 @contextmanager
@@ -67,3 +68,23 @@ def test_json_comes_back_and_has_no_nan(tmp_path):
             write_json(path, {"rmse": number})
     assert read_json(path) == value
     assert names(tmp_path) == ["summary.json"]
+
+
+@pytest.mark.parametrize("read", [read_json, read_settings])
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\x00"])
+def test_a_file_that_cannot_be_read_is_named_in_one_line(tmp_path, read, content):
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "null", "3"])
+def test_settings_are_keys_and_values(tmp_path, content):
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        read_settings(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("engine:\n  batch_size: 8\n")
+    assert read_settings(tmp_path / "config.yaml") == {"engine": {"batch_size": 8}}

@@ -150,7 +150,7 @@ GOOD = {"version": 1, "tasks": ["depth"], "blocks": {"depth": {"depth": "local"}
     ("content", "message"),
     [
         ("{", "JSONDecodeError"),
-        ("\x00\xff", "cannot be read as a genotype"),
+        ("\x00\xff", "cannot be read as JSON"),
         (json.dumps([1, 2]), "must hold a JSON object"),
         (json.dumps({**GOOD, "version": 2}), "version 2 is unknown"),
         (json.dumps({"blocks": {}}), "version None is unknown"),

@@ -81,14 +81,19 @@ class PredictConfig:
     """How `stage=predict` runs the network on images of any size."""
 
     sizing: str = "tiled"
-    """tiled (overlapping tiles of the crop size, blended) or resize (the whole image to the crop size and back)."""
+    """tiled (the image in one pass, as in the evaluation, or in overlapping tiles, blended) or resize (the whole image
+    to the crop size and back)."""
+    tile: list[int] | None = None
+    """Height and width of the tiles, >= 32; null is the whole image, or the largest tiles for which memory is free."""
     overlap: float = 0.5
-    """Share of a tile that its neighbour covers too, in [0, 0.9]."""
+    """How much neighbouring tiles share, as a share of the crop size, in [0, 0.9]."""
     arrays: bool = False
     """Write the predictions themselves too, `<output>/<task>/<id>.png` or `.npy`."""
 
     def __post_init__(self) -> None:
         require(self.sizing in ("tiled", "resize"), "predict.sizing", self.sizing, "tiled or resize")
+        tile = self.tile
+        require(tile is None or (len(tile) == 2 and min(tile) >= 32), "predict.tile", tile, "[height, width], >= 32")
         require(0 <= self.overlap <= 0.9, "predict.overlap", self.overlap, "in [0, 0.9]")
 
 

@@ -17,9 +17,11 @@ _KINDS = {
     "1": "1-bit", "L": "8-bit grey", "P": "8-bit palette", "RGB": "8-bit RGB", "RGBA": "8-bit RGBA",
     "LA": "8-bit grey with transparency", "I;16": "16-bit grey", "I": "32-bit grey", "F": "floating-point grey",
 }  # fmt: skip
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # 16-bit grey in any order of bytes
+_NO_PHOTOS = ("I", "F")  # nothing says which value is white
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError)
 """What Pillow raises for bad bytes, SyntaxError for a broken PNG."""
-_PHOTOS = ("RGB", "RGBA", "L", "P")
+_COLOURS = ("RGB", "RGBA", "L", "P")
 _LOSSLESS = ("PNG", "BMP", "PPM", "TGA", "TIFF", "WEBP")
 """Formats that keep numbers; the last two can be lossy, too. GIF is none, since writers sort its palette anew."""
 _TURNS = {
@@ -29,12 +31,6 @@ _TURNS = {
 }  # fmt: skip
 """By EXIF orientation, what brings the stored pixels upright; from 5 on height and width change places."""
 U8_TO_UNIT = (2.0 * np.arange(256) / 255.0 - 1.0).astype(np.float32)
-
-
-def read_photo(path: Path) -> np.ndarray:
-    """Read the image that a network looks at as (H, W, 3) uint8 RGB, upright; grey and palette images are converted."""
-    with _open(path, _PHOTOS) as image:
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -54,8 +50,28 @@ def read_rgb(path: Path) -> np.ndarray:
 
 def read_colours(path: Path) -> np.ndarray:
     """Read a class map that is stored as colours, as (H, W, 3) uint8 RGB; the file must hold them without loss."""
-    with _open(path, _PHOTOS, lossless=True) as image:
+    with _open(path, _COLOURS, lossless=True) as image:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """Read an image of any kind as (H, W, 3) uint8 RGB, upright; 16-bit values keep their upper half.
+
+    Raises:
+        UserError: it is damaged, or its values have no known range (32-bit and floating-point images).
+    """
+    image = _load(path)
+    deep = image.mode in _DEEP or (image.mode, image.format) == ("I", "PNG")  # as older versions of Pillow give it
+    if image.mode in _NO_PHOTOS and not deep:
+        raise UserError(f"{path}: is an image of kind '{_KINDS[image.mode]}', whose range of values is not known; "
+                        "convert it to 8 or 16 bits")  # fmt: skip
+    image = _upright(image)
+    if deep:
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    try:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be converted to RGB ({error})") from error
 
 
 def read_indices(path: Path) -> np.ndarray:
@@ -189,20 +205,30 @@ def _header(path: Path) -> Image.Image:
         raise unreadable(path, error) from error
 
 
-def _open(path: Path, modes: tuple[str, ...], *, lossless: bool = False, turn: bool = True) -> Image.Image:
-    """The decoded image, upright unless `turn` is false."""
+def _load(path: Path) -> Image.Image:
+    """The decoded image, as it is stored."""
     image = _header(path)
     try:
         image.load()
     except _DAMAGED as error:
         raise unreadable(path, error) from error
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _open(path: Path, modes: tuple[str, ...], *, lossless: bool = False, turn: bool = True) -> Image.Image:
+    """The decoded image, upright unless `turn` is false."""
+    image = _load(path)
     if lossless:
         _require_lossless(path, image)
     if image.mode not in modes:
         allowed = " or ".join(_KINDS[mode] for mode in modes)
         raise UserError(f"{path}: is an image of kind '{_KINDS.get(image.mode, image.mode)}'; must be {allowed}")
-    upright = _TURNS.get(_orientation(image)) if turn else None
-    return image if upright is None else image.transpose(upright)
+    return _upright(image) if turn else image
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,4 +1,4 @@
-"""Memory of a training step on the CPU: an estimate before the first step, the peak afterwards.
+"""Memory: what a training step on the CPU or a prediction will take, what is free, the peak afterwards.
 
 A process that takes more memory than there is gets killed without a word. The estimate runs the real forward pass on a
 small crop (two whole images where the backbone takes one size only), counts what autograd keeps for the backward pass,
@@ -8,7 +8,8 @@ and scales it by the number of pixels, to which all maps and contexts of the net
 import os
 import resource
 import sys
-from collections.abc import Callable, Set
+import weakref
+from collections.abc import Callable, Iterator, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._pytree import tree_map
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter, tree_map
 
 from atrc_exp.config import Config
 from atrc_exp.engine.branch_step import BranchObjective
@@ -33,6 +35,9 @@ _SGD, _ADAM = 1, 2  # moments of a parameter
 # (208 x 272, two images) and 1.24 (425 x 560, one), multi-task 1.31 (two), ATRC 1.37 (one). Multi-task with
 # `engine.activation_checkpointing`, over kept bytes and the largest block's: 1.21 (two).
 _BACKWARD = 1.35
+# What libraries take beside PyTorch's tensors. Measured peaks of predictions over their tensors, HRNet18 in fp32:
+# multi-task 1.17 (1000 x 1500), search 1.10 (500 x 750).
+_SCRATCH = 1.25
 
 
 def training_bytes(objective: Objective, batch: Batch, optimizer: str = "sgd") -> int:
@@ -129,6 +134,40 @@ def _restore(module: nn.Module, buffers: dict[str, Tensor]) -> None:
             buffer.copy_(buffers[name])
 
 
+def inference_bytes(forward: Callable[[], object]) -> int:
+    """Bytes that a pass without gradients takes at its peak beyond what the process holds now, on any device."""
+    made = _Made()
+    with made:
+        forward()
+    return round(_SCRATCH * made.peak)
+
+
+class _Made(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made while this is entered, as long as they live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.living, self.peak = dict[int, int](), 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        result = function(*arguments, **(keywords or {}))
+        given = {key for key, _ in _storages((arguments, keywords))}  # results may be views of them
+        for key, storage in _storages(result):
+            if key not in given and key not in self.living:
+                self.living[key] = storage.nbytes()
+                weakref.finalize(storage, self.living.pop, key, 0)
+        self.peak = max(self.peak, sum(self.living.values()))
+        return result
+
+
+def _storages(values: Any) -> Iterator[tuple[int, torch.UntypedStorage]]:
+    """Storages of all tensors in a nesting, each with its identity."""
+    for value in tree_iter(values):
+        if isinstance(value, Tensor):
+            storage = value.untyped_storage()
+            yield storage._cdata, storage
+
+
 def require(needed: int, config: Config) -> None:
     """Refuse a step that does not fit into the free memory of this host.
 
@@ -149,6 +188,14 @@ def require(needed: int, config: Config) -> None:
         f"engine.precision={engine.precision}): raise engine.accumulate, lower engine.batch_size, set "
         "engine.precision=bf16, or try all the same with engine.memory_check=false"
     )
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory of the device that this process can still get; None where unknown."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    return available_bytes() if device.type == "cpu" else None
 
 
 def available_bytes() -> int | None:

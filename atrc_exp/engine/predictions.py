@@ -82,7 +82,11 @@ def prediction_path(folder: Path, task: Task, image_id: str) -> Path:
 
 def save_prediction(folder: Path, task: Task, image_id: str, prediction: Tensor) -> Path:
     """Write a network output (c, h, w) to its `prediction_path` and return that."""
-    array = as_array(task, prediction)
+    return save_array(folder, task, image_id, as_array(task, prediction))
+
+
+def save_array(folder: Path, task: Task, image_id: str, array: np.ndarray) -> Path:
+    """Write what `as_array` gives to its `prediction_path` and return that."""
     path = prediction_path(folder, task, image_id)
     with replacing(path) as temporary:
         if path.suffix == ".npy":

@@ -27,7 +27,7 @@ from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.environment import describe_environment
 from atrc_exp.engine.interrupt import Interrupted
 from atrc_exp.errors import UserError
-from atrc_exp.files import read_json, write_json, write_text
+from atrc_exp.files import read_json, read_settings, write_json, write_text
 from atrc_exp.normalisation import IMAGENET, Normalisation
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ class Run:
             try:
                 signal = _interruption(error)
                 text = str(signal or cause) or type(cause).__name__
-                status = "interrupted" if signal else "failed"
+                status = "interrupted" if signal or isinstance(error, KeyboardInterrupt) else "failed"
                 write_json(self.folder / "status.json", {"status": status, "error": text})
             except OSError as second:
                 log.warning("status.json was not written: %s", second)
@@ -238,7 +238,7 @@ def require_same(folder: Path, config: Config) -> None:
     """
     if not (folder / "config.yaml").exists():
         return
-    stored = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    stored = read_settings(folder / "config.yaml")
     unset: Any = OmegaConf.to_container(OmegaConf.structured(Config))
     before = _flat(unset) | _flat(stored)  # keys that came after the run was started had their defaults
     now = _flat(dataclasses.asdict(config))
@@ -302,6 +302,7 @@ def _record_start(
             log.warning("%s: the resumed run is not bit for bit what it would have been", "; ".join(changed))
     environment["starts"].append(start)
     write_json(folder / "environment.json", environment)
+    (folder / "status.json").unlink(missing_ok=True)  # it tells of the start before
     if not (folder / "config.yaml").exists():
         stored = dataclasses.asdict(config)
         stored["dataset"]["root"] = str(

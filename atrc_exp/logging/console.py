@@ -39,10 +39,13 @@ def show_messages(is_main: bool) -> None:
 
 @contextmanager
 def image_progress(title: str, total: int, *, bar: bool) -> Iterator[Callable[..., None]]:
-    """A bar over images on a terminal; yields what is called, with any arguments, after each image."""
+    """A bar over images on a terminal; yields what is called after each image, or with `share=` after a part of one.
+
+    What it is called with otherwise is not looked at.
+    """
     with Progress(console=_TERMINAL, disable=not (bar and _TERMINAL.is_terminal)) as progress:
         task = progress.add_task(title, total=total)
-        yield lambda *_: progress.advance(task)
+        yield lambda *_, share=1.0: progress.advance(task, share)
 
 
 class TrainLog:

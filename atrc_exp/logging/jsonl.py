@@ -33,23 +33,32 @@ class JsonLines:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All records of a run, in order; a line cut short by a kill is left out."""
-    return [json.loads(line) for line in _lines(path) if _step(line) < math.inf]
+    """All records of a run, in order; lines that are none, such as one cut short by a kill, are left out."""
+    return [record for record in map(_record, _lines(path)) if record is not None]
+
+
+def count_damaged(path: Path) -> int:
+    """Number of lines that are no records, but for the last one, which a kill may have cut short."""
+    return sum(_record(line) is None for line in _lines(path)[:-1])
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
 
 
 def _precedes(line: str, iteration: int) -> bool:
     """Whether a record was made before the checkpoint of an iteration; its validation comes after it."""
-    step = _step(line)
-    return step < iteration or (step == iteration and json.loads(line)["kind"] != "val")
+    record = _record(line)
+    if record is None:
+        return False
+    return record["step"] < iteration or (record["step"] == iteration and record["kind"] != "val")
 
 
-def _step(line: str) -> float:
-    """Step of a record, infinity for a line that is no whole record."""
+def _record(line: str) -> dict[str, Any] | None:
+    """The record of a line; None for a line that is no whole one."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+        record = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(record, dict) and isinstance(record.get("step"), int) and isinstance(record.get("kind"), str)
+    return record if whole else None

@@ -71,6 +71,8 @@ class RunResult:
     """Deviations of the data set from the published one."""
     parameters: int | None
     """Of the network; None in summaries that do not tell it."""
+    seconds: float | None
+    """From the first step to the last; None likewise."""
 
 
 @dataclass(frozen=True)
@@ -124,18 +126,46 @@ def run_names(runs_dir: Path) -> list[Path]:
 
 
 def read_runs(folder: Path) -> list[RunResult]:
-    """Read the finished runs of one name, in the order of their seeds.
+    """The finished runs of one name, in the order of their seeds; `left_out` names the others."""
+    return _sorted(folder)[0]
 
-    Raises:
-        UserError: a summary that cannot be read.
+
+def left_out(folder: Path) -> dict[Path, str]:
+    """Run folders of a name that `read_runs` has no result of, each with the reason.
+
+    It begins with "failed" where the run ended with an error.
     """
-    paths = {seed: path / SUMMARY for seed, path in seed_folders(folder).items()}
-    return [_read_run(path, seed) for seed, path in paths.items() if path.is_file()]
+    return _sorted(folder)[1]
+
+
+def _sorted(folder: Path) -> tuple[list[RunResult], dict[Path, str]]:
+    results, reasons = [], {}
+    for seed, path in seed_folders(folder).items():
+        if not (path / SUMMARY).is_file():
+            reasons[path] = _unfinished(path / STATUS)
+            continue
+        try:
+            results.append(_read_run(path / SUMMARY, seed))
+        except UserError as error:
+            reasons[path] = str(error)
+    return results, reasons
+
+
+def _unfinished(path: Path) -> str:
+    """What the status of a run without a summary says."""
+    if not path.is_file():
+        return "not finished"
+    try:
+        status = read_json(path)
+        ended = "not finished, interrupted" if status.get("status") == "interrupted" else "failed"
+        return f"{ended}: {status['error']}"
+    except (UserError, KeyError, TypeError, AttributeError):
+        return f"not finished; {path} cannot be read"
 
 
 def _read_run(path: Path, seed: int) -> RunResult:
+    summary = read_json(path)
     try:
-        summary = read_json(path)
         if summary["version"] != 1:
             raise UserError(f"{path} has version {summary['version']!r}; this build reads version 1")
         dataset = summary["dataset"]
@@ -149,10 +179,13 @@ def _read_run(path: Path, seed: int) -> RunResult:
         )
         headline = {task: float(value) for task, value in summary["headline"].items() if value is not None}
         notes = tuple(dataset.get("notes", ()))
+        if unknown := sorted({*experiment.tasks, *headline} - TASKS.keys()):
+            raise UserError(f"{path} has tasks that this build does not know: {', '.join(unknown)}")
+        parameters, seconds = summary.get("parameters"), summary.get("seconds")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a summary of a run ({type(error).__name__}: {error})") from None
     return RunResult(folder=path.parent, seed=seed, experiment=experiment, headline=headline, data_notes=notes,
-                     parameters=summary.get("parameters"))  # fmt: skip
+                     parameters=parameters, seconds=seconds)  # fmt: skip
 
 
 def common_experiment(runs: Sequence[RunResult]) -> Experiment:
@@ -209,9 +242,11 @@ def aggregate(folder: Path, baselines: Sequence[Row] = ()) -> Row:
     Raises:
         UserError: no finished run, or runs that are no repetitions of one experiment.
     """
-    runs = read_runs(folder)
+    runs, others = _sorted(folder)
     if not runs:
-        raise UserError(f"{folder} holds no finished run (no seed*/{SUMMARY}): run the experiment first")
+        damaged = [reason for path, reason in others.items() if (path / SUMMARY).is_file()]
+        advice = "; ".join(damaged) or "run the experiment first"
+        raise UserError(f"{folder} holds no finished run (no seed*/{SUMMARY}): {advice}")
     experiment = common_experiment(runs)
     found = _values(runs)
     notes = [
@@ -222,7 +257,7 @@ def aggregate(folder: Path, baselines: Sequence[Row] = ()) -> Row:
     lacking = [task for task in experiment.tasks if task not in found]
     if lacking:
         notes.append(f"no headline metric in these runs for: {', '.join(lacking)}")
-    notes += [f"{folder.name}/{path.name} is left out: {reason}" for path, reason in unfinished(folder).items()]
+    notes += [f"{folder.name}/{path.name} is left out: {reason}" for path, reason in others.items()]
     notes += [f"data: {note}" for note in dict.fromkeys(note for run in runs for note in run.data_notes)]
     return Row(
         name=folder.name,
@@ -235,30 +270,12 @@ def aggregate(folder: Path, baselines: Sequence[Row] = ()) -> Row:
     )
 
 
-def unfinished(folder: Path) -> dict[Path, str]:
-    """Run folders of a name without a summary, each with its error or the word that it has not finished."""
-    reasons = {}
-    for path in seed_folders(folder).values():
-        if (path / SUMMARY).is_file():
-            continue
-        status = path / STATUS
-        reasons[path] = f"failed: {read_json(status)['error']}" if status.is_file() else "not finished"
-    return reasons
-
-
 def find_baselines(runs_dir: Path) -> list[Row]:
-    """Single-task runs in `runs_dir`, one row for each name and setting (a name may hold runs of several lengths).
-
-    A name with a summary that cannot be read is left out, as a whole: with fewer seeds its mean would be another.
-    """
+    """Single-task runs in `runs_dir`, one row for each name and setting (a name may hold runs of several lengths)."""
     rows = []
     for folder in run_names(runs_dir):
         groups: dict[Experiment, list[RunResult]] = {}
-        try:
-            found = read_runs(folder)
-        except UserError:  # told where the name itself is aggregated
-            continue
-        for run in found:
+        for run in read_runs(folder):
             if run.experiment.is_baseline:
                 groups.setdefault(run.experiment, []).append(run)
         for experiment, runs in groups.items():

@@ -147,10 +147,12 @@ def _show_row(axes: Axes, place: Place, row: AttentionRow) -> None:
     below = axes.inset_axes((0.0, -0.09, 1.0, 0.05))
     bar = axes.figure.colorbar(picture, cax=below, orientation="horizontal")
     low, high = float(weights.min()), float(weights.max())
-    bar.set_ticks([low, high], labels=[f"{low:.2g} %", f"{high:.2g} %"])
-    least, most = below.get_xticklabels()
-    least.set_horizontalalignment("left")
-    most.set_horizontalalignment("right")
+    ends = [low, high] if low < high else [low]
+    bar.set_ticks(ends, labels=[f"{end:.3g} %" for end in ends])
+    if low < high:
+        least, most = below.get_xticklabels()
+        least.set_horizontalalignment("left")
+        most.set_horizontalalignment("right")
     below.tick_params(labelsize=7, length=0)
 
 
@@ -165,7 +167,9 @@ def _outline(axes: Axes, place: Place, weights: np.ndarray) -> None:
 
 
 def _window(weights: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns that have any weight."""
+    """Rows and columns that have any weight; all where none has."""
+    if not weights.any():
+        return slice(0, weights.shape[0]), slice(0, weights.shape[1])
     rows, columns = (np.flatnonzero(weights.any(axis)) for axis in (1, 0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 

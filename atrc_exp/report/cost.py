@@ -15,7 +15,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.models.profile import Part
-from atrc_exp.report.aggregate import Experiment, Row, Setting
+from atrc_exp.report.aggregate import SUMMARY, Experiment, Row, Setting
 from atrc_exp.report.figures import freeze_layout, short_names
 from atrc_exp.report.placing import place_labels
 from atrc_exp.stages.profile import profile_of
@@ -53,23 +53,27 @@ def groups(rows: Iterable[Row]) -> dict[tuple[Setting, tuple[str, ...]], list[Ro
     return found
 
 
-def points(rows: Sequence[Row], baselines: Iterable[Row], runs_dir: Path) -> list[Point]:
-    """The networks of one of `groups`, and the single-task networks together at Δm = 0.
-
-    Raises:
-        UserError: a run whose network cannot be built or is another than the run's.
-    """
+def points(rows: Sequence[Row], baselines: Iterable[Row], runs_dir: Path) -> tuple[list[Point], list[str]]:
+    """The networks of one of `groups`, the single-task networks together at Δm = 0, and why some have no point."""
     delta, setting = rows[0].delta, rows[0].experiment.setting
     assert delta is not None
-    single = [count(_first_run(row, runs_dir)) for row in _references(baselines, setting, delta.tasks)]
-    total = sum(single, Part(0, 0, 0, 0))
-    found = [Point("single task", "single-task networks", 0.0, total.parameters, total.paper)]
+    found, reasons = [], list[str]()
+    try:
+        single = [count(_first_run(row, runs_dir)) for row in _references(baselines, setting, delta.tasks)]
+        total = sum(single, Part(0, 0, 0, 0))
+        found.append(Point("single task", "single-task networks", 0.0, total.parameters, total.paper))
+    except UserError as error:
+        reasons.append(f"no point for the single-task networks: {error}")
     names = short_names([row.name for row in rows])
     for row in rows:
         assert row.delta is not None and row.delta.value is not None
-        part = count(_first_run(row, runs_dir))
-        found.append(Point(names[row.name], _kind(row.experiment), row.delta.value, part.parameters, part.paper))
-    return found
+        try:
+            part = count(_first_run(row, runs_dir))
+        except UserError as error:
+            reasons.append(f"no point for {row.name}: {error}")
+        else:
+            found.append(Point(names[row.name], _kind(row.experiment), row.delta.value, part.parameters, part.paper))
+    return found, reasons
 
 
 def _references(baselines: Iterable[Row], setting: Setting, tasks: Sequence[str]) -> Iterator[Row]:
@@ -97,15 +101,10 @@ def count(run: Path) -> Part:
             run's summary tells.
     """
     config = read_network_config(run)
-    parameters = read_json(run / "summary.json")["parameters"]
-    kept = run.parent / PROFILE
-    if kept.is_file():
-        stored = read_json(kept)
-        total = stored["total"]
-        if stored["input"] == [1, 3, *config.dataset.crop] and total["parameters"] == parameters:
-            plain = total["multiply_adds"]
-            local = total["multiply_adds_with_local_attention"] - plain
-            return Part(parameters, plain, local, total["multiply_adds_paper"])
+    parameters = read_json(run / SUMMARY)["parameters"]
+    kept = _kept(run.parent / PROFILE, config.dataset.crop)
+    if kept is not None and kept.parameters == parameters:
+        return kept
     counted = profile_of(config).total
     if counted.parameters != parameters:
         raise UserError(f"{run}: its network has {parameters} parameters, that of its configuration has "
@@ -113,8 +112,26 @@ def count(run: Path) -> Part:
     return counted
 
 
+def _kept(path: Path, crop: Sequence[int]) -> Part | None:
+    """The counts in a profile.json, where it can be read and is about images of this size."""
+    try:
+        stored = read_json(path)
+        total = stored["total"]
+        plain, local = total["multiply_adds"], total["multiply_adds_with_local_attention"]
+        part = Part(total["parameters"], plain, local - plain, total["multiply_adds_paper"])
+        return part if stored["input"] == [1, 3, *crop] else None
+    except (UserError, KeyError, TypeError):
+        return None
+
+
 def draw(found: Sequence[Point]) -> Figure:
-    """Δm over parameters (left) and over multiply-adds (right), every network with its name."""
+    """Δm over parameters (left) and over multiply-adds (right), every network with its name.
+
+    Raises:
+        UserError: no network.
+    """
+    if not found:
+        raise UserError("no network can be counted")
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     columns = ((left, [p.parameters / 1e6 for p in found], "parameters [10⁶]"),
@@ -133,6 +150,8 @@ def draw(found: Sequence[Point]) -> Figure:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     left.set_ylabel("Δm [%] ↑")
+    if not any(point.delta for point in found):
+        left.set_ylim(-1, 1)  # around the zeros that are all there is
     kinds = [kind for kind in _LOOKS if any(point.kind == kind for point in found)]
     handles = [Line2D([], [], linestyle="none", label=kind, **{"markersize": 7, **_LOOKS[kind]}) for kind in kinds]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)

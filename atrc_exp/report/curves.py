@@ -5,7 +5,6 @@ runs of a name; writes `probabilities.png` and `.pdf` into the folder.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from omegaconf import OmegaConf
 
 from atrc_exp.errors import UserError
+from atrc_exp.files import read_settings
 from atrc_exp.genotype import Genotype, candidates, load
+from atrc_exp.logging import jsonl
 from atrc_exp.report import figures
 from atrc_exp.report.aggregate import common_experiment, read_runs, seed_folders
 from atrc_exp.tasks import TASKS
@@ -49,16 +49,22 @@ def read_search(run: Path) -> list[dict[str, Any]]:
     path = run / RECORDS
     if not path.is_file():
         raise UserError(f"{path} does not exist; give the folder of a search, runs/<name>/seed<k>")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    records = {r["step"]: r for r in map(json.loads, lines) if r["kind"] == "search"}
+    records = {r["step"]: r for r in jsonl.read(path) if r["kind"] == "search" and "probabilities" in r}
     if not records:
         raise UserError(f"{path} holds no search records; give the folder of a search, runs/<name>/seed<k>")
     return [records[step] for step in sorted(records)]
 
 
 def read_freeze_gap(run: Path) -> float:
-    """Read from the configuration of a run by how much two probabilities must differ for a block to freeze."""
-    return float(OmegaConf.load(run / CONFIG).search.freeze_gap)
+    """Read from the configuration of a run by how much two probabilities must differ for a block to freeze.
+
+    Raises:
+        UserError: a configuration that does not say it.
+    """
+    try:
+        return float(read_settings(run / CONFIG)["search"]["freeze_gap"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run / CONFIG}: has no search.freeze_gap ({type(error).__name__}: {error})") from None
 
 
 @dataclass(frozen=True)
@@ -207,7 +213,8 @@ def _draw_mean(axes: Axes, blocks: Sequence[_Block]) -> None:
 
 def _draw_curves(axes: Axes, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
     for name, curve in curves.items():
-        axes.plot(steps, curve, **LINES[name], zorder=3)
+        marker = MARKERS[name] if len(steps) == 1 else None  # a line of one point cannot be seen
+        axes.plot(steps, curve, marker=marker, markersize=4, **LINES[name], zorder=3)
     axes.set_yticks((0, 0.5, 1))
     axes.tick_params(labelsize=8)
     axes.margins(x=0)

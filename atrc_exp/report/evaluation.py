@@ -133,6 +133,10 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str) -> Figu
     side = max(4.0, 0.2 * len(present) + 2.2)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
+    if not len(present):
+        axes.set(xticks=(), xlabel="prediction", ylabel="label", title=title)
+        figures.note_missing(axes, "no labelled pixel")
+        return figure
     axes.set_facecolor("0.85")
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
     ticks = [names[index] for index in present.tolist()]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -47,6 +49,14 @@ def save(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[P
         with replacing(path) as temporary:
             figure.savefig(temporary, dpi=160, bbox_inches="tight", facecolor="white")
     return paths
+
+
+def note_missing(axes: Axes, text: str = "no data") -> None:
+    """Say so in axes that nothing was drawn into, in place of a scale that means nothing."""
+    drawn = any(np.size(line.get_xdata()) for line in axes.lines) or axes.patches or axes.images or axes.collections
+    if not drawn:
+        axes.set_yticks(())
+        axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, color="0.4", transform=axes.transAxes)
 
 
 def freeze_layout(figure: Figure) -> None:

@@ -130,9 +130,16 @@ def draw(bars: Sequence[Bars]) -> Figure:
 def _draw_bars(axes: Axes, series: Bars, places: Mapping[str, float], width: float, look: Mapping[str, Any]) -> None:
     for task, gain in series.gains.items():
         axes.bar(places[task], gain.mean, 0.92 * width, edgecolor="black", linewidth=0.8, zorder=2, **look)
+        if gain.mean == 0:
+            _write(axes, "0", places[task])
         if gain.std is not None:
             axes.errorbar(places[task], gain.mean, gain.std, fmt="none", ecolor="black", elinewidth=1.4, capsize=3,
                           zorder=3)  # fmt: skip
     for task in series.gaps:
-        axes.annotate("n/a", (places[task], 0), xytext=(0, 3), textcoords="offset points", rotation=90, fontsize=8,
-                      color="0.3", ha="center", va="bottom")  # fmt: skip
+        _write(axes, "n/a", places[task], rotation=90)
+
+
+def _write(axes: Axes, text: str, x: float, **look: Any) -> None:
+    """A word where there is no bar to be seen."""
+    axes.annotate(text, (x, 0), xytext=(0, 3), textcoords="offset points", fontsize=8, color="0.3", ha="center",
+                  va="bottom", **look)  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from atrc_exp.data.decode import read_photo
 from atrc_exp.report.aggregate import seed_folders
 
 WIDTH = 1000  # pixels of a scaled picture at most
@@ -21,9 +22,12 @@ def find(names: Iterable[Path], pattern: str) -> list[Path]:
 
 
 def data_uri(path: Path) -> str:
-    """A picture, scaled down, inside a page; what cannot be read raises OSError."""
-    with Image.open(path) as picture:
-        scaled = picture.convert("RGB")
+    """A picture, scaled down, inside a page.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    scaled = Image.fromarray(read_photo(path))
     if scaled.width > WIDTH:
         scaled = scaled.resize((WIDTH, round(scaled.height * WIDTH / scaled.width)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

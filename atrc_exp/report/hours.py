@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atrc_exp import branching, genotype
+from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.genotype import PUBLISHED
 from atrc_exp.report.plan import Step
@@ -69,8 +70,11 @@ def _exists(source: str, name: str) -> bool:
 
 
 def _is_measured(path: Path, arguments: list[str]) -> bool:
-    """Whether the file tells of a measurement with these overrides."""
-    return path.is_file() and _of_step(read_json(path).get("overrides", ())) == _of_step(arguments)
+    """Whether the file tells of a measurement with these overrides; one that cannot be read is measured anew."""
+    try:
+        return path.is_file() and _of_step(read_json(path).get("overrides", ())) == _of_step(arguments)
+    except (UserError, AttributeError):
+        return False
 
 
 def _of_step(overrides: list[str]) -> set[str]:

@@ -27,7 +27,7 @@ from atrc_exp.report.tables import console
 from atrc_exp.tasks import TASKS
 
 STEM = "importance"
-_DARKEST = 0.6  # of the colour map, so that the sequence of lightness leaves room for text
+_DARKEST, _DARKEST_GREY = 0.6, 0.4  # of the colour maps, so that the sequence of lightness leaves room for text
 _LEAST_BLOCKS = 3  # for a correlation: two points always lie on a line
 
 Baseline = tuple[Statistic | None, str]
@@ -168,13 +168,11 @@ def unit_of(task: str) -> str:
 
 
 def _numbers(target: str, entry: Mapping[str, Any]) -> list[str]:
-    """Drops of Δm and of the metric as text; nothing for a block without output, a gap for a number that is missing."""
+    """Drops of Δm, where it has one, and of the metric as text; nothing for a block without output."""
     if entry["context"] == "none":
         return []
-    return [
-        _spread(entry["delta_m_drop"], 1.0, DEFAULT_PLACES),
-        _spread(entry["drop"], scale(target), places(target)),
-    ]
+    metric = _spread(entry["drop"], scale(target), places(target))
+    return [*([_spread(entry["delta_m_drop"], 1.0, DEFAULT_PLACES)] if entry["delta_m_drop"] else []), metric]
 
 
 def _spread(found: Mapping[str, float | None] | None, scale: float, places: int) -> str:
@@ -188,18 +186,24 @@ def _spread(found: Mapping[str, float | None] | None, scale: float, places: int)
 
 
 def draw(record: Mapping[str, Any]) -> Figure:
-    """Matrix of blocks, targets down and sources across: darker where permuting the output costs more of Δm."""
+    """Matrix of blocks, targets down and sources across: darker where permuting the output costs more.
+
+    Blue is a drop of Δm, on one scale. A target without Δm has its metric's drops instead, in grey, on a scale of its
+    own.
+    """
     tasks: list[str] = record["tasks"]
     size = len(tasks)
     figure = Figure(figsize=(1.45 * size + 1.6, 1.0 * size + 1.1))
     axes = figure.add_subplot()
-    means = [e["delta_m_drop"]["mean"] for row in record["blocks"].values() for e in row.values() if e["delta_m_drop"]]
-    scale = Normalize(min(0.0, *means, 0.0), max(1e-9, *means, 0.0)) if means else None
+    scale = _scale("delta_m_drop", [entry for row in record["blocks"].values() for entry in row.values()])
     for y, (target, row) in enumerate(record["blocks"].items()):
+        own_scale = _scale("drop", list(row.values()))
         for x, entry in enumerate(row.values()):
-            fill = "white"
-            if entry["delta_m_drop"] is not None and scale is not None:
+            fill: Any = "white"
+            if entry["delta_m_drop"]:
                 fill = colormaps["Blues"](_DARKEST * scale(entry["delta_m_drop"]["mean"]))
+            elif entry["drop"]:
+                fill = colormaps["Greys"](_DARKEST_GREY * own_scale(entry["drop"]["mean"]))
             _draw_block(axes, x, y, fill, target, entry)
     axes.set(xlim=(0, size), ylim=(size, 0), ylabel="target task")
     centres = [index + 0.5 for index in range(size)]
@@ -214,6 +218,12 @@ def draw(record: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _scale(key: str, entries: Sequence[Mapping[str, Any]]) -> Normalize:
+    """From the means of a kind of drop, and 0, to 0 ... 1."""
+    means = [entry[key]["mean"] for entry in entries if entry[key]]
+    return Normalize(min(0.0, *means, 0.0), max(1e-9, *means, 0.0))
+
+
 def _draw_block(axes: Any, x: int, y: int, fill: Any, target: str, entry: Mapping[str, Any]) -> None:
     missing = entry["context"] == "none"
     hatch = "////" if missing else None
@@ -224,16 +234,22 @@ def _draw_block(axes: Any, x: int, y: int, fill: Any, target: str, entry: Mappin
         axes.text(x + 0.5, y + 0.5, title, ha="center", va="center", fontsize=9,
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
         return
-    delta, metric = _numbers(target, entry)
+    main, *metric = _numbers(target, entry)
     axes.text(x + 0.5, y + 0.2, title, ha="center", va="center", fontsize=8)
-    axes.text(x + 0.5, y + 0.5, delta, ha="center", va="center", fontsize=10, weight="bold")
-    axes.text(x + 0.5, y + 0.8, metric, ha="center", va="center", fontsize=8)
+    axes.text(x + 0.5, y + 0.5, main, ha="center", va="center", fontsize=10, weight="bold")
+    for text in metric:
+        axes.text(x + 0.5, y + 0.8, text, ha="center", va="center", fontsize=8)
 
 
 def _caption(record: Mapping[str, Any]) -> str:
-    lines = [
-        "bold: drop of Δm [percentage points]; below: that of the target's metric; mean ± std of "
-        f"{record['permutations']} permutations",
+    entries = {target: list(row.values()) for target, row in record["blocks"].items()}
+    with_delta = [target for target, row in entries.items() if any(entry["delta_m_drop"] for entry in row)]
+    without = [TASKS[target].title for target in entries if target not in with_delta]
+    lines = ["bold: drop of Δm [percentage points]; below: that of the target's metric"] if with_delta else []
+    if without:
+        lines.append(f"grey, for {', '.join(without)}: drop of the target's metric, since it has no Δm")
+    lines += [
+        f"mean ± std of {record['permutations']} permutations",
         correlation_text(record["correlation"]),
         *record["notes"],
     ]

@@ -1,7 +1,7 @@
 """Did every network learn? `python -m atrc_exp.report.learning RUNS`: training losses at the start and the end.
 
 Reads the runs of a folder, one row a run: its mean training loss over the first and the last logging interval, and its
-final scores. Exit code 1 where a loss did not fall.
+final scores. Exit code 1 where a loss did not fall or a run cannot be read.
 """
 
 import argparse
@@ -9,12 +9,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from atrc_exp.errors import UserError
-from atrc_exp.files import read_json, write_json, write_text
+from atrc_exp.files import write_json, write_text
 from atrc_exp.logging import jsonl
-from atrc_exp.report.aggregate import run_names, seed_folders
+from atrc_exp.report.aggregate import left_out, read_runs, run_names, seed_folders
 from atrc_exp.report.sheet import GAP, Sheet, markdown, plain
 from atrc_exp.tasks import TASKS
 
@@ -44,14 +43,15 @@ def read_run(folder: Path) -> Learning:
     Raises:
         UserError: it is not finished, or has fewer than two training records.
     """
-    if not (folder / "summary.json").is_file():
-        raise UserError(f"{folder} is not finished (no summary.json)")
-    summary: dict[str, Any] = read_json(folder / "summary.json")
+    result = next((run for run in read_runs(folder.parent) if run.folder == folder), None)
+    if result is None:
+        raise UserError(f"{folder} has no result: {left_out(folder.parent)[folder]}")
     losses = [record["loss"] for record in jsonl.read(folder / "metrics.jsonl") if record["kind"] == "train"]
     if len(losses) < 2:
         raise UserError(f"{folder} has {len(losses)} training records; give a smaller engine.log_every")
-    run = f"{folder.parent.name}/{folder.name}"
-    return Learning(run, summary["distillation"], summary["iteration"], losses[0], losses[-1], summary["headline"])
+    run, experiment = f"{folder.parent.name}/{folder.name}", result.experiment
+    iterations, headline = experiment.setting.iterations, dict(result.headline)
+    return Learning(run, experiment.distillation, iterations, losses[0], losses[-1], headline)
 
 
 def to_markdown(rows: Sequence[Learning]) -> str:
@@ -75,17 +75,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.learning", description=__doc__)
     parser.add_argument("runs", type=Path, help="folder of runs")
     runs = parser.parse_args(arguments).runs
+    rows, problems = list[Learning](), list[str]()
     try:
-        rows = [read_run(folder) for name in run_names(runs) for folder in seed_folders(name).values()]
+        for folder in (folder for name in run_names(runs) for folder in seed_folders(name).values()):
+            try:
+                rows.append(read_run(folder))
+            except UserError as error:
+                problems.append(str(error))
         if not rows:
-            raise UserError(f"{runs} holds no runs")
+            raise UserError("; ".join(problems) or f"{runs} holds no runs")
         write_text(runs / "learning.md", to_markdown(rows))
         write_json(runs / "learning.json", {"version": 1, "rows": [{**vars(row), "fell": row.fell} for row in rows]})
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
     print(to_markdown(rows), end="")
     print(f"written: {runs}/learning.md, learning.json")
-    if not all(row.fell for row in rows):
+    for problem in problems:
+        print(f"left out: {problem}")
+    if problems or not all(row.fell for row in rows):
         sys.exit(1)
 
 

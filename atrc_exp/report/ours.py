@@ -6,23 +6,23 @@ together only under the same data, backbone and number of iterations. The others
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from atrc_exp.errors import UserError
 from atrc_exp.report.aggregate import (
+    SUMMARY,
     Delta,
     Row,
     Setting,
     Statistic,
     aggregate,
     delta_against,
+    left_out,
     read_runs,
     seed_folders,
     statistics_of,
-    unfinished,
 )
 from atrc_exp.report.published import Published, Table
 from atrc_exp.tasks import TASKS
@@ -94,8 +94,7 @@ def _tasks_of_runs(table: Table, runs_dir: Path, dataset: str) -> tuple[str, ...
     names = {name for published in table.rows for name in published.run_names(dataset, tuple(TASKS)).values()}
     found: set[str] = set()
     for name in names:
-        with suppress(UserError):  # said of its row
-            found.update(task for run in read_runs(runs_dir / name) for task in run.experiment.tasks)
+        found.update(task for run in read_runs(runs_dir / name) for task in run.experiment.tasks)
     return tuple(task for task in TASKS if task in found)
 
 
@@ -107,11 +106,10 @@ def _read(folder: Path, published: Published, dataset: str, tasks: Sequence[str]
     """
     if not seed_folders(folder):
         raise _GapError("missing")
-    waiting = unfinished(folder)
-    if len(waiting) == len(seed_folders(folder)):
-        raise _GapError(
-            "unfinished", "; ".join(f"{path.parent.name}/{path.name}: {why}" for path, why in waiting.items())
-        )
+    others = left_out(folder)
+    if len(others) == len(seed_folders(folder)):
+        word = "left out" if any((path / SUMMARY).is_file() for path in others) else "unfinished"
+        raise _GapError(word, "; ".join(f"{path.parent.name}/{path.name}: {why}" for path, why in others.items()))
     try:
         row = aggregate(folder)
     except UserError as error:

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
+from PIL import Image
 from torch import Tensor
 
 from atrc_exp.files import replacing
@@ -21,6 +22,7 @@ from atrc_exp.tasks import IGNORE, Task
 _UNLABELLED = 0.5  # grey
 _PANEL_COLUMNS = 3
 _PANEL_WIDTH = 3.2  # inches of one picture
+_PANEL_PIXELS = 960  # columns of one picture; of a larger image every n-th pixel is drawn
 _LEGEND_ENTRIES = 20
 
 
@@ -45,6 +47,8 @@ def panel(
     axes[1, 0].text(0.5, 0.5, "above: label\nbelow: prediction", ha="center", va="center")
     for column, task in enumerate(tasks, start=1):
         above, below = task_pictures(task, labels[task.name], predictions[task.name])
+        if (above == _UNLABELLED).all():
+            axes[0, column].text(0.5, 0.5, "no label", ha="center", va="center", transform=axes[0, column].transAxes)
         axes[0, column].imshow(above)
         axes[0, column].set_title(task.title)
         axes[1, column].imshow(below)
@@ -64,14 +68,14 @@ def task_pictures(task: Task, label: Tensor, prediction: Tensor) -> tuple[np.nda
         return _grey_out(above, (label != 0).any(0)), below
     valid = label != IGNORE
     if task.channels > 2:
-        return _grey_out(_palette(label), valid), _palette(prediction.argmax(0))
+        return _grey_out(_palette(label.numpy()), valid), _palette(prediction.argmax(0).numpy())
     positive = prediction[0].float().sigmoid() if task.channels == 1 else prediction.float().softmax(0)[1]
     return _grey_out(_coloured((label == 1).float(), "gray"), valid), _coloured(positive, "gray")
 
 
 def prediction_panel(
     image: np.ndarray,
-    predictions: Mapping[str, Tensor],
+    predictions: Mapping[str, np.ndarray],
     tasks: Sequence[Task],
     class_names: Mapping[str, Sequence[str]],
 ) -> Figure:
@@ -79,7 +83,7 @@ def prediction_panel(
 
     Args:
         image: (H, W, 3) uint8.
-        predictions: network outputs (c, H, W) by task on the CPU.
+        predictions: by task as they are stored (`engine.predictions.as_array`), (H, W) or (H, W, 3).
         class_names: names by task, for tasks whose classes have names.
     """
     cells = 1 + sum(1 + (task.metric == "miou") for task in tasks)
@@ -91,21 +95,20 @@ def prediction_panel(
     for axis in axes:
         axis.set_axis_off()
     remaining = iter(axes)
-    _picture(next(remaining), image, "Image")
+    step = max(1, image.shape[1] // _PANEL_PIXELS)
+    _picture(next(remaining), np.asarray(Image.fromarray(image).reduce(step)), "Image")
     for task in tasks:
-        axis, output = next(remaining), predictions[task.name].float()
+        axis, whole = next(remaining), predictions[task.name]
+        shown = whole[::step, ::step]
         if task.metric == "rmse":
-            _bar(axis, _picture(axis, output[0].clamp(min=0).numpy(), task.title, cmap="viridis"), "m")
+            _bar(axis, _scaled(axis, shown.clip(min=0), task.title, "viridis", shown.min()), "m")
         elif task.metric == "mean_error":
-            unit = torch.nn.functional.normalize(output, dim=0)
-            _picture(axis, ((unit + 1) / 2).permute(1, 2, 0).numpy(), task.title)
+            _picture(axis, shown, task.title)
         elif task.metric == "miou":
-            classes = output.argmax(0)
-            _picture(axis, _palette(classes), task.title)
-            _class_legend(next(remaining), classes, class_names.get(task.name))
+            _picture(axis, _palette(shown), task.title)
+            _class_legend(next(remaining), whole, class_names.get(task.name))
         else:
-            positive = output[0].sigmoid() if task.channels == 1 else output.softmax(0)[1]
-            _bar(axis, _picture(axis, positive.numpy(), task.title, cmap="gray_r", vmin=0), "probability")
+            _bar(axis, _scaled(axis, shown / 255, task.title, "gray_r", 0.0), "probability")
     return figure
 
 
@@ -114,24 +117,28 @@ def _picture(axis: Axes, picture: np.ndarray, title: str, **colours: Any) -> Axe
     return axis.imshow(picture, interpolation="nearest", **colours)
 
 
+def _scaled(axis: Axes, values: np.ndarray, title: str, colours: str, low: float) -> AxesImage:
+    """Values from `low` to the largest; a map of one value stands on the scale from 0 to that value, or to 1."""
+    high = float(values.max())
+    low = low if 0 <= low < high else 0.0
+    return _picture(axis, values, title, cmap=colours, vmin=low, vmax=high or 1.0)
+
+
 def _bar(axis: Axes, picture: AxesImage, label: str) -> None:
     inset = axis.inset_axes((1.02, 0.0, 0.035, 1.0))  # beside the picture, which keeps its size
     axis.figure.colorbar(picture, cax=inset).ax.tick_params(labelsize=8)
     inset.set_title(label, fontsize=8, loc="left")
 
 
-def _class_legend(axis: Axes, classes: Tensor, names: Sequence[str] | None) -> None:
+def _class_legend(axis: Axes, classes: np.ndarray, names: Sequence[str] | None) -> None:
     """Names of the classes that are there, the largest first, with their share of the pixels."""
-    found, pixels = classes.unique(return_counts=True)
-    order = pixels.argsort(descending=True)
-    colours = _palette(found)
+    pixels = np.bincount(classes.ravel())
+    order = np.argsort(-pixels, kind="stable")[: np.count_nonzero(pixels)]
     handles = []
     for index in order[:_LEGEND_ENTRIES].tolist():
-        name = names[found[index]] if names else f"class {found[index]}"
-        share = 100 * float(pixels[index]) / classes.numel()
-        handles.append(
-            Patch(color=colours[index], label=f"{name} ({share:.0f} %)" if share >= 1 else f"{name} (< 1 %)")
-        )
+        name, share = names[index] if names else f"class {index}", 100 * pixels[index] / classes.size
+        label = f"{name} ({share:.0f} %)" if share >= 1 else f"{name} (< 1 %)"
+        handles.append(Patch(color=tuple(_palette(np.array(index))), label=label))
     if len(order) > _LEGEND_ENTRIES:
         handles.append(Patch(color="none", label=f"and {len(order) - _LEGEND_ENTRIES} more"))
     axis.legend(handles=handles, loc="upper left", fontsize=8, ncols=1 + (len(handles) > _LEGEND_ENTRIES // 2),
@@ -175,10 +182,10 @@ def _coloured(values: Tensor, name: str) -> np.ndarray:
     return colormaps[name](values.clamp(0, 1).numpy())[..., :3]
 
 
-def _palette(classes: Tensor) -> np.ndarray:
+def _palette(classes: np.ndarray) -> np.ndarray:
     """Distinct colours of up to 60 classes, the rest share them."""
     colours = np.concatenate([colormaps[name].colors for name in ("tab20", "tab20b", "tab20c")])  # type: ignore[attr-defined]
-    return colours[classes.numpy().astype(np.int64) % len(colours)]
+    return colours[classes % len(colours)]
 
 
 def _grey_out(picture: np.ndarray, valid: Tensor) -> np.ndarray:

@@ -101,7 +101,7 @@ class _Builder:
         self.dataset, self.settings = dataset, found.settings
         self.rows = [row for row in found.rows if row.published.preset or self.beside_paper]
         counted = self.beside_paper and any(row.published.multiply_adds for row in self.rows)
-        self.multiply_adds = _multiply_adds(runs_dir) if counted else {}
+        self.multiply_adds, self.damaged = _multiply_adds(runs_dir) if counted else ({}, "")
         self.counted = counted
         self.notes = Notes()
 
@@ -179,7 +179,9 @@ class _Builder:
             lines.append(self.table.note)
         if self.beside_paper:
             lines.append(f"Paper: {SEEDS} runs of {ITERATIONS} iterations.")
-            if self.counted and not self.multiply_adds:
+            if self.damaged:
+                lines.append(self.damaged)
+            elif self.counted and not self.multiply_adds:
                 lines.append("MAdds of ours: python -m atrc_exp.report.resources --out RUNS counts them.")
         else:
             about = TABLES[self.table.number]
@@ -215,12 +217,21 @@ class _Builder:
         return record | {"notes": "; ".join([*row.notes, *([row.delta.note] if row.delta else [])])}
 
 
-def _multiply_adds(runs_dir: Path) -> Mapping[str, float]:
-    """Multiply-adds in 10^9 by preset, where `report.resources` has counted them into `runs_dir`."""
+def _multiply_adds(runs_dir: Path) -> tuple[Mapping[str, float], str]:
+    """Multiply-adds in 10^9 by preset, where `report.resources` has counted them into `runs_dir`, or why they are not.
+
+    Where there is no such file there is no reason either.
+    """
     path = runs_dir / RESOURCES
     if not path.is_file():
-        return {}
-    return {row["preset"].removeprefix("nyud_hrnet18_"): row["multiply_adds"] / 1e9 for row in read_json(path)["rows"]}
+        return {}, ""
+    try:
+        rows = read_json(path)["rows"]
+        return {row["preset"].removeprefix("nyud_hrnet18_"): row["multiply_adds"] / 1e9 for row in rows}, ""
+    except UserError as error:
+        return {}, str(error)
+    except (KeyError, TypeError, AttributeError) as error:
+        return {}, f"{path} is no table of resources ({type(error).__name__}: {error})"
 
 
 def _fixed(value: float | None) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS, Genotype, load
 from atrc_exp.report import figures
 from atrc_exp.report.aggregate import Row, read_runs
@@ -54,7 +55,13 @@ def proportions(name: str, genotypes: Sequence[Genotype]) -> Proportions:
 
 
 def draw(sweeps: Sequence[Proportions]) -> Figure:
-    """One bar a sweep, a segment a context type in the order of `CONTEXTS`, with its share in per cent."""
+    """One bar a sweep, a segment a context type in the order of `CONTEXTS`, with its share in per cent.
+
+    Raises:
+        UserError: no sweep.
+    """
+    if not sweeps:
+        raise UserError("no search has a genotype that can be read")
     figure = Figure(figsize=(8, 0.62 * len(sweeps) + 1.25), layout="constrained")
     axes = figure.subplots()
     names = figures.short_names([sweep.name for sweep in sweeps])

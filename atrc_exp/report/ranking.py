@@ -34,21 +34,22 @@ def rank(folders: Sequence[Path]) -> list[Ranked]:
     """Finished runs of each folder `runs/<name>`, the best name first; names without a finished run are left out.
 
     Raises:
-        UserError: no finished run, or names that were trained on different tasks or for different lengths.
+        UserError: no finished run, a summary that cannot be read, or names that were trained on different tasks or for
+            different lengths.
     """
     runs = {folder.name: _summaries(folder) for folder in folders}
     runs = {name: found for name, found in runs.items() if found}
     if not runs:
         raise UserError("none of the runs has finished")
-    kinds = {(tuple(s["losses"]), s["iteration"], s["dataset"]["fingerprint"]) for r in runs.values() for s in r}
+    kinds = {_kind(summary) for found in runs.values() for summary in found.values()}
     if len(kinds) > 1:
         raise UserError("the runs differ in tasks, data or number of iterations, and cannot be ranked")
-    losses = {name: _mean_losses(found) for name, found in runs.items()}
+    losses = {name: _mean_losses(list(found.values())) for name, found in runs.items()}
     lowest = {task: min(_value(by_task[task]) for by_task in losses.values()) for task in next(iter(kinds))[0]}
     ranked = [
         Ranked(
             name,
-            tuple(int(summary["seed"]) for summary in found),
+            tuple(found),
             sum(_value(loss) / max(lowest[task], 1e-12) for task, loss in losses[name].items()),
             losses[name],
         )
@@ -71,9 +72,21 @@ def show(ranked: Sequence[Ranked], folder: Path) -> None:
     write_json(folder / "ranking.json", {"version": 1, "selected_on": "val", "criterion": NOTE, "ranking": entries})
 
 
-def _summaries(folder: Path) -> list[dict]:
-    paths = [path / SUMMARY for path in seed_folders(folder).values()]
-    return [read_json(path) for path in paths if path.is_file()]
+def _summaries(folder: Path) -> dict[int, dict]:
+    """Summaries of the finished runs by seed."""
+    paths = {seed: path / SUMMARY for seed, path in seed_folders(folder).items()}
+    summaries = {seed: read_json(path) for seed, path in paths.items() if path.is_file()}
+    for seed, summary in summaries.items():
+        try:
+            _kind(summary)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{paths[seed]} is not a summary of a run ({type(error).__name__}: {error})") from None
+    return summaries
+
+
+def _kind(summary: Mapping) -> tuple[tuple[str, ...], int, str]:
+    """What runs must have in common to be ranked."""
+    return tuple(summary["losses"]), summary["iteration"], summary["dataset"]["fingerprint"]
 
 
 def _mean_losses(summaries: Sequence[Mapping]) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ from scipy import stats
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS, Genotype, agreement, cohen_kappa, light_kappa, load
-from atrc_exp.report.aggregate import common_experiment, read_runs, seed_folders, unfinished
+from atrc_exp.report.aggregate import common_experiment, left_out, read_runs, seed_folders
 from atrc_exp.report.published import SEEDS, TABLE_F, TITLES
 from atrc_exp.report.sheet import GAP, Cell, Notes, Sheet
 
@@ -104,7 +104,7 @@ def _searches(folder: Path, dataset: str) -> tuple[list[Genotype], str, list[str
     """Genotypes of the finished searches; without any a word for the gap; notes on what is left out."""
     if not seed_folders(folder):
         return [], "missing", []
-    notes = [f"{folder.name}/{path.name} is left out: {reason}" for path, reason in unfinished(folder).items()]
+    notes = [f"{folder.name}/{path.name} is left out: {reason}" for path, reason in left_out(folder).items()]
     try:
         runs = read_runs(folder)
         if not runs:

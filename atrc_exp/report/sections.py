@@ -103,7 +103,7 @@ def build(runs: Runs, folder: Path, tables: Sequence[Sheet]) -> list[Section]:
         Section("results", "Results", [*_results(runs), *_gains(drawer, runs, searches), *_costs(drawer, runs)]),
         Section("search", "Search dynamics", list(_searches(drawer, runs, searches))),
         Section("training", "Losses and metrics", list(_training(drawer, runs))),
-        Section("thresholds", "Thresholds", [_thresholds(drawer, runs)]),
+        Section("thresholds", "Thresholds", list(_thresholds(drawer, runs))),
         Section("predictions", "Predictions", list(_gallery(runs, "predicted/panels/*.png", "stage=predict"))),
         Section("importance", "Importance of the blocks", list(_gallery(runs, "importance.png", "stage=importance"))),
         Section("attention", "Attention", list(_gallery(runs, "attention/*/*.png", "stage=attention"))),
@@ -141,14 +141,16 @@ def _gains(drawer: Drawer, runs: Runs, searches: Sequence[Row]) -> Iterator[Bloc
 def _costs(drawer: Drawer, runs: Runs) -> Iterator[Block]:
     groups = cost.groups(runs.rows)
     for number, ((setting, tasks), rows) in enumerate(groups.items(), start=1):
+        found, reasons = cost.points(rows, runs.baselines, runs.folder)
         yield drawer.picture(
             "resources" if len(groups) == 1 else f"resources_{number}",
             f"Gain and cost of the modules (Fig. 5), {setting}",
             f"Δm over {', '.join(tasks)} against the parameters and, for one image, the multiply-adds of the whole "
             "network, counted by the paper's convention. The single-task networks stand together at 0.",
-            lambda group: cost.draw(cost.points(group, runs.baselines, runs.folder)),
-            rows,
+            cost.draw,
+            found,
         )
+        yield from map(Note, reasons)
     if not groups:
         yield Note("Gain and cost of the modules (Fig. 5): no retrained runs with a Δm")
 
@@ -159,7 +161,7 @@ def _searches(drawer: Drawer, runs: Runs, searches: Sequence[Row]) -> Iterator[B
         yield drawer.picture(
             f"votes_{name}",
             f"Vote, {name}",
-            "The context type that most searches chose for each block, its votes, and a bar of all votes.",
+            "The context type that most searches chose for each block, its votes, and a box for every vote.",
             lambda path: votes.draw(_vote(path)),
             folder,
         )
@@ -181,13 +183,18 @@ def _searches(drawer: Drawer, runs: Runs, searches: Sequence[Row]) -> Iterator[B
         )
     groups = proportions.groups(searches)
     for number, rows in enumerate(groups, start=1):
-        setting = rows[0].experiment.setting
+        setting, counted = rows[0].experiment.setting, list[proportions.Proportions]()
+        for row in rows:
+            try:
+                counted.append(proportions.read(row, runs.folder))
+            except UserError as error:
+                yield Note(f"{row.name} is not counted: {error}")
         yield drawer.picture(
             "proportions" if len(groups) == 1 else f"proportions_{number}",
             f"Proportions of the selected context types on {setting.dataset} (Fig. 7)",
             "Share of all blocks of all searches of a sweep, in per cent.",
-            lambda group: proportions.draw([proportions.read(row, runs.folder) for row in group]),
-            rows,
+            proportions.draw,
+            counted,
         )
     if not searches:
         yield Note("no finished search")
@@ -209,17 +216,20 @@ def _training(drawer: Drawer, runs: Runs) -> Iterator[Block]:
             folder,
             folded=True,
         )
+        yield from map(Note, training_curves.damaged(folder))
 
 
-def _thresholds(drawer: Drawer, runs: Runs) -> Block:
-    return drawer.picture(
+def _thresholds(drawer: Drawer, runs: Runs) -> Iterator[Block]:
+    evaluations, damaged = thresholds.read(runs.folder)
+    yield drawer.picture(
         "thresholds",
         "Scores over the threshold",
         "Precision, recall and F-measure of boundaries and saliency, pooled over the validation images; the best F of "
         "each run is marked.",
-        lambda path: thresholds.draw(thresholds.read(path)),
-        runs.folder,
+        thresholds.draw,
+        evaluations,
     )
+    yield from map(Note, damaged)
 
 
 def _gallery(runs: Runs, pattern: str, command: str) -> Iterator[Block]:
@@ -228,8 +238,8 @@ def _gallery(runs: Runs, pattern: str, command: str) -> Iterator[Block]:
         where = path.relative_to(runs.folder)
         try:
             yield Picture(str(where), "", gallery.data_uri(path))
-        except OSError as error:
-            yield Note(f"{where}: cannot be read ({error})")
+        except UserError as error:
+            yield Note(str(error))
     if not found:
         yield Note(f"none in these folders; {command} makes them")
     if len(found) > gallery.SHOWN:

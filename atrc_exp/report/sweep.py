@@ -13,6 +13,7 @@ import sys
 import traceback
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -67,8 +68,11 @@ def _folder(runs_dir: str | Path, sweep_id: str) -> Path:
 
 
 def read_records(runs_dir: str | Path, sweep_id: str) -> list[JobRecord]:
-    """Records of a sweep by job number."""
-    records = (JobRecord(**read_json(path)) for path in _folder(runs_dir, sweep_id).glob("[0-9]*.json"))
+    """Records of a sweep by job number; one that cannot be read counts as missing."""
+    records = []
+    for path in _folder(runs_dir, sweep_id).glob("[0-9]*.json"):
+        with suppress(UserError, TypeError):
+            records.append(JobRecord(**read_json(path)))
     return sorted(records, key=lambda record: record.job_num)
 
 
@@ -98,6 +102,7 @@ def finish(runs_dir: str | Path, sweep_id: str, expected: int, ranking: str | No
     problems += _tabulate([root / name for name in names["retrain"]])
     if ranking is not None:
         problems += _rank([root / name for name in dict.fromkeys(r.name for r in records)], root / ranking)
+    problems += _damaged([root / name for stage in TRAINING_STAGES for name in names[stage]])
     problems += [f"job {r.job_num}, {r.run_dir}: {r.error}" for r in records if r.status != "done"]
     missing = sorted(set(range(expected)) - {record.job_num for record in records})
     if missing:
@@ -110,6 +115,13 @@ def finish(runs_dir: str | Path, sweep_id: str, expected: int, ranking: str | No
     if problems:
         print("  the same command again runs only what is missing")
     return not problems
+
+
+def _damaged(folders: Iterable[Path]) -> list[str]:
+    """Finished runs that vote and table had to do without."""
+    from atrc_exp.report.aggregate import SUMMARY, left_out
+
+    return [reason for folder in folders for path, reason in left_out(folder).items() if (path / SUMMARY).is_file()]
 
 
 def _vote(folders: Iterable[Path]) -> list[str]:

@@ -32,20 +32,25 @@ class Evaluation:
     """By task: threshold, precision, recall and f, all of one length."""
 
 
-def read(runs_dir: Path) -> list[Evaluation]:
-    """Evaluations of all runs, in the order of their names, as far as they hold curves.
-
-    Raises:
-        UserError: a file that is no evaluation.
-    """
+def read(runs_dir: Path) -> tuple[list[Evaluation], list[str]]:
+    """Evaluations of all runs that hold curves, in the order of their names, and what cannot be read."""
     files = [run / FILE_NAME for name in run_names(runs_dir) for run in seed_folders(name).values()]
-    found = [_read_file(path) for path in files if path.is_file()]
-    return [evaluation for evaluation in found if evaluation.curves]
+    found, damaged = [], []
+    for path in files:
+        if not path.is_file():
+            continue
+        try:
+            evaluation = _read_file(path)
+        except UserError as error:
+            damaged.append(str(error))
+        else:
+            found += [evaluation] if evaluation.curves else []
+    return found, damaged
 
 
 def _read_file(path: Path) -> Evaluation:
+    record = read_json(path)
     try:
-        record = read_json(path)
         conditions = record["dataset"]["fingerprint"], record["rules"]
         curves = record.get("curves", {})  # none where it was written before there were any
     except (ValueError, KeyError, TypeError, AttributeError) as error:

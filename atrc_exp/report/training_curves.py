@@ -50,6 +50,12 @@ def read(folder: Path) -> list[History]:
     return histories
 
 
+def damaged(folder: Path) -> list[str]:
+    """What had to be left out of the records of a name's runs, file by file."""
+    counts = {path / RECORDS: jsonl.count_damaged(path / RECORDS) for path in seed_folders(folder).values()}
+    return [f"{path}: damaged lines that are left out: {count}" for path, count in counts.items() if count]
+
+
 def _read_run(run: Path, seed: int) -> History:
     by_kind: dict[str, dict[int, Any]] = {}
     for record in jsonl.read(run / RECORDS):
@@ -121,6 +127,7 @@ def _seed_handles(histories: Sequence[History]) -> list[Line2D]:
 
 def _finish(figure: Figure, grid: Iterable[Axes], handles: Sequence[Line2D]) -> None:
     for axes in grid:
+        figures.note_missing(axes, "no value was logged")
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False, fontsize=9)

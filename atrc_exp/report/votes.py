@@ -19,7 +19,7 @@ from rich.text import Text
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS, FILE_NAME, Genotype, candidates, load, save, vote
 from atrc_exp.report import figures
-from atrc_exp.report.aggregate import common_experiment, read_runs
+from atrc_exp.report.aggregate import common_experiment, left_out, read_runs
 from atrc_exp.report.tables import console
 from atrc_exp.tasks import TASKS
 
@@ -88,7 +88,7 @@ def _cell_text(voted: Genotype, target: str, source: str) -> str:
 
 
 def draw(voted: Genotype) -> Figure:
-    """Matrix of blocks: colour and name of the chosen type, its votes, and a bar of all votes below."""
+    """Matrix of blocks: colour and name of the chosen type, its votes, and below a box for every vote."""
     tasks, tied = voted.tasks, _tied(voted)
     size = len(tasks)
     figure = Figure(figsize=(1.15 * size + 0.8, 0.95 * size + 0.9))
@@ -122,13 +122,13 @@ def _draw_block(axes: Axes, x: int, y: int, voted: Genotype, target: str, source
     centred = partial(axes.text, x + 0.5, color=ink, ha="center", va="center")
     centred(y + 0.3, figures.TITLES[chosen], fontsize=11, weight="bold")
     centred(y + 0.56, f"{votes[chosen]} of {runs}{mark}", fontsize=9)
-    left = x + 0.12
-    for name in candidates(target, source):  # one segment a type, as wide as its share of the votes
-        width = 0.76 * votes[name] / runs
-        if width:
-            fill = figures.FILLS[name]
-            axes.add_patch(Rectangle((left, y + 0.73), width, 0.14, facecolor=fill, edgecolor=ink, linewidth=0.7))
-        left += width
+    # A box a vote on a white strip: on the cell's own colour the bar of a unanimous vote would look empty.
+    axes.add_patch(Rectangle((x + 0.09, y + 0.7), 0.82, 0.2, facecolor="white", edgecolor="0.35", linewidth=0.6))
+    given = [name for name in candidates(target, source) for _ in range(votes[name])]
+    for number, name in enumerate(given):
+        corner = x + 0.12 + 0.76 * (number + 0.08) / runs, y + 0.73
+        axes.add_patch(Rectangle(corner, 0.76 * 0.84 / runs, 0.14, facecolor=figures.FILLS[name], edgecolor="black",
+                                 linewidth=0.7))  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -138,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         for folder in parser.parse_args(arguments).folders:
             show(vote_folder(folder.absolute()))
+            for path, reason in left_out(folder).items():
+                print(f"{folder.name}/{path.name} has no vote: {reason}")
             print(f"written: {folder}/{FILE_NAME}, {FIGURE}.png, {FIGURE}.pdf")
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -15,7 +15,7 @@ from atrc_exp.logging.console import image_progress
 from atrc_exp.logging.jsonl import plain
 from atrc_exp.models.inspection import BlockView
 from atrc_exp.report import importance
-from atrc_exp.report.aggregate import SUMMARY, RunResult, find_baselines, read_runs
+from atrc_exp.report.aggregate import SUMMARY, RunResult, find_baselines, left_out, read_runs
 from atrc_exp.report.importance import Baseline
 from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run, open_data, processes
 from atrc_exp.stored import run_folder
@@ -58,7 +58,8 @@ def _finished(folder: Path) -> RunResult:
         raise UserError(f"run={folder}: has not finished (no {SUMMARY}); its importance is that of a fitted network")
     found = [result for result in read_runs(folder.parent) if result.folder == folder]
     if not found:
-        raise UserError(f"run={folder}: is not the folder of a run, runs/<name>/seed<k>")
+        reason = left_out(folder.parent).get(folder, "is not the folder of a run, runs/<name>/seed<k>")
+        raise UserError(f"run={folder}: {reason}")
     return found[0]
 
 

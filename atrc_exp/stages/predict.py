@@ -1,6 +1,10 @@
 """`stage=predict`: all tasks on images of any size, as panels to look at and, on request, as arrays."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,88 +15,150 @@ from atrc_exp.coding import Decoder
 from atrc_exp.config import Config
 from atrc_exp.data.decode import read_photo
 from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.predictions import save_prediction
-from atrc_exp.engine.sizing import predict_resized, predict_tiled
+from atrc_exp.engine.memory import free_bytes, inference_bytes
+from atrc_exp.engine.predictions import as_array, save_array
+from atrc_exp.engine.sizing import Bands, choose_tile, predict_resized, predict_tiled
 from atrc_exp.errors import UserError
 from atrc_exp.logging.console import image_progress, show_messages
 from atrc_exp.report.panels import prediction_panel, save_panel
 from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run
+from atrc_exp.stored import run_folder
 from atrc_exp.tasks import Task
 
+log = logging.getLogger(__name__)
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_SHOWN = 10  # images in the message at the end; a warning has named each
+_SHARE = 0.5  # of the free memory that a pass may take
+_BLENDED = 3 * 4  # bytes of a value of float32: its sum, what is divided, and what is decoded of it
 
 
 def run(config: Config) -> None:
-    """Write `<output>/panels/<name>.png`, and with `predict.arrays` the files of `engine.predictions`.
+    """Write `<output>/panels/<id>.png`, and with `predict.arrays` the files of `engine.predictions`.
+
+    An id is the image's path in the folder, without its suffix. An image that cannot be read is left out, and the
+    command ends with an error once all others are predicted.
 
     Raises:
         UserError: no such run or checkpoint, no image, or images that cannot be read (one message for all).
     """
+    # Images of many sizes would be compiled for each of them.
+    config = replace(config, engine=replace(config.engine, compile=False))
     ranks = Ranks.start(config.engine.device)
     show_messages(ranks.is_main)
     if ranks.world > 1:
         raise UserError("stage=predict runs in one process; start it without torchrun")
-    paths = find_images(Path(str(config.input)).expanduser())
     tasks = build_tasks_of(config)
+    folder = Path(config.output).expanduser() if config.output else run_folder(config) / "predicted"
+    paths = find_images(Path(str(config.input)).expanduser(), folder)
     trained = load_run(config, ranks, tasks)
-    folder = Path(config.output).expanduser() if config.output else trained.folder / "predicted"
+    network = _Network(config, trained, tasks, ranks.device)
+    unread: list[str] = []
     with image_progress("images", len(paths), bar=config.engine.progress) as advance:
-        for path in paths:
-            image = read_photo(path)
-            predictions = _predict(config, trained, tasks, ranks.device, image)
-            figure = prediction_panel(image, predictions, tasks, trained.dataset["class_names"])
-            save_panel(figure, folder / "panels" / f"{path.stem}.png")
+        for image_id, path in paths.items():
+            try:
+                image = read_photo(path)
+            except UserError as error:
+                log.warning("left out: %s", error)
+                unread.append(str(error))
+                advance()
+                continue
+            arrays = network.predict(image, advance)
+            figure = prediction_panel(image, arrays, tasks, trained.dataset["class_names"])
+            save_panel(figure, folder / "panels" / f"{image_id}.png")
             for task in tasks if config.predict.arrays else ():
-                save_prediction(folder, task, path.stem, predictions[task.name])
-            advance()
-    print(f"{len(paths)} images predicted, panels in {folder / 'panels'}")
+                save_array(folder, task, image_id, arrays[task.name])
+    print(f"{len(paths) - len(unread)} of {len(paths)} images predicted, panels in {folder / 'panels'}")
+    if unread:
+        shown = "; ".join(unread[:_SHOWN]) + ("; ..." if len(unread) > _SHOWN else "")
+        raise UserError(f"{len(unread)} of {len(paths)} images were left out: {shown}")
 
 
-@torch.inference_mode()
-def _predict(
-    config: Config, trained: TrainedRun, tasks: Sequence[Task], device: torch.device, image: np.ndarray
-) -> Mapping[str, Tensor]:
-    """Outputs (c, H, W) by task on the CPU for an image (H, W, 3)."""
+class _Network:
+    """The trained network as it is applied to images of any size."""
 
-    def forward(canvas: Tensor) -> dict[str, Tensor]:
-        final = trained.predict(canvas[None].to(device)).final
-        outputs = {task.name: final[task.name][0].float().cpu() for task in tasks}
-        for task in tasks:
+    def __init__(self, config: Config, trained: TrainedRun, tasks: Sequence[Task], device: torch.device) -> None:
+        self.options, self.crop, self.tasks, self.device = config.predict, config.dataset.crop, tasks, device
+        self.network, self.normalisation = trained.predict, trained.normalisation
+        self.decode = Decoder(tasks, None if trained.codebook is None else trained.codebook.cpu())
+
+    @torch.inference_mode()
+    def predict(self, image: np.ndarray, advance: Callable[..., None]) -> dict[str, np.ndarray]:
+        """What is stored (`as_array`) by task of an image (H, W, 3) uint8; `advance` is told the share that is done."""
+        arrays: dict[str, list[np.ndarray]] = {task.name: [] for task in self.tasks}
+        for band in self._bands(image):
+            decoded = self.decode({task: output[None] for task, output in band.items()})
+            for task in self.tasks:
+                arrays[task.name].append(as_array(task, decoded[task.name][0]))
+            advance(share=len(arrays[self.tasks[0].name][-1]) / image.shape[0])
+        return {task: np.concatenate(parts) for task, parts in arrays.items()}
+
+    def _bands(self, image: np.ndarray) -> Bands:
+        if self.options.sizing == "resize":
+            return predict_resized(self._forward, image, self.crop, self.normalisation)
+        overlap = self.options.overlap
+        return predict_tiled(self._forward, image, self.crop, self._tile(image), overlap, self.normalisation)
+
+    def _forward(self, canvas: Tensor) -> dict[str, Tensor]:
+        final = self.network(canvas[None].to(self.device)).final
+        outputs = {task.name: final[task.name][0].float().cpu() for task in self.tasks}
+        for task in self.tasks:
             if task.loss == "unit_l1":  # tiles are blended as unit vectors; classifications as logits
                 outputs[task.name] = torch.nn.functional.normalize(outputs[task.name], dim=0)
         return outputs
 
-    if config.predict.sizing == "resize":
-        outputs = predict_resized(forward, image, config.dataset.crop, trained.normalisation)
-    else:
-        overlap = config.predict.overlap
-        outputs = predict_tiled(forward, image, config.dataset.crop, overlap, trained.normalisation)
-    codebook = None if trained.codebook is None else trained.codebook.cpu()
-    decoded = Decoder(tasks, codebook)({task: output[None] for task, output in outputs.items()})
-    return {task: values[0] for task, values in decoded.items()}
+    def _tile(self, image: np.ndarray) -> Sequence[int]:
+        canvas = [max(pair) for pair in zip(image.shape, self.crop, strict=False)]
+        if self.options.tile is not None or canvas == self.crop:
+            return self.options.tile or self.crop
+        per_pixel, free = self._bytes_per_pixel, free_bytes(self.device)
+        if per_pixel is None:
+            return self.crop
+        if free is None:
+            return canvas
+        row = _BLENDED * sum(task.channels for task in self.tasks) * canvas[1]
+
+        def needed(height: int, width: int) -> float:
+            return per_pixel * height * width + (0 if [height, width] == canvas else row * height)
+
+        tile = choose_tile(canvas, self.crop, self.options.overlap, lambda *size: needed(*size) <= _SHARE * free)
+        if list(tile) != canvas:
+            log.info("%d x %d pixels in tiles of %d x %d: in one pass they need %.1f GiB, %.1f GiB are free",
+                     *image.shape[:2], *tile, needed(*canvas) / 2**30, free / 2**30)  # fmt: skip
+        return tile
+
+    @cached_property
+    def _bytes_per_pixel(self) -> float | None:
+        """Memory of a pass, to which all maps are proportional; None for a network that takes the crop size alone."""
+        height, width = 2 * self.crop[0], 2 * self.crop[1]
+        canvas = torch.zeros(3, height, width)
+        try:
+            return inference_bytes(lambda: self._forward(canvas)) / (height * width)
+        except UserError:
+            raise
+        except Exception as error:  # each backbone refuses other sizes in its own way
+            log.info("tiles of the crop size: the network takes no other (%s)", str(error).splitlines()[0])
+            return None
 
 
-def find_images(source: Path) -> list[Path]:
-    """The image itself, or all images of a folder by name, each decoded once: a long job ends early or not at all.
+def find_images(source: Path, output: Path) -> dict[str, Path]:
+    """The image itself, or all images of a folder and its sub-folders but for hidden ones and `output`, by id.
+
+    Ids have the suffix where they would not be different without it.
 
     Raises:
-        UserError: nothing there, images that cannot be read, or two that would be written to one file.
+        UserError: nothing there.
     """
     if not source.exists():
         raise UserError(f"input={source}: does not exist; give an image or a folder of images")
-    paths = [source] if source.is_file() else sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not paths:
+    if source.is_file():
+        return {source.stem: source}
+    files = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    own = [path for path in files if not path.absolute().is_relative_to(output.absolute())]
+    names = [path.relative_to(source) for path in own]
+    names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+    if not names:
         raise UserError(f"input={source}: holds no image ({', '.join(SUFFIXES)})")
-    problems = []
-    for path in paths:
-        try:
-            read_photo(path)
-        except UserError as error:
-            problems.append(str(error))
-    if problems:
-        raise UserError("; ".join(problems))
-    stems = [path.stem for path in paths]
-    for path in paths:
-        if stems.count(path.stem) > 1:
-            raise UserError(f"input={source}: several images are called {path.stem}; rename all but one")
-    return paths
+    stems = Counter(name.with_suffix("") for name in names)
+    ids = {str(name if stems[name.with_suffix("")] > 1 else name.with_suffix("")): source / name for name in names}
+    return ids if len(ids) == len(names) else {str(name): source / name for name in names}

@@ -132,3 +132,33 @@ def test_peak_is_not_that_of_the_process_that_started_this_one():
     code = "import torch; from atrc_exp.engine.memory import peak_mib; print(peak_mib(torch.device('cpu')))"
     peak = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert memory.peak_mib(torch.device("cpu")) > held.nbytes / 2**20 > peak
+
+
+def test_memory_of_a_pass_is_that_of_the_tensors_that_live_together() -> None:
+    maps, weight = torch.rand(4, 1000), torch.rand(2000, 1000)
+
+    def forward() -> Tensor:
+        hidden = maps.exp() + 1  # the two exist for a moment, beside nothing else
+        hidden = hidden.relu_()
+        return (hidden @ weight.t()).sum()  # a view of the weights is no new memory; 4 x 2000 beside 4 x 1000
+
+    with torch.inference_mode():
+        assert memory.inference_bytes(forward) == pytest.approx(memory._SCRATCH * 4 * (4 * 2000 + 4 * 1000), rel=0.01)
+        assert memory.inference_bytes(lambda: weight.view(-1)[:5]) == 0
+
+
+@pytest.mark.parametrize("kind", ["search", "atrc", "fpm"])
+def test_memory_of_a_prediction_grows_with_its_pixels(tmp_path: Path, kind: str) -> None:
+    predict = objective(tiny.config(tmp_path, kind=kind)).predict.eval()
+
+    def needed(height: int, width: int) -> int:
+        image = torch.randn(1, 3, height, width)
+        return memory.inference_bytes(lambda: predict(image))
+
+    with torch.inference_mode():
+        assert needed(256, 384) == pytest.approx(4 * needed(128, 192), rel=0.1)
+
+
+def test_free_memory_of_the_cpu_is_known_where_the_system_tells_it() -> None:
+    assert memory.free_bytes(torch.device("cpu")) is None or memory.free_bytes(torch.device("cpu")) > 2**20
+    assert memory.free_bytes(torch.device("meta")) is None

@@ -203,3 +203,28 @@ def test_genotype_of_a_run_does_not_change(tmp_path: Path) -> None:
         run.keep_genotype(tiny.FIXED)
         with pytest.raises(UserError, match="differs"):
             run.keep_genotype(tiny.FIXED.changed({"depth": {"semseg": "none"}}))
+
+
+def test_an_interrupt_before_the_first_step_is_no_failure(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), start(tiny.config(tmp_path)) as run:
+        raise KeyboardInterrupt
+    assert json.loads((run.folder / "status.json").read_text())["status"] == "interrupted"
+
+
+def test_the_next_start_forgets_how_the_last_one_ended(tmp_path: Path) -> None:
+    """A run that is killed without a word after it has failed once has not failed."""
+    with pytest.raises(ValueError), start(tiny.config(tmp_path)) as run:
+        raise ValueError("a defect")
+    assert (run.folder / "status.json").exists()
+    with start(tiny.config(tmp_path)):
+        assert not (run.folder / "status.json").exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json", "summary.json"])
+@pytest.mark.parametrize("content", ["", "{", "\0"])
+def test_a_damaged_file_of_the_run_is_named(tmp_path: Path, name: str, content: str) -> None:
+    with start(tiny.config(tmp_path)) as run:
+        run.finish({"status": "done"})
+    (run.folder / name).write_text(content)
+    with pytest.raises(UserError, match=f"seed0/{name}"):
+        start(tiny.config(tmp_path))

@@ -7,7 +7,7 @@ import pytest
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
-from atrc_exp.report.aggregate import aggregate, find_baselines, read_runs
+from atrc_exp.report.aggregate import aggregate, find_baselines, left_out, read_runs
 
 SINGLE = {"semseg": 38.02, "depth": 0.6104, "normals": 20.94, "edge": 76.22}  # paper, NYUD, HRNet18
 
@@ -175,12 +175,52 @@ def test_folder_without_finished_runs(runs_dir, make_run):
         aggregate(runs_dir / "multi")
 
 
-@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"version": 2}'])
-def test_unreadable_summary_is_named(runs_dir, make_run, content):
-    folder = make_run("multi", 0, {"depth": 0.5})
-    (folder / "summary.json").write_text(content)
+DAMAGED = ("", "{", "{}", "[]", '{"version": 2}', "\0\0\0")
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_seed_whose_summary_cannot_be_read_is_left_out_by_name(runs_dir, make_run, content):
+    make_run("multi", 0, {"depth": 0.5})
+    broken = make_run("multi", 1, {"depth": 0.9})
+    (broken / "summary.json").write_text(content)
+    row = row_of(runs_dir, "multi")
+    assert row.seeds == (0,) and row.statistics["depth"].mean == 0.5
+    assert [str(broken / "summary.json") in note for note in row.notes] == [True]
+    assert [run.seed for run in read_runs(runs_dir / "multi")] == [0]
+    assert list(left_out(runs_dir / "multi")) == [broken]
+
+
+def test_name_without_a_readable_summary_is_refused_by_the_file(runs_dir, make_run):
+    (make_run("multi", 0, {"depth": 0.5}) / "summary.json").write_text("{")
     with pytest.raises(UserError, match=r"multi/seed0/summary\.json"):
-        read_runs(runs_dir / "multi")
+        row_of(runs_dir, "multi")
+
+
+def test_summary_with_a_task_of_another_build_is_left_out(runs_dir, make_run):
+    make_run("multi", 0, {"depth": 0.5})
+    make_run("multi", 1, {"depth": 0.5, "flow": 0.1})
+    assert row_of(runs_dir, "multi").seeds == (0,)
+
+
+@pytest.mark.parametrize(
+    ("status", "begins"),
+    [
+        ({"status": "interrupted", "error": "SIGINT; goes on"}, "not finished"),
+        ({"status": "interrupted", "error": "SIGTERM; goes on"}, "not finished"),
+        ({"status": "failed", "error": "disk full"}, "failed: disk full"),
+        (None, "not finished"),
+        ([], "not finished"),
+        ({"status": "failed"}, "not finished"),
+    ],
+)
+def test_interrupted_runs_are_not_failed_ones(runs_dir, status, begins):
+    run = runs_dir / "multi" / "seed0"
+    run.mkdir(parents=True)
+    if status is not None:
+        write_json(run / "status.json", status)
+    reason = left_out(runs_dir / "multi")[run]
+    assert reason.startswith(begins)
+    assert status != {"status": "failed"} or str(run / "status.json") in reason
 
 
 def test_a_single_task_classification_is_compared_with_the_baseline_and_is_none(runs_dir, make_run):

@@ -37,6 +37,12 @@ def study(runs_dir, make_run, make_search, monkeypatch):
 
 
 def points(runs_dir):
+    found, reasons = points_and_reasons(runs_dir)
+    assert not reasons
+    return found
+
+
+def points_and_reasons(runs_dir):
     groups = cost.groups(gather(sorted(runs_dir.iterdir())).rows)
     assert len(groups) == 1  # searches, and runs without baselines of their length, have no point
     return cost.points(next(iter(groups.values())), find_baselines(runs_dir), runs_dir)
@@ -59,6 +65,21 @@ def test_both_panels_show_every_network_with_its_name(study):
         assert {text.get_text() for text in axes.texts} - {""} == {"single task", "multi", "psd"}
 
 
+def test_a_network_that_cannot_be_counted_leaves_the_others(study, monkeypatch):
+    counted = cost.count
+
+    def count(run):
+        if run.parent.name in ("rooms_psd", "rooms_single_depth"):
+            raise UserError(f"{run}/config.yaml: damaged")
+        return counted(run)
+
+    monkeypatch.setattr(cost, "count", count)
+    found, reasons = points_and_reasons(study)
+    assert [point.name for point in found] == ["multi"]  # half of the single-task networks are no network
+    assert [name in reason for name, reason in zip(("single_depth/seed0/config", "psd/seed0/config"), reasons,
+                                                   strict=True)] == [True, True]  # fmt: skip
+
+
 def test_counts_are_of_the_runs_own_network(tmp_path, monkeypatch):
     from small_rooms import as_typed
 
@@ -79,3 +100,11 @@ def test_counts_are_of_the_runs_own_network(tmp_path, monkeypatch):
     write_json(run / "summary.json", {"parameters": 1})
     with pytest.raises(UserError, match="4023732 in this build"):
         cost.count(run)
+
+
+def test_nothing_to_draw_is_told_and_single_tasks_alone_have_a_scale():
+    with pytest.raises(UserError):
+        cost.draw([])
+    left = cost.draw([cost.Point("single task", "single-task networks", 0.0, 10**6, 10**9)]).axes[0]
+    low, high = left.get_ylim()
+    assert low <= -0.1 and high >= 0.1

@@ -92,6 +92,13 @@ def test_sweep_shows_the_mean_and_who_froze_when(run):
     assert marks[0].get_ydata()[0] != marks[1].get_ydata()[0]  # one above the other
 
 
+def test_a_search_of_one_record_can_be_seen(run):
+    one = curves.Search([record(10)], load(run), 0.3)
+    for figure in (curves.draw(one), curves.draw_sweep([one])):
+        lines = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [10]]
+        assert len(lines) == 4 and all(line.get_marker() != "None" for line in lines)
+
+
 def test_searches_over_other_tasks_or_steps_are_not_averaged(run):
     one = curves.read_finished(run)
     with pytest.raises(UserError, match="different tasks"):

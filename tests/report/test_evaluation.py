@@ -40,3 +40,8 @@ def test_boundary_figure_marks_the_operating_point():
 def test_classes_without_names_are_numbered():
     assert class_names({"class_names": {"semseg": ["wall", "floor"]}}, "semseg", 2) == ["wall", "floor"]
     assert class_names({"class_names": {}}, "human_parts", 2) == ["class 0", "class 1"]
+
+
+def test_confusion_without_a_labelled_pixel_says_so():
+    figure = draw_confusion(np.zeros((3, 3), np.int64), ["a", "b", "c"], "SemSeg")
+    assert len(figure.axes[0].texts) == 1 and not figure.axes[0].images

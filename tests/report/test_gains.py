@@ -6,7 +6,7 @@ import pytest
 
 from atrc_exp.errors import UserError
 from atrc_exp.report import gains
-from atrc_exp.report.aggregate import find_baselines
+from atrc_exp.report.aggregate import Statistic, find_baselines
 from atrc_exp.report.tables import gather
 
 SEARCHED = [{"semseg": 0.30, "depth": 1.10}, {"semseg": 0.34, "depth": 0.90}]
@@ -86,3 +86,8 @@ def test_without_any_baseline_there_is_no_figure(study):
         shutil.rmtree(runs_dir / name)
     with pytest.raises(UserError, match="nothing to compare with: no single-task runs of 40 iterations"):
         compare(runs_dir)
+
+
+def test_a_gain_of_zero_is_written():
+    figure = gains.draw([gains.Bars("one", {"semseg": Statistic(0.0, None, 1), "depth": Statistic(2.0, None, 1)}, {})])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0"]

@@ -15,7 +15,9 @@ def make_run(root: Path, name: str, losses: list[float], finished: bool = True) 
     records.insert(1, {"step": 4, "kind": "val", "loss": -1.0})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     if finished:
-        summary = {"distillation": "pap", "iteration": 12, "headline": {"semseg": 0.125, "depth": 1.5}}
+        summary = {"version": 1, "stage": "retrain", "distillation": "pap", "backbone": "tiny", "iteration": 12,
+                   "dataset": {"name": "rooms", "fingerprint": "ab"}, "tasks": ["semseg", "depth", "edge"],
+                   "headline": {"semseg": 0.125, "depth": 1.5, "edge": None}}  # fmt: skip
         (folder / "summary.json").write_text(json.dumps(summary))
 
 
@@ -46,6 +48,16 @@ def test_runs_that_cannot_be_judged_are_named(tmp_path, losses, finished, messag
     with pytest.raises(SystemExit, match=message):
         main([str(tmp_path)])
     assert not (tmp_path / "learning.md").exists()
+
+
+def test_a_damaged_run_leaves_the_others_and_fails_the_command(tmp_path, capsys):
+    make_run(tmp_path, "good", [3.0, 2.0])
+    make_run(tmp_path, "poor", [3.0, 2.0])
+    (tmp_path / "poor" / "seed0" / "summary.json").write_text("")
+    with pytest.raises(SystemExit) as caught:
+        main([str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert caught.value.code == 1 and "| good/seed0 |" in printed and "poor/seed0/summary.json" in printed
 
 
 def test_a_folder_without_runs_is_named(tmp_path):

@@ -35,9 +35,31 @@ def test_every_seed_is_counted_as_what_it_is(runs):
     found = cells(sheet)["module"]
     assert [found[key] for key in ("Done", "Failed", "Not finished", "Hours")] == ["1", "1", "1", "0.03"]
     assert (found["Network"], found["Iterations"]) == ("none, skip", "40")
-    assert {"module/seed1: failed: out of memory", "module/seed2: not finished",
-            "module: one finished run has no deviation"} <= set(sheet.notes)  # fmt: skip
+    assert {"module/seed1: failed: out of memory", "module/seed2: not finished"} <= set(sheet.notes)
     assert any(note.startswith("damaged: ") and "not a summary" in note for note in sheet.notes)
+    assert [cells(sheet)["damaged"][key] for key in ("Done", "Failed", "Not finished")] == ["0", "0", "0"]
+
+
+def test_all_names_of_one_run_share_a_line(runs_dir, make_run):
+    for name in ("one", "two", "three"):
+        make_run(name, 0, {"semseg": 0.3})
+    for seed in range(2):
+        make_run("several", seed, {"semseg": 0.3})
+    notes = [note for note in overview.sweeps(overview.read(runs_dir)).notes if "deviation" in note]
+    assert len(notes) == 1 and "several" not in notes[0]
+    assert all(name in notes[0] for name in ("one", "two", "three"))
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json"])
+@pytest.mark.parametrize("content", ["", "[]", "{", "{}", "\0"])
+def test_a_damaged_record_takes_away_its_own_cells_alone(runs, runs_dir, name, content):
+    path = runs_dir / "module" / "seed0" / name
+    path.write_text(content)
+    sheet = overview.system(runs)
+    found = cells(sheet)["module"]
+    assert any(str(path) in note for note in sheet.notes)
+    assert (found["Step [s]"], found["Run [min]"]) == ("0.500", "2.0")
+    assert (found["Images/s"] == "16.0") == (found["PyTorch"] == "–") == (name != "config.yaml")
 
 
 def test_what_the_runs_took(runs):

@@ -71,7 +71,7 @@ def test_page_of_a_folder_of_runs(report, runs_dir):
     assert "31.00 ± 1.41" in words and "1.0500 ± 0.0707" in words and "+12.00" in words
     # Gaps are told in the page and on the console.
     for gap in ("seed2: failed: <b>disk full</b>", "rooms_broken/seed0/summary.json is not a summary",
-                "rooms_single_depth: one finished run has no deviation",
+                "one finished run has no deviation: rooms_single_depth",
                 "no finished run was retrained from the vote", "no evaluation.json with threshold curves",
                 "rooms_multi_task: no run has logged anything yet"):  # fmt: skip
         assert gap in words and gap in " ".join(printed.split()), gap
@@ -89,6 +89,43 @@ def test_page_of_a_folder_of_runs(report, runs_dir):
     names = {path.name for path in (runs_dir / "report" / "figures").iterdir()}
     assert {"votes_rooms_search.png", "votes_rooms_search.pdf", "proportions.png", "proportions.pdf"} <= names
     assert "31.0" in (runs_dir / "report" / "tables" / "results_1.csv").read_text()
+
+
+RECORD = '{"step": 10, "kind": "train", "semseg": 3.0, "loss": 3.0, "seconds_per_step": 1.0}\n'
+WHOLE = {
+    "metrics.jsonl": RECORD + '{"step": 20, "kind": "train", "semseg": 2.0}\n',
+    "config.yaml": "engine:\n  batch_size: 8\nsearch:\n  freeze_gap: 0.3\n",
+    "environment.json": '{"starts": []}',
+    "evaluation.json": '{"dataset": {"fingerprint": "a"}, "rules": {}, "curves": {}}',
+    "genotype.json": None,
+    "summary.json": None,
+    "predicted/panels/kitchen.png": None,
+}
+"""Content of the files of a run; None where the fixtures have written it."""
+
+
+@pytest.mark.parametrize("damage", ["", "[]", RECORD + '{"step": "ten", "kind": 3}\n' + RECORD])
+def test_damaged_files_are_named_and_the_rest_is_made(runs_dir, make_search, damage):
+    """Every seed of a sweep has another file damaged; a genotype stands apart, since a vote needs all of them."""
+    damaged = {name: f"rooms_search/seed{seed}" for seed, name in enumerate(WHOLE)}
+    damaged["genotype.json"] = "third_search/seed0"
+    for place in (*damaged.values(), "other_search/seed0"):
+        name, seed = place.split("/seed")
+        run = make_search(name, int(seed), "semseg depth", "tl gn", headline={"semseg": 0.25, "depth": 1.5})
+        for path, content in WHOLE.items():
+            if content is not None:
+                (run / path).write_text(content)
+    for name, place in damaged.items():
+        (runs_dir / place / name).parent.mkdir(parents=True, exist_ok=True)
+        (runs_dir / place / name).write_text(damage)
+    page.write(runs_dir)
+    words = " ".join("".join(Document((runs_dir / "report" / "index.html").read_text()).text).split())
+    for name, place in damaged.items():
+        cut_short = name == "metrics.jsonl" and damage.count("\n") < 2  # as a kill leaves it
+        assert cut_short or f"{place}/{name}" in words, name
+    assert "25.00" in words and "1.5000" in words
+    drawn = {path.stem for path in (runs_dir / "report" / "figures").glob("*.png")}
+    assert {"votes_other_search", "votes_rooms_search", "training_rooms_search", "proportions"} <= drawn
 
 
 def test_what_comes_from_files_is_escaped():

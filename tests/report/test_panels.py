@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from atrc_exp.engine.predictions import as_array
 from atrc_exp.genotype import uniform
 from atrc_exp.report.panels import genotype_map, panel, prediction_panel, rendered, task_pictures
 from atrc_exp.tasks import build_tasks
@@ -23,6 +24,14 @@ def test_panel_has_a_column_for_every_task() -> None:
     assert titles[:6] == ["image", *(task.title for task in TASKS)]
     picture = rendered(figure)
     assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 0
+
+
+def test_a_picture_without_any_label_says_so() -> None:
+    labels = {"semseg": torch.full((6, 8), 255), "depth": torch.zeros(1, 6, 8), "normals": torch.zeros(3, 6, 8),
+              "sal": torch.full((6, 8), 255), "edge": torch.ones(6, 8)}  # fmt: skip
+    predictions = {task.name: torch.randn(task.channels, 6, 8) for task in TASKS}
+    above = panel(torch.randn(3, 6, 8), labels, predictions, TASKS).axes[1 : len(TASKS) + 1]
+    assert [len(axis.texts) for axis in above] == [1, 1, 1, 1, 0]
 
 
 def test_label_and_equal_prediction_look_alike_and_unlabelled_is_grey() -> None:
@@ -55,9 +64,9 @@ def test_genotype_map_names_every_block() -> None:
 
 
 def test_prediction_panel_names_the_classes_that_are_there_and_measures_depth_in_metres() -> None:
-    predictions = {task.name: torch.randn(task.channels, 6, 8) for task in TASKS}
-    predictions["semseg"] = torch.zeros(4, 6, 8)
-    predictions["semseg"][2, :, :6] = 1  # three quarters; class 0 has the rest
+    predictions = {task.name: as_array(task, torch.randn(task.channels, 6, 8)) for task in TASKS}
+    predictions["semseg"] = np.zeros((6, 8), np.uint8)
+    predictions["semseg"][:, :6] = 2  # three quarters; class 0 has the rest
     image = np.zeros((6, 8, 3), np.uint8)
     figure = prediction_panel(image, predictions, TASKS, {"semseg": ["wall", "floor", "bed", "sofa"]})
     legend = next(axis.get_legend() for axis in figure.axes if axis.get_legend())
@@ -67,3 +76,20 @@ def test_prediction_panel_names_the_classes_that_are_there_and_measures_depth_in
     bars = [child.get_title("left") for axis in figure.axes for child in axis.child_axes]
     assert bars == ["m", "probability", "probability"]
     assert rendered(figure).std() > 0
+
+
+@pytest.mark.parametrize("value", [0.0, 2.5])
+def test_maps_of_one_value_stand_on_a_scale_from_zero(value: float) -> None:
+    """Matplotlib would put a constant into the middle of a scale that has negative metres and probabilities."""
+    predictions = {task.name: as_array(task, torch.full((task.channels, 6, 8), -50.0)) for task in TASKS}
+    predictions["depth"] = np.full((6, 8), value, np.float32)
+    figure = prediction_panel(np.zeros((6, 8, 3), np.uint8), predictions, TASKS, {})
+    limits = {axis.get_title(): axis.images[0].get_clim() for axis in figure.axes if axis.images}
+    assert limits["Depth"] == (0, value or 1) and limits["Bound"] == (0, 1)
+
+
+def test_a_large_image_is_drawn_at_the_size_of_its_panel() -> None:
+    predictions = {task.name: as_array(task, torch.randn(task.channels, 30, 4000)) for task in TASKS}
+    figure = prediction_panel(np.zeros((30, 4000, 3), np.uint8), predictions, TASKS, {})
+    widths = {axis.images[0].get_array().shape[1] for axis in figure.axes if axis.images}
+    assert widths == {1000}

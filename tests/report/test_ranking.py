@@ -65,3 +65,11 @@ def test_end_of_a_sweep_ranks_on_request(grid, tmp_path, capsys):
     sweep.record_job(tmp_path, "later", 0, tmp_path / "none" / "seed0", "none", "profile", "done")
     assert not sweep.finish(tmp_path, "later", 1, "grid")
     assert "no ranking: none of the runs has finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"losses": {}}'])
+def test_a_damaged_summary_is_named(grid, content):
+    folder = grid("lr1", depth=1.0)
+    (folder / "seed0" / "summary.json").write_text(content)
+    with pytest.raises(UserError, match=r"lr1/seed0/summary\.json"):
+        ranking.rank([folder, grid("lr2", depth=2.0)])

@@ -64,6 +64,32 @@ def test_names_have_a_table_each_and_one_together(runs_dir, make_run, record, ca
     assert re.search(r"single_depth .*0\.5000", printed)
 
 
+@pytest.mark.parametrize("content", ["", "[]"])
+def test_damaged_files_are_named_and_the_rest_is_made(runs_dir, make_run, make_search, record, capsys, content):
+    for seed in range(2):
+        make_run("multi", seed, {"depth": 1.0 + seed})
+        record(seed, "multi", seed)
+        make_search("search", seed, "semseg depth", "ng tl")
+        record(2 + seed, "search", seed, stage="search")
+    for name in ("multi", "search"):
+        (runs_dir / name / "seed1" / "summary.json").write_text(content)
+    assert not sweep.finish(runs_dir, "now", 4)
+    printed = "".join(capsys.readouterr().out.split())
+    problems = printed[printed.index("sweep:") :]
+    assert all(f"{runs_dir}/{name}/seed1/summary.json" in problems for name in ("multi", "search"))
+    assert "1.0000" in (runs_dir / "multi" / "table.md").read_text()
+    assert json.loads((runs_dir / "search" / "genotype.json").read_text())["runs"] == 1
+
+
+def test_a_damaged_record_is_that_of_a_job_to_be_done_again(runs_dir, make_run, record, capsys):
+    for seed in range(2):
+        make_run("multi", seed, {"depth": 1.0})
+        record(seed, "multi", seed)
+    (runs_dir / sweep.FOLDER / "now" / "1.json").write_text("")
+    assert not sweep.finish(runs_dir, "now", 2)
+    assert "no record of job 1" in capsys.readouterr().out
+
+
 def test_failed_job_is_told_and_the_others_count(runs_dir, make_run, record, capsys):
     make_run("multi", 0, {"depth": 1.0})
     record(0, "multi", 0)

@@ -22,7 +22,7 @@ def evaluate(make_run):
 def test_curves_of_all_runs_and_their_best_points(runs_dir, evaluate):
     evaluate("pascal_global", 0, {"curves": {"edge": EDGE, "sal": SAL}})
     evaluate("pascal_local", 1, {"curves": {"edge": {**EDGE, "f": [0.6, 0.55, 0.2]}}})
-    figure = thresholds.draw(thresholds.read(runs_dir))
+    figure = thresholds.draw(thresholds.read(runs_dir)[0])
     sal, edge = figure.axes[:3], figure.axes[3:]
     assert [axes.get_ylabel() for axes in (sal[0], edge[0])] == ["Sal", "Bound"]
     assert [axes.get_title() for axes in sal] == ["precision", "recall", "F-measure"]
@@ -37,16 +37,20 @@ def test_runs_scored_by_other_rules_are_not_overlaid(runs_dir, evaluate):
     evaluate("one", 0, {"curves": {"edge": EDGE}})
     evaluate("other", 0, {"curves": {"edge": EDGE}}, rules="mtl_pytorch")
     with pytest.raises(UserError, match="one/seed0 and other/seed0 were scored on other data or by other rules"):
-        thresholds.draw(thresholds.read(runs_dir))
+        thresholds.draw(thresholds.read(runs_dir)[0])
 
 
 def test_no_curves_say_what_makes_them(runs_dir, evaluate):
     evaluate("older", 0, {})
     with pytest.raises(UserError, match="stage=evaluate"):
-        thresholds.draw(thresholds.read(runs_dir))
+        thresholds.draw(thresholds.read(runs_dir)[0])
 
 
-def test_what_is_no_evaluation_is_named(runs_dir, make_run):
-    (make_run("broken", 0, {"edge": 0.5}) / "evaluation.json").write_text("{")
-    with pytest.raises(UserError, match=r"broken/seed0/evaluation.json is not an evaluation"):
-        thresholds.read(runs_dir)
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_what_is_no_evaluation_is_named_and_leaves_the_others(runs_dir, evaluate, content):
+    evaluate("broken", 0, {"curves": {"edge": EDGE}})
+    evaluate("whole", 0, {"curves": {"edge": EDGE}})
+    (runs_dir / "broken" / "seed0" / "evaluation.json").write_text(content)
+    found, damaged = thresholds.read(runs_dir)
+    assert [evaluation.name for evaluation in found] == ["whole/seed0"]
+    assert ["broken/seed0/evaluation.json" in reason for reason in damaged] == [True]

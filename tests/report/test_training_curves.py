@@ -46,6 +46,17 @@ def test_dynamics_of_the_search(folder):
     ]  # fmt: skip
 
 
+def test_axes_without_data_have_a_note_in_place_of_a_scale(folder):
+    begun = training_curves.read(folder)[1:]
+    losses, score = training_curves.draw_training(begun).axes
+    assert not losses.texts and len(losses.get_yticks())
+    assert len(score.texts) == 1 and not len(score.get_yticks())
+    searched = training_curves.read(folder)[:1]
+    records = [{k: v for k, v in record.items() if k != "temperature"} for record in searched[0].records["search"]]
+    panels = training_curves.draw_search([training_curves.History(0, {"search": records})]).axes
+    assert [len(axes.texts) for axes in panels] == [0, 0, 0, 1]
+
+
 def test_nothing_logged_is_told(folder):
     for run in folder.iterdir():
         (run / "metrics.jsonl").unlink()

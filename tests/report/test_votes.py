@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import pairwise
 
 import pytest
 
@@ -46,6 +47,21 @@ def test_later_seeds_renew_the_vote(searches, make_search):
     for seed in (3, 4, 5):
         make_search("search", seed, TASKS, "ns gl")
     assert votes.vote_folder(searches).blocks["semseg"]["depth"] == "slabel"
+
+
+def test_a_unanimous_vote_shows_its_votes(runs_dir, make_search):
+    """As boxes of the type's colour, one a search, on a ground that is not of that colour."""
+    for seed in range(3):
+        make_search("search", seed, TASKS, "ns tl")
+    patches = votes.draw(votes.vote_folder(runs_dir / "search")).axes[0].patches
+    blocks = [patches[start : start + 6] for start in range(0, len(patches), 6)]  # cell, frame, strip, three votes
+    assert len(blocks) == 4
+    for cell, _, strip, *boxes in blocks:
+        assert {box.get_facecolor() for box in boxes} == {cell.get_facecolor()} != {strip.get_facecolor()}
+        places = [box.get_x() for box in boxes]
+        assert all(b - a > boxes[0].get_width() for a, b in pairwise(places))
+        assert places[0] > strip.get_x()
+        assert places[-1] + boxes[0].get_width() < strip.get_x() + strip.get_width()
 
 
 def test_both_figure_formats_are_written(searches):

@@ -31,6 +31,8 @@ def draw_boundary(scores: BoundaryScores, title: str) -> Figure:
     points = [(r, p) for r, p in zip(curve.recall, curve.precision, strict=True) if r > 0]
     if points:
         right.plot(*zip(*points, strict=True), color="black")
+    else:
+        right.text(0.5, 0.5, "no boundary is found", ha="center", va="center", color="0.4", backgroundcolor="white")
     right.plot(scores.recall, scores.precision, "o", color="tab:red")
     right.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", aspect="equal")
     measures = ", ".join(f"{key} {100 * getattr(scores, key):.2f} %" for key in ("odsF", "oisF", "AP"))
