@@ -16,6 +16,8 @@ from omegaconf import OmegaConf
 from atrc_exp import branching as branchings
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
+from atrc_exp.config.checks import with_home
+from atrc_exp.config.keys import override_key, within
 from atrc_exp.errors import UserError
 from atrc_exp.messages import USER_MISTAKES, explain
 
@@ -40,7 +42,7 @@ def run_folder(config: Config) -> Path:
         UserError: there is no such run, or it has no checkpoint yet.
     """
     if config.checkpoint is not None:
-        file = Path(config.checkpoint).expanduser().absolute()
+        file = Path(config.checkpoint).absolute()
         if not file.is_file():
             raise UserError(f"checkpoint={config.checkpoint}: there is no such file; give one of a run, or run=RUN_DIR")
         for folder in file.parents[:2]:
@@ -50,7 +52,7 @@ def run_folder(config: Config) -> Path:
             f"checkpoint={config.checkpoint}: has no {CONFIG} beside or above it; keep it in its run folder"
         )
     assert config.run is not None
-    folder = Path(config.run).expanduser().absolute()
+    folder = Path(config.run).absolute()
     if not (folder / CONFIG).is_file():
         state = f"holds no {CONFIG}" if folder.is_dir() else "does not exist"
         raise UserError(f"run={config.run}: {state}; give the folder of a run, runs/<name>/seed<k>")
@@ -61,7 +63,7 @@ def run_folder(config: Config) -> Path:
 
 def checkpoint_file(config: Config) -> Path:
     """The checkpoint that `checkpoint` names, or the run's latest one."""
-    return Path(config.checkpoint).expanduser().absolute() if config.checkpoint else run_folder(config) / CHECKPOINT
+    return Path(config.checkpoint).absolute() if config.checkpoint else run_folder(config) / CHECKPOINT
 
 
 def with_stored(config: Config, overrides: Sequence[str]) -> Config:
@@ -78,8 +80,8 @@ def with_stored(config: Config, overrides: Sequence[str]) -> Config:
             belongs to the run.
     """
     folder = run_folder(config)
-    keys = [argument.lstrip("+~").split("=")[0].split("@")[0] for argument in overrides]
-    foreign = [key for key in keys if not _within(key, OWN + CHANGEABLE)]
+    keys = list(map(override_key, overrides))
+    foreign = [key for key in keys if not within(key, OWN + CHANGEABLE)]
     if foreign:
         raise UserError(
             f"{', '.join(foreign)}: belongs to the run {folder}, whose own configuration holds; "
@@ -91,7 +93,7 @@ def with_stored(config: Config, overrides: Sequence[str]) -> Config:
             f"{folder} is a branch search, which leaves no network to use; train the network of its branching "
             f"(a preset *_bmtas_* with branching.file={folder})"
         )
-    for key in (*OWN, *(key for key in keys if _within(key, CHANGEABLE))):
+    for key in (*OWN, *(key for key in keys if within(key, CHANGEABLE))):
         stored = _with_value(stored, key.split("."), reduce(getattr, key.split("."), config))
     return _with_kept_files(stored, folder)
 
@@ -124,11 +126,7 @@ def _read(path: Path) -> Config:
     except USER_MISTAKES as error:
         raise UserError(f"{path}: {explain(error)}") from None
     assert isinstance(config, Config)
-    return config
-
-
-def _within(key: str, groups: Sequence[str]) -> bool:
-    return any(key == group or key.startswith(f"{group}.") for group in groups)
+    return with_home(config)
 
 
 def _with_value(node: Any, path: Sequence[str], value: Any) -> Any:

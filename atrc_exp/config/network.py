@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from atrc_exp.config.checks import require
+from atrc_exp.config.checks import path, require
 
 
 @dataclass(kw_only=True)
@@ -12,7 +12,7 @@ class BackboneConfig:
 
     name: str = "???"
     """Any timm model that supports `features_only`; HRNets take their dense-prediction form."""
-    weights: str = "imagenet"
+    weights: str = path("imagenet")
     """imagenet (from the hub or its cache), random, or a local .pth or .safetensors file."""
     tag: str | None = None
     """timm's tag of the pretrained weights, e.g. ms_in1k; null is timm's default."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from atrc_exp.config.checks import require
+from atrc_exp.config.checks import path, require
 
 STAGES = (
     "search", "retrain", "branch", "evaluate", "predict", "importance", "attention", "export", "profile", "benchmark",
@@ -59,7 +59,7 @@ class EvaluationConfig:
     labels (what is trained on)."""
     boundary_interpolate: bool = False
     """Look for odsF between the thresholds too."""
-    boundary_ids: str | None = None
+    boundary_ids: str | None = path()
     """File with one image id a line; boundaries are scored on these validation images only. null is all of them."""
     boundary_every: int = 5
     """Training scores boundaries in every n-th validation, >= 0, 0 for none, and always in the last one (free)."""
