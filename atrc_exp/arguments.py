@@ -19,7 +19,7 @@ _PAIR = re.compile(r"^(pixel=)(-?\d+,-?\d+)$")  # a pair of numbers, which Hydra
 
 
 def prepared(arguments: Sequence[str]) -> list[str]:
-    """Options first, since Hydra wants them together, and overrides with the user's home for `~` and with whole pixels.
+    """Options first, since Hydra wants them together, then the overrides as it reads them.
 
     Raises:
         UserError: an override without a key.
@@ -31,13 +31,13 @@ def prepared(arguments: Sequence[str]) -> list[str]:
     if nameless := [override for override in overrides if not override_key(override)]:
         raise UserError(f"'{nameless[0]}' names no key; give KEY=VALUE")
     options = [argument for argument in arguments if argument not in overrides]
-    return [*options, *(_PAIR.sub(r"\1[\2]", _with_home(override)) for override in overrides)]
+    return [*options, *map(readable, overrides)]
 
 
-def _with_home(override: str) -> str:
-    """The override, where it sets a path, with `~` expanded in every one that it gives."""
+def readable(override: str) -> str:
+    """An override as Hydra reads it: with `~` expanded in all paths that it gives, and a pixel as a list."""
     if override_key(override) not in path_keys(Config):
-        return override
+        return _PAIR.sub(r"\1[\2]", override)
     key, equals, value = override.partition("=")
     return key + equals + ",".join(map(os.path.expanduser, value.split(",")))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from atrc_exp.__main__ import CONF, typed
+from atrc_exp.arguments import readable
 from atrc_exp.config import Config
 from atrc_exp.config.keys import is_used, override_key
 from atrc_exp.engine.run import require_same
@@ -44,7 +45,7 @@ class Overrides:
         Raises:
             UserError: one that is none, or that is the table's own.
         """
-        values = {}
+        values, given = {}, list(map(readable, given))
         for override in given:
             key, equals, value = override.lstrip("+~").partition("=")
             if not equals:
