@@ -23,9 +23,9 @@ from atrc_exp.arguments import prepared
 from atrc_exp.config import STORED_STAGES, Config
 from atrc_exp.config.checks import with_home
 from atrc_exp.config.keys import require_used
-from atrc_exp.errors import RankError, UserError
+from atrc_exp.errors import RankError, UserError, missing_extra
 from atrc_exp.help import help_text
-from atrc_exp.messages import USER_MISTAKES, explain
+from atrc_exp.messages import SLURM_PLUGIN, USER_MISTAKES, explain
 from atrc_exp.stages import run_stage
 from atrc_exp.stored import with_stored
 
@@ -35,7 +35,7 @@ CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (p
 _SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
 ConfigStore.instance().store(name="schema", node=Config)
-ConfigStore.instance().store(group="hydra/help", name="atrc_exp", node={"template": help_text()})
+ConfigStore.instance().store(group="hydra/help", name="atrc_exp", node={"template": help_text(CONF)})
 
 
 def typed(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
@@ -131,6 +131,8 @@ def main() -> None:
     except Exception as error:
         if number := local_sweep.noted():  # workers that were about to start have met the signal themselves
             sys.exit(128 + number)
+        if "hydra_submitit_launcher" in str(error):  # Hydra knows no such plugin
+            _fail(missing_extra("hydra/launcher=submitit_slurm", [SLURM_PLUGIN], "slurm"))
         if not str(error).startswith("Only one of --"):  # Hydra's, of options such as --cfg beside --multirun
             raise
         _fail(UserError(f"{error}; without -m the configuration of one job is shown"))

@@ -12,9 +12,11 @@ from yaml import YAMLError
 
 from atrc_exp.arguments import quoted
 from atrc_exp.config import Config
-from atrc_exp.errors import UserError
+from atrc_exp.errors import UserError, missing_extra
 
 USER_MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError)
+
+SLURM_PLUGIN = "hydra-submitit-launcher"
 
 _LISTED = 30  # names; a longer list is cut to those most like the one given
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
@@ -34,7 +36,7 @@ def explain(error: BaseException) -> str:
         return _unreadable(error.override)
     text = f"{error}\n{_root_cause(error)}"
     where = _match(r"^In '([^']+)'", text)
-    prefix = f"in {where}.yaml: " if where and where != "config" else ""
+    prefix = f"in {where}.yaml: " if where and where not in ("config", "hydra/config") else ""
     return prefix + _explain_text(text)
 
 
@@ -104,6 +106,8 @@ def _unknown_key(key: str) -> str:
 
 def _unknown_option(name: str, options: list[str]) -> str:
     group, _, option = name.rpartition("/")
+    if group == "hydra/launcher" and option.startswith("submitit"):
+        return str(missing_extra(f"hydra/launcher={option}", [SLURM_PLUGIN], "slurm"))
     if not group:
         return f"there is no config group or file '{name}'"
     return f"no {group} is called '{option}'. " + _near(option, options, "there are")

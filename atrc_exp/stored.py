@@ -23,6 +23,8 @@ from atrc_exp.messages import USER_MISTAKES, explain
 
 CONFIG = "config.yaml"
 CHECKPOINT = Path("checkpoints") / "last.pt"
+WEIGHTS = "weights.safetensors"
+_DONE = "summary.json"
 
 OWN = ("run", "checkpoint", "input", "image", "pixel", "target", "output", "allow", "predict", "importance", "export",
        "logger", "stage")  # fmt: skip
@@ -45,9 +47,14 @@ def run_folder(config: Config) -> Path:
         file = Path(config.checkpoint).absolute()
         if not file.is_file():
             raise UserError(f"checkpoint={config.checkpoint}: there is no such file; give one of a run, or run=RUN_DIR")
-        for folder in file.parents[:2]:
-            if (folder / CONFIG).is_file():
-                return folder
+        folder = next((folder for folder in file.parents[:2] if (folder / CONFIG).is_file()), None)
+        if file.suffix == Path(WEIGHTS).suffix:
+            raise UserError(
+                f"checkpoint={config.checkpoint}: holds weights alone; give run={folder or 'RUN_DIR'}, or train from "
+                f"them with init={config.checkpoint}"
+            )
+        if folder is not None:
+            return folder
         raise UserError(
             f"checkpoint={config.checkpoint}: has no {CONFIG} beside or above it; keep it in its run folder"
         )
@@ -64,6 +71,34 @@ def run_folder(config: Config) -> Path:
 def checkpoint_file(config: Config) -> Path:
     """The checkpoint that `checkpoint` names, or the run's latest one."""
     return Path(config.checkpoint).absolute() if config.checkpoint else run_folder(config) / CHECKPOINT
+
+
+def training_folder(config: Config) -> Path:
+    """Where a training writes: `<runs_dir>/<name>/seed<seed>`."""
+    return Path(config.runs_dir).absolute() / config.name / f"seed{config.seed}"
+
+
+def has_begun(config: Config) -> bool:
+    """Whether a start of this training has left a checkpoint, or its end a summary."""
+    return any((training_folder(config) / kept).exists() for kept in (CHECKPOINT, _DONE))
+
+
+def init_file(source: str) -> Path:
+    """The file of weights that `init` names: itself, or the last checkpoint of a run, else its weights.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(source).absolute()
+    if path.is_file():
+        return path
+    wanted = "give the folder of a run, runs/<name>/seed<k>, a checkpoint, or a .safetensors file"
+    if not path.is_dir():
+        raise UserError(f"init={source}: does not exist; {wanted}")
+    found = [path / kept for kept in (CHECKPOINT, WEIGHTS) if (path / kept).is_file()]
+    if not found:
+        raise UserError(f"init={source}: holds neither {CHECKPOINT} nor {WEIGHTS}; {wanted}")
+    return found[0]
 
 
 def with_stored(config: Config, overrides: Sequence[str]) -> Config:

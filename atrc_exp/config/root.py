@@ -1,5 +1,6 @@
 """The whole configuration, and the rules between its keys."""
 
+import re
 from dataclasses import dataclass, field
 
 from atrc_exp.config.branching import BranchingConfig
@@ -26,7 +27,7 @@ class Config:
     """The whole configuration of one command."""
 
     name: str = "???"
-    """Name of the run: `<runs_dir>/<name>/seed<seed>`; presets set it."""
+    """Name of the run, below `runs_dir`: `<runs_dir>/<name>/seed<seed>`, with "/" for sub-folders; presets set it."""
     runs_dir: str = path("runs")
     """Folder of all runs."""
     seed: int = 0
@@ -36,8 +37,8 @@ class Config:
     checkpoint: str | None = path()
     """A checkpoint file of a run, instead of `run`."""
     init: str | None = path()
-    """stage=search and stage=retrain: a run folder, a checkpoint or a .safetensors file whose weights, by name, a new run
-    starts from, instead of `backbone.weights`. Layers that depend on the number of classes may have another one."""
+    """stage=search and stage=retrain: a run folder, a checkpoint or a .safetensors file whose weights, by name, a new
+    run starts from, instead of `backbone.weights`. Layers that depend on the number of classes may have another one."""
     predictions: str | None = path()
     """stage=evaluate: score the files `<predictions>/<task>/<id>.png` or `.npy` instead of a network."""
     input: str | None = path()
@@ -83,6 +84,10 @@ class Config:
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", self.seed, ">= 0")
+        parts = self.name.split("/")
+        proper = all(part.strip() and not part.startswith(".") and not re.fullmatch(r"seed\d+", part) for part in parts)
+        require(proper, "name", f"'{self.name}'", "a folder below runs_dir, such as a or a/b",
+                "no part of it may be empty, begin with a dot, or be that of a seed, seed0")  # fmt: skip
         self._check_stage()
         self._check_tasks()
         self._check_network()

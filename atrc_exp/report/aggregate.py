@@ -6,7 +6,7 @@ The runs of one name must be repetitions of one experiment; whatever else is fou
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from atrc_exp.errors import UserError
@@ -106,8 +106,29 @@ def seed_folders(folder: Path) -> dict[int, Path]:
 
 
 def run_names(runs_dir: Path) -> list[Path]:
-    """Folders of `runs_dir` that hold runs, by name."""
-    return sorted(path for path in runs_dir.iterdir() if path.is_dir() and seed_folders(path))
+    """Folders of `runs_dir` that hold runs, by name; those of names with a "/" lie in sub-folders."""
+    seeds, found = seed_folders(runs_dir).values(), []
+    for path in sorted(path for path in runs_dir.iterdir() if path.is_dir() and path not in seeds):
+        found += [path] if seed_folders(path) else []
+        found += run_names(path) if not path.is_symlink() and not path.name.startswith(".") else []
+    return found
+
+
+def runs_root(folder: Path) -> Path:
+    """The folder of all runs that a folder of one name lies in: above it by as many levels as the name has parts."""
+    for path in seed_folders(folder).values():
+        try:
+            parts = PurePosixPath(str(read_json(path / SUMMARY)["name"])).parts
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if folder.absolute().parts[-len(parts) :] == parts:
+            return folder.absolute().parents[len(parts) - 1]
+    return folder.absolute().parent
+
+
+def run_name(folder: Path) -> str:
+    """Name of the runs in a folder, `a/b` where it has parts."""
+    return folder.absolute().relative_to(runs_root(folder)).as_posix()
 
 
 def read_runs(folder: Path) -> list[RunResult]:
@@ -201,10 +222,10 @@ def aggregate(folder: Path, baselines: Sequence[Row] = ()) -> Row:
     lacking = [task for task in experiment.tasks if task not in found]
     if lacking:
         notes.append(f"no headline metric in these runs for: {', '.join(lacking)}")
-    notes += [f"{folder.name}/{path.name} is left out: {reason}" for path, reason in unfinished(folder).items()]
+    notes += [f"{run_name(folder)}/{path.name} is left out: {reason}" for path, reason in unfinished(folder).items()]
     notes += [f"data: {note}" for note in dict.fromkeys(note for run in runs for note in run.data_notes)]
     return Row(
-        name=folder.name,
+        name=run_name(folder),
         seeds=tuple(run.seed for run in runs),
         experiment=experiment,
         statistics=found,
@@ -242,7 +263,7 @@ def find_baselines(runs_dir: Path) -> list[Row]:
                 groups.setdefault(run.experiment, []).append(run)
         for experiment, runs in groups.items():
             seeds = tuple(run.seed for run in runs)
-            rows.append(Row(name=folder.name, seeds=seeds, experiment=experiment, statistics=_statistics(runs),
+            rows.append(Row(name=run_name(folder), seeds=seeds, experiment=experiment, statistics=_statistics(runs),
                             delta=None, notes=()))  # fmt: skip
     return rows
 

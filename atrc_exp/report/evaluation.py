@@ -20,6 +20,7 @@ from atrc_exp.metrics.boundary import BoundaryScores, Curve
 from atrc_exp.report import figures
 from atrc_exp.report.tables import console
 from atrc_exp.tasks import TASKS
+from atrc_exp.words import counted
 
 FILE_NAME = "evaluation.json"
 FIGURES = "evaluation"
@@ -86,7 +87,7 @@ def _show(record: Mapping[str, Any], confusion: Mapping[str, np.ndarray]) -> Non
     what = source.get("predictions") or f"{source['checkpoint']}, iteration {source['iteration']}"
     if "selected_on" in source:
         what += f", a checkpoint selected on {source['selected_on']}"
-    output.print(Text(f"{what}: {record['images']} images of {record['dataset']['name']}"), soft_wrap=True)
+    output.print(Text(f"{what}: {counted(record['images'], 'image')} of {record['dataset']['name']}"), soft_wrap=True)
     table = Table()
     for heading in ("Task", "Metric", "Value", "Unit"):
         table.add_column(heading, justify="right" if heading == "Value" else "left")
@@ -183,7 +184,7 @@ def draw_boundary(scores: BoundaryScores, title: str) -> Figure:
     right.plot(scores.recall, scores.precision, "o", color="tab:red")
     right.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", aspect="equal")
     measures = ", ".join(f"{key} {100 * getattr(scores, key):.2f} %" for key in ("odsF", "oisF", "AP"))
-    rules = f"{scores.protocol}, {scores.max_dist:g} of the diagonal, {scores.images} images"
+    rules = f"{scores.protocol}, {scores.max_dist:g} of the diagonal, {counted(scores.images, 'image')}"
     figure.suptitle(f"{title}: {measures} ({rules})", fontsize=10)
     return figure
 

@@ -4,7 +4,7 @@ import itertools
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -99,13 +99,14 @@ def _places(config: DictConfig, job: Job) -> Iterator[str]:
 
 def _shared(config: DictConfig, place: str, job: Job, keys: Sequence[str]) -> UserError:
     composed = _composed(config, job)
-    stored = composed.stage.name in _STORED
-    key, value = ("output", "results") if stored else ("name", OmegaConf.to_container(composed, resolve=False)["name"])
+    key, value = "output", "results"
+    if composed.stage.name not in _STORED:
+        written: Any = OmegaConf.to_container(composed, resolve=False)
+        key, value = "name", written["name"]  # with its interpolations
     parts = "_".join(map(_interpolation, keys))
     own = shlex.quote(f"{key}={value}_{parts}")
-    folder = PurePosixPath(place)
     return UserError(
-        f"this sweep over {', '.join(keys)} has several jobs for {folder}, since the {key} does not tell them apart; "
+        f"this sweep over {', '.join(keys)} has several jobs for {place}, since the {key} does not tell them apart; "
         f"none was started: add {own} (in these quotes)"
     )
 

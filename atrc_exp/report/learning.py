@@ -14,7 +14,7 @@ from typing import Any
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json, write_text
 from atrc_exp.logging import jsonl
-from atrc_exp.report.aggregate import run_names, seed_folders
+from atrc_exp.report.aggregate import run_name, run_names, seed_folders
 from atrc_exp.report.sheet import GAP, Sheet, markdown, plain
 from atrc_exp.tasks import TASKS
 
@@ -50,7 +50,7 @@ def read_run(folder: Path) -> Learning:
     losses = [record["loss"] for record in jsonl.read(folder / "metrics.jsonl") if record["kind"] == "train"]
     if len(losses) < 2:
         raise UserError(f"{folder} has {len(losses)} training records; give a smaller engine.log_every")
-    run = f"{folder.parent.name}/{folder.name}"
+    run = f"{run_name(folder.parent)}/{folder.name}"
     return Learning(run, summary["distillation"], summary["iteration"], losses[0], losses[-1], summary["headline"])
 
 

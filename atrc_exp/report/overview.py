@@ -11,7 +11,7 @@ import yaml
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.logging import jsonl
-from atrc_exp.report.aggregate import SUMMARY, Row, find_baselines, run_names, seed_folders, unfinished
+from atrc_exp.report.aggregate import SUMMARY, Row, find_baselines, run_name, run_names, seed_folders, unfinished
 from atrc_exp.report.sheet import GAP, Notes, Sheet, plain
 from atrc_exp.report.tables import Report, gather
 from atrc_exp.stored import CONFIG
@@ -57,10 +57,10 @@ def sweeps(runs: Runs) -> Sheet:
         failed = [path for path, reason in left.items() if reason.startswith("failed")]
         done = [path for path in seed_folders(folder).values() if path not in left]
         counts = [str(len(done)), str(len(left) - len(failed)), str(len(failed))]
-        rows.append([folder.name, *_experiment(by_name.get(folder.name)), *counts, _hours(done)])
-        notes += [f"{folder.name}/{path.name}: {reason}" for path, reason in left.items()]
+        rows.append([run_name(folder), *_experiment(by_name.get(run_name(folder))), *counts, _hours(done)])
+        notes += [f"{run_name(folder)}/{path.name}: {reason}" for path, reason in left.items()]
         if len(done) == 1:
-            notes.append(f"{folder.name}: one finished run has no deviation")
+            notes.append(f"{run_name(folder)}: one finished run has no deviation")
     notes += [f"{name}: {reason}" for name, reason in runs.report.refused.items()]
     return Sheet("runs_sweeps", "Sweeps", header, plain(rows), tuple(notes), align="lllll" + "r" * 5)
 
@@ -85,9 +85,9 @@ def system(runs: Runs) -> Sheet:
     rows, damaged, devices = [], [], Notes()
     for folder in runs.names:
         try:
-            rows.append([folder.name, *_measured(list(seed_folders(folder).values()), devices)])
+            rows.append([run_name(folder), *_measured(list(seed_folders(folder).values()), devices)])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            damaged.append(f"{folder.name}: records cannot be read ({type(error).__name__}: {error})")
+            damaged.append(f"{run_name(folder)}: records cannot be read ({type(error).__name__}: {error})")
     legend = "Step: median of the logged means; images a second: batch over that; run: mean of the finished runs."
     notes = (*devices.lines(), *damaged, legend)
     return Sheet("runs_system", "System", header, plain(rows), notes, align="l" + "r" * 5 + "lll")

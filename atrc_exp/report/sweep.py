@@ -17,9 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hydra.experimental.callback import Callback
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, read_write
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,6 +28,7 @@ from atrc_exp.config import TRAINING_STAGES
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json
 from atrc_exp.report.jobs import job_overrides, require_one_process, require_own_places
+from atrc_exp.words import counted
 
 SWEEP_VARIABLE = "ATRC_EXP_SWEEP"
 """Environment variable that holds the sweep id in the launching process and its workers."""
@@ -92,7 +93,7 @@ def finish(runs_dir: str | Path, sweep_id: str, expected: int, ranking: str | No
         numbers = ", ".join(map(str, missing))
         problems.append(f"no record of job {numbers}: killed, or it failed before it could write into {root}")
     done = sum(record.status == "done" for record in records)
-    print(f"sweep: {done} of {expected} jobs done")
+    print(f"sweep: {done} of {counted(expected, 'job')} done")
     for problem in problems:
         print(f"  {problem}")
     if problems:
@@ -185,7 +186,7 @@ class SweepCallback(Callback):
             sweep_id, expected = os.environ.pop(SWEEP_VARIABLE), len(job_overrides(config))
             left = expected - len(read_records(_root(config), sweep_id))
             if left and (number := local_sweep.noted()):
-                ended = f"sweep: ended by {signal.Signals(number).name}, {left} of {expected} jobs are left"
+                ended = f"sweep: ended by {signal.Signals(number).name}, {left} of {counted(expected, 'job')} left"
                 print(f"{ended}; the same command goes on", file=sys.stderr)
                 code = 128 + number
             else:

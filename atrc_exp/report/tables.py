@@ -15,7 +15,17 @@ from rich.text import Text
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json, write_text
 from atrc_exp.report import sheet as forms
-from atrc_exp.report.aggregate import Row, Setting, Statistic, aggregate, find_baselines, run_names, seed_folders
+from atrc_exp.report.aggregate import (
+    Row,
+    Setting,
+    Statistic,
+    aggregate,
+    find_baselines,
+    run_name,
+    run_names,
+    runs_root,
+    seed_folders,
+)
 from atrc_exp.report.sheet import GAP, Notes, Sheet
 from atrc_exp.tasks import TASKS
 
@@ -75,12 +85,13 @@ def gather(names: Iterable[Path]) -> Report:
     refused: dict[str, str] = {}
     baselines: dict[Path, list[Row]] = {}
     for folder in names:
-        if folder.parent not in baselines:
-            baselines[folder.parent] = find_baselines(folder.parent)
+        root = runs_root(folder)
+        if root not in baselines:
+            baselines[root] = find_baselines(root)
         try:
-            rows.append(aggregate(folder, baselines[folder.parent]))
+            rows.append(aggregate(folder, baselines[root]))
         except UserError as error:
-            refused[folder.name] = str(error)
+            refused[run_name(folder)] = str(error)
     return Report(rows, refused)
 
 

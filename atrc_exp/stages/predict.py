@@ -18,6 +18,7 @@ from atrc_exp.logging.console import image_progress, show_messages
 from atrc_exp.report.panels import prediction_panel, save_panel
 from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run
 from atrc_exp.tasks import Task
+from atrc_exp.words import counted
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -45,7 +46,7 @@ def run(config: Config) -> None:
             for task in tasks if config.predict.arrays else ():
                 save_prediction(folder, task, path.stem, predictions[task.name])
             advance()
-    print(f"{len(paths)} images predicted, panels in {folder / 'panels'}")
+    print(f"{counted(len(paths), 'image')} predicted, panels in {folder / 'panels'}")
 
 
 @torch.inference_mode()

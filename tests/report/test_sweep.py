@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import initialize, initialize_config_dir
+from hydra import initialize
 from omegaconf import OmegaConf
 
 from atrc_exp.report import sweep
