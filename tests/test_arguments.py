@@ -5,6 +5,7 @@ import shlex
 import string
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from atrc_exp import __version__
 from atrc_exp.arguments import prepared, quoted, readable
 from atrc_exp.config import STAGES, Config
 from atrc_exp.config.checks import path_keys
-from atrc_exp.config.keys import USED_BY, is_used
+from atrc_exp.config.keys import USED_BY, is_used, require_used
 from atrc_exp.errors import UserError
 from atrc_exp.messages import USER_MISTAKES, explain
 
@@ -116,15 +117,24 @@ NETWORKS = {"retrain": ["distillation=global"], "branch": ["distillation=none"]}
 
 @pytest.mark.parametrize("stage", SEEN_WITHOUT_A_RUN)
 def test_keys_of_other_stages_are_refused_by_name_and_its_own_are_not(stage):
-    command = [f"stage={stage}", *NETWORKS.get(stage, [])]
-    as_typed("dataset.packed=true", *command)
+    config = as_typed(f"stage={stage}", "dataset.packed=true", *NETWORKS.get(stage, []))
     for key in USED_BY:
         override = VALUES.get(key, f"{key}=x")
-        if not is_used(key, stage):
-            text = message(override, *command)
+        if is_used(key, stage):
+            require_used(config, [override, "seed=1"])
+        else:
+            with pytest.raises(UserError) as caught:
+                require_used(config, ["seed=1", override])
+            text = str(caught.value)
             assert override.lstrip("+") in text and f"stage={stage} does not use it" in text
-        elif "=x" not in override and key not in ("neck", "genotype"):
-            as_typed(override, *command)
+
+
+def test_the_command_line_and_files_are_looked_at():
+    assert "predict.overlap=0.5" in message("predict.overlap=0.5")  # the default's value has no effect either
+    assert "image=x" in message("stage=evaluate", "run=y", "image=x")
+    values = replace(as_typed(), input="a.png")
+    with pytest.raises(UserError, match=r"input=a\.png"):
+        require_used(values, [])
 
 
 def test_a_weights_key_on_a_training_points_to_init():

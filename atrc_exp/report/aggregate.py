@@ -9,9 +9,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import yaml
+
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.metrics.delta import delta_m
+from atrc_exp.stored import CONFIG
 from atrc_exp.tasks import TASKS
 
 SUMMARY = "summary.json"
@@ -116,14 +119,22 @@ def run_names(runs_dir: Path) -> list[Path]:
 
 def runs_root(folder: Path) -> Path:
     """The folder of all runs that a folder of one name lies in: above it by as many levels as the name has parts."""
-    for path in seed_folders(folder).values():
+    whole = folder.absolute()
+    for name in filter(None, map(_own_name, seed_folders(folder).values())):
+        parts = PurePosixPath(name).parts
+        if whole.parts[-len(parts) :] == parts:
+            return whole.parents[len(parts) - 1]
+    return whole.parent
+
+
+def _own_name(run: Path) -> str | None:
+    """The name that a run was given, from the first of its files that tells it."""
+    for file in (SUMMARY, CONFIG):
         try:
-            parts = PurePosixPath(str(read_json(path / SUMMARY)["name"])).parts
-        except (OSError, ValueError, KeyError, TypeError):
+            return str(yaml.safe_load((run / file).read_text(encoding="utf-8"))["name"])  # JSON is YAML
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
             continue
-        if folder.absolute().parts[-len(parts) :] == parts:
-            return folder.absolute().parents[len(parts) - 1]
-    return folder.absolute().parent
+    return None
 
 
 def run_name(folder: Path) -> str:
