@@ -4,7 +4,6 @@ Only light modules are imported here, so that `--cfg job`, `--help` and error me
 """
 
 import os
-import re
 import signal
 import sys
 import traceback
@@ -19,11 +18,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from atrc_exp import local_sweep
+from atrc_exp import __version__, local_sweep
+from atrc_exp.arguments import prepared
 from atrc_exp.config import STORED_STAGES, Config
-from atrc_exp.errors import RankError, UserError
+from atrc_exp.config.checks import with_home
+from atrc_exp.config.keys import require_used
+from atrc_exp.errors import RankError, UserError, missing_extra
 from atrc_exp.help import help_text
-from atrc_exp.messages import USER_MISTAKES, explain
+from atrc_exp.messages import SLURM_PLUGIN, USER_MISTAKES, explain
 from atrc_exp.stages import run_stage
 from atrc_exp.stored import with_stored
 
@@ -32,10 +34,8 @@ CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (p
 
 _SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
-_PAIR = re.compile(r"^(pixel=)(-?\d+,-?\d+)$")  # a pair of numbers, which Hydra would take for a sweep over two values
-
 ConfigStore.instance().store(name="schema", node=Config)
-ConfigStore.instance().store(group="hydra/help", name="atrc_exp", node={"template": help_text()})
+ConfigStore.instance().store(group="hydra/help", name="atrc_exp", node={"template": help_text(CONF)})
 
 
 def typed(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
@@ -49,6 +49,8 @@ def typed(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
     checked = OmegaConf.merge(OmegaConf.structured(Config), values)
     config = OmegaConf.to_object(checked)
     assert isinstance(config, Config)
+    config = with_home(config)
+    require_used(config, overrides)
     if config.stage.name in STORED_STAGES and (config.run or config.checkpoint):
         return with_stored(config, overrides)
     if config.stage.name == "benchmark":
@@ -91,7 +93,8 @@ def _sweep_job(composed: DictConfig) -> None:
         from atrc_exp.engine.distributed import take_gpu
 
         take_gpu(number)
-    name, run_dir = str(composed.name), f"{composed.runs_dir}/{composed.name}/seed{composed.seed}"
+    name, runs_dir = str(composed.name), os.path.expanduser(composed.runs_dir)
+    run_dir = f"{runs_dir}/{name}/seed{composed.seed}"
     try:
         run_stage(typed(composed, HydraConfig.get().overrides.task))
     except USER_MISTAKES as error:
@@ -107,16 +110,19 @@ def _sweep_job(composed: DictConfig) -> None:
         print(f"error: job {number} ({run_dir}): {failure}", file=sys.stderr)
     status = "failed" if failure else "done"
     stage = str(composed.stage.name)
-    record_job(composed.runs_dir, os.environ[SWEEP_VARIABLE], number, run_dir, name, stage, status, failure)
+    record_job(runs_dir, os.environ[SWEEP_VARIABLE], number, run_dir, name, stage, status, failure)
 
 
 def main() -> None:
     """Run one command of the package."""
-    sys.argv[1:] = [_PAIR.sub(r"\1[\2]", argument) for argument in sys.argv[1:]]
+    if "--version" in sys.argv[1:]:  # Hydra would print its own
+        print(f"atrc_exp {__version__}")
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own report and exiting
     # conf/hydra/launcher/submitit_slurm.yaml is complete; that the plugin has a schema of this name is no matter.
     warnings.filterwarnings("ignore", message=r"\n'hydra/launcher/submitit_slurm' is validated against")
     try:
+        sys.argv[1:] = prepared(sys.argv[1:])
         _job()
     except USER_MISTAKES as error:
         _fail(error)
@@ -125,6 +131,8 @@ def main() -> None:
     except Exception as error:
         if number := local_sweep.noted():  # workers that were about to start have met the signal themselves
             sys.exit(128 + number)
+        if "hydra_submitit_launcher" in str(error):  # Hydra knows no such plugin
+            _fail(missing_extra("hydra/launcher=submitit_slurm", [SLURM_PLUGIN], "slurm"))
         if not str(error).startswith("Only one of --"):  # Hydra's, of options such as --cfg beside --multirun
             raise
         _fail(UserError(f"{error}; without -m the configuration of one job is shown"))

@@ -1,6 +1,8 @@
-"""What `python -m atrc_exp --help` prints; Hydra fills in the groups."""
+"""What `python -m atrc_exp --help` prints."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from atrc_exp.distillation import DISTILLATIONS, Entry
 
@@ -16,8 +18,12 @@ TEMPLATE = """Which context should flow between which tasks of one network, and 
 == Distillation modules: distillation=NAME ==
 {modules}
 
+== Presets: +experiment=<dataset>_<backbone>_<what>, {count} in all ==
+{presets}
+  ls {folder}/<dataset>_<backbone>_*       lists them
+
 == Configuration groups: group=option ==
-$APP_CONFIG_GROUPS
+{groups}
 
 Every key is explained in atrc_exp/config; Hydra's own options: --hydra-help."""
 
@@ -28,6 +34,34 @@ def modules_text(entries: Mapping[str, Entry]) -> str:
     return "\n".join(f"  {name:<{width}}  {e.description} ({e.source})" for name, e in entries.items())
 
 
-def help_text() -> str:
-    """Template for Hydra's help."""
-    return TEMPLATE.format(modules=modules_text(DISTILLATIONS))
+def presets_text(names: Iterable[str], datasets: Iterable[str]) -> str:
+    """One line a dataset: how many presets it has with each backbone."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for name in names:
+        dataset = max((each for each in datasets if name.startswith(f"{each}_")), key=len)
+        counts[dataset, name.removeprefix(f"{dataset}_").partition("_")[0]] += 1
+    width = max(len(dataset) for dataset, _ in counts)
+    rows: dict[str, list[str]] = {}
+    for (dataset, backbone), number in sorted(counts.items()):
+        rows.setdefault(dataset, []).append(f"{backbone} {number}")
+    return "\n".join(f"  {dataset:<{width}}  {', '.join(row)}" for dataset, row in rows.items())
+
+
+def help_text(conf: Path) -> str:
+    """Template for Hydra's help.
+
+    Args:
+        conf: folder of the configuration groups.
+    """
+    groups = {
+        path.name: sorted(option.stem for option in path.glob("*.yaml")) for path in conf.iterdir() if path.is_dir()
+    }
+    presets = groups.pop("experiment")
+    options = (f"  {group}: {', '.join(groups[group])}" for group in sorted(groups) if groups[group])
+    return TEMPLATE.format(
+        modules=modules_text(DISTILLATIONS),
+        count=len(presets),
+        presets=presets_text(presets, groups["dataset"]),
+        folder=conf / "experiment",
+        groups="\n".join(options),
+    )

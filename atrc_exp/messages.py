@@ -6,16 +6,19 @@ import re
 from collections.abc import Iterable
 from typing import Any, get_args, get_origin
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from atrc_exp.arguments import quoted
 from atrc_exp.config import Config
 from atrc_exp.config.folders import LabelFilesConfig
-from atrc_exp.errors import UserError
+from atrc_exp.errors import UserError, missing_extra
 from atrc_exp.tasks import TASKS
 
 USER_MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError)
+
+SLURM_PLUGIN = "hydra-submitit-launcher"
 
 _LISTED = 30  # names; a longer list is cut to those most like the one given
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
@@ -31,14 +34,18 @@ def explain(error: BaseException) -> str:
         return str(error)
     if isinstance(error, YAMLError):
         return "not valid YAML: " + " ".join(str(error).split())
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
     text = f"{error}\n{_root_cause(error)}"
     where = _match(r"^In '([^']+)'", text)
-    prefix = f"in {where}.yaml: " if where and where != "config" else ""
+    prefix = f"in {where}.yaml: " if where and where not in ("config", "hydra/config") else ""
     return prefix + _explain_text(text)
 
 
 def _explain_text(text: str) -> str:
     key = _match(r"full_key: (\S+)", text)
+    if override := _match(r"Ambiguous value for argument '(.*)'", text):
+        return _several_values(override)
     if name := _match(r"Could not override '([^']+)'", text):
         return _unknown_key(name)
     if name := _match(r"Could not find '([^']+)'", text):
@@ -63,6 +70,24 @@ def _explain_text(text: str) -> str:
     noise = ("raised while composing", "Error merging override")
     reason = next(line for line in text.splitlines() if line and not any(part in line for part in noise))
     return f"{key}: {reason}" if key else f"not a valid override or configuration: {reason}"
+
+
+def _unreadable(override: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"'{override}' is not an override; give KEY=VALUE"
+    advice = f"if it is text, quote it for the shell and for Hydra: {quoted(override)}"
+    if value.startswith(("[", "{")):
+        advice = f"a list is {key}=[A,B], without blanks or in quotes for the shell; {advice}"
+    return f"{override}: Hydra cannot read the value; {advice}"
+
+
+def _several_values(override: str) -> str:
+    key, _, value = override.partition("=")
+    return (
+        f"{override}: is several values; for a run with each of them add -m (--multirun), "
+        f"for a list give '{key}=[{value}]', for text with a comma quote it twice: {quoted(override)}"
+    )
 
 
 def _match(pattern: str, text: str) -> str | None:
@@ -97,6 +122,8 @@ def _unknown_key(key: str) -> str:
 
 def _unknown_option(name: str, options: list[str]) -> str:
     group, _, option = name.rpartition("/")
+    if group == "hydra/launcher" and option.startswith("submitit"):
+        return str(missing_extra(f"hydra/launcher={option}", [SLURM_PLUGIN], "slurm"))
     if not group:
         return f"there is no config group or file '{name}'"
     return f"no {group} is called '{option}'. " + _near(option, options, "there are")

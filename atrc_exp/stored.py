@@ -15,12 +15,16 @@ from omegaconf import OmegaConf
 from atrc_exp import branching as branchings
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
+from atrc_exp.config.checks import with_home
+from atrc_exp.config.keys import override_key, within
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_settings
 from atrc_exp.messages import USER_MISTAKES, explain
 
 CONFIG = "config.yaml"
 CHECKPOINT = Path("checkpoints") / "last.pt"
+WEIGHTS = "weights.safetensors"
+_DONE = "summary.json"
 
 OWN = ("run", "checkpoint", "input", "image", "pixel", "target", "output", "allow", "predict", "importance", "export",
        "logger", "stage")  # fmt: skip
@@ -40,17 +44,22 @@ def run_folder(config: Config) -> Path:
         UserError: there is no such run, or it has no checkpoint yet.
     """
     if config.checkpoint is not None:
-        file = Path(config.checkpoint).expanduser().absolute()
+        file = Path(config.checkpoint).absolute()
         if not file.is_file():
             raise UserError(f"checkpoint={config.checkpoint}: there is no such file; give one of a run, or run=RUN_DIR")
-        for folder in file.parents[:2]:
-            if (folder / CONFIG).is_file():
-                return folder
+        folder = next((folder for folder in file.parents[:2] if (folder / CONFIG).is_file()), None)
+        if file.suffix == Path(WEIGHTS).suffix:
+            raise UserError(
+                f"checkpoint={config.checkpoint}: holds weights alone; give run={folder or 'RUN_DIR'}, or train from "
+                f"them with init={config.checkpoint}"
+            )
+        if folder is not None:
+            return folder
         raise UserError(
             f"checkpoint={config.checkpoint}: has no {CONFIG} beside or above it; keep it in its run folder"
         )
     assert config.run is not None
-    folder = Path(config.run).expanduser().absolute()
+    folder = Path(config.run).absolute()
     if not (folder / CONFIG).is_file():
         state = f"holds no {CONFIG}" if folder.is_dir() else "does not exist"
         raise UserError(f"run={config.run}: {state}; give the folder of a run, runs/<name>/seed<k>")
@@ -61,7 +70,35 @@ def run_folder(config: Config) -> Path:
 
 def checkpoint_file(config: Config) -> Path:
     """The checkpoint that `checkpoint` names, or the run's latest one."""
-    return Path(config.checkpoint).expanduser().absolute() if config.checkpoint else run_folder(config) / CHECKPOINT
+    return Path(config.checkpoint).absolute() if config.checkpoint else run_folder(config) / CHECKPOINT
+
+
+def training_folder(config: Config) -> Path:
+    """Where a training writes: `<runs_dir>/<name>/seed<seed>`."""
+    return Path(config.runs_dir).absolute() / config.name / f"seed{config.seed}"
+
+
+def has_begun(config: Config) -> bool:
+    """Whether a start of this training has left a checkpoint, or its end a summary."""
+    return any((training_folder(config) / kept).exists() for kept in (CHECKPOINT, _DONE))
+
+
+def init_file(source: str) -> Path:
+    """The file of weights that `init` names: itself, or the last checkpoint of a run, else its weights.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(source).absolute()
+    if path.is_file():
+        return path
+    wanted = "give the folder of a run, runs/<name>/seed<k>, a checkpoint, or a .safetensors file"
+    if not path.is_dir():
+        raise UserError(f"init={source}: does not exist; {wanted}")
+    found = [path / kept for kept in (CHECKPOINT, WEIGHTS) if (path / kept).is_file()]
+    if not found:
+        raise UserError(f"init={source}: holds neither {CHECKPOINT} nor {WEIGHTS}; {wanted}")
+    return found[0]
 
 
 def with_stored(config: Config, overrides: Sequence[str]) -> Config:
@@ -78,8 +115,8 @@ def with_stored(config: Config, overrides: Sequence[str]) -> Config:
             belongs to the run.
     """
     folder = run_folder(config)
-    keys = [argument.lstrip("+~").split("=")[0].split("@")[0] for argument in overrides]
-    foreign = [key for key in keys if not _within(key, OWN + CHANGEABLE)]
+    keys = list(map(override_key, overrides))
+    foreign = [key for key in keys if not within(key, OWN + CHANGEABLE)]
     if foreign:
         raise UserError(
             f"{', '.join(foreign)}: belongs to the run {folder}, whose own configuration holds; "
@@ -91,7 +128,7 @@ def with_stored(config: Config, overrides: Sequence[str]) -> Config:
             f"{folder} is a branch search, which leaves no network to use; train the network of its branching "
             f"(a preset *_bmtas_* with branching.file={folder})"
         )
-    for key in (*OWN, *(key for key in keys if _within(key, CHANGEABLE))):
+    for key in (*OWN, *(key for key in keys if within(key, CHANGEABLE))):
         stored = _with_value(stored, key.split("."), reduce(getattr, key.split("."), config))
     return _with_kept_files(stored, folder)
 
@@ -122,11 +159,7 @@ def _read(path: Path) -> Config:
     except USER_MISTAKES as error:
         raise UserError(f"{path}: {explain(error)}") from None
     assert isinstance(config, Config)
-    return config
-
-
-def _within(key: str, groups: Sequence[str]) -> bool:
-    return any(key == group or key.startswith(f"{group}.") for group in groups)
+    return with_home(config)
 
 
 def _with_value(node: Any, path: Sequence[str], value: Any) -> Any:

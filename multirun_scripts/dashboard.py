@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from atrc_exp.config import LoggerConfig
-from atrc_exp.errors import UserError
+from atrc_exp.errors import UserError, missing_extra
 from atrc_exp.genotype import candidates
 from atrc_exp.tasks import TASKS, Task, build_tasks
 
@@ -23,7 +23,7 @@ try:
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 except ImportError as error:
-    raise SystemExit(f"error: {error.name} is not installed; pip install -e '.[dashboard]'") from None
+    raise SystemExit(f"error: {missing_extra('the dashboard', [str(error.name)], 'dashboard')}") from None
 
 _SEEDS = {"groupby": "Group", "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
 _PROGRESS = ("search/entropy", "search/frozen", "search/temperature", "search/entropy_weight")

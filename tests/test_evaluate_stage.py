@@ -160,7 +160,7 @@ def test_labels_without_boundaries_are_scored_zero(tmp_path, rooms, files):
 
 def test_unknown_ids_are_named_before_anything_is_scored(tmp_path, rooms, files):
     (tmp_path / "ids.txt").write_text("nowhere\n")
-    with pytest.raises(UserError, match=r"1 ids are not in the validation split: nowhere"):
+    with pytest.raises(UserError, match=r"not in the validation split: 1 id, nowhere"):
         evaluate_files(tmp_path, rooms, files, f"evaluation.boundary_ids={tmp_path / 'ids.txt'}")
 
 

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from atrc_exp.config.checks import positive, require
+from atrc_exp.config.checks import path, positive, require
 
 
 @dataclass(kw_only=True)
 class BranchingConfig:
     """Branched encoder (BMTAS, Bruggemann et al., BMVC 2020); all keys but `file` belong to stage=branch."""
 
-    file: str | None = None
+    file: str | None = path()
     """A branching.json or the folder of a branch search; null shares the whole encoder."""
     layers: str = "block"
     """What may branch: every residual block, or whole stages, which takes as much memory but fewer logits."""

@@ -1,8 +1,12 @@
-"""The one form of all configuration errors."""
+"""The one form of all configuration errors, and of keys that hold paths."""
 
-from typing import Any
+import os
+from dataclasses import field, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 from atrc_exp.errors import UserError
+
+T = TypeVar("T")
 
 
 def require(condition: bool, key: str, value: Any, allowed: str, remedy: str = "") -> None:
@@ -14,3 +18,31 @@ def require(condition: bool, key: str, value: Any, allowed: str, remedy: str = "
 def positive(key: str, value: float) -> None:
     """Require a value above zero."""
     require(value > 0, key, value, "> 0")
+
+
+def path(default: str | None = None) -> Any:
+    """A key that holds a path, in which `~` stands for the user's home."""
+    return field(default=default, metadata={"path": True})
+
+
+def path_keys(node: Any, prefix: str = "") -> set[str]:
+    """Dotted names of all keys that hold paths, below a dataclass or its type."""
+    keys = set()
+    for each in fields(node):
+        if each.metadata.get("path"):
+            keys.add(f"{prefix}{each.name}")
+        elif isinstance(each.type, type) and is_dataclass(each.type):
+            keys |= path_keys(each.type, f"{prefix}{each.name}.")
+    return keys
+
+
+def with_home(node: T) -> T:
+    """A copy of nested dataclasses in whose paths a leading `~` is expanded."""
+    changed: dict[str, Any] = {}
+    for each in fields(node):  # type: ignore[arg-type]
+        value = getattr(node, each.name)
+        if each.metadata.get("path") and value is not None:
+            changed[each.name] = os.path.expanduser(value)
+        elif is_dataclass(value):
+            changed[each.name] = with_home(value)
+    return replace(node, **changed)  # type: ignore[type-var]

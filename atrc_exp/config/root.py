@@ -1,9 +1,10 @@
 """The whole configuration, and the rules between its keys."""
 
+import re
 from dataclasses import dataclass, field
 
 from atrc_exp.config.branching import BranchingConfig
-from atrc_exp.config.checks import positive, require
+from atrc_exp.config.checks import path, positive, require
 from atrc_exp.config.data import DatasetConfig, PrepareConfig
 from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.stages import (
@@ -26,26 +27,29 @@ class Config:
     """The whole configuration of one command."""
 
     name: str = "???"
-    """Name of the run: `<runs_dir>/<name>/seed<seed>`; presets set it."""
-    runs_dir: str = "runs"
+    """Name of the run, below `runs_dir`: `<runs_dir>/<name>/seed<seed>`, with "/" for sub-folders; presets set it."""
+    runs_dir: str = path("runs")
     """Folder of all runs."""
     seed: int = 0
     """Seed of initial weights, data order, augmentation and architecture samples, >= 0."""
-    run: str | None = None
+    run: str | None = path()
     """Run folder for stages that look at a finished or running one; its own configuration then holds."""
-    checkpoint: str | None = None
+    checkpoint: str | None = path()
     """A checkpoint file of a run, instead of `run`."""
-    predictions: str | None = None
+    init: str | None = path()
+    """stage=search and stage=retrain: a run folder, a checkpoint or a .safetensors file whose weights, by name, a new
+    run starts from, instead of `backbone.weights`. Layers that depend on the number of classes may have another one."""
+    predictions: str | None = path()
     """stage=evaluate: score the files `<predictions>/<task>/<id>.png` or `.npy` instead of a network."""
-    input: str | None = None
+    input: str | None = path()
     """stage=predict: an image, or a folder of images."""
-    image: str | None = None
+    image: str | None = path()
     """stage=attention: an image."""
     pixel: list[int] | None = None
     """stage=attention: row and column of a pixel of that image, from 0 at the top left; `pixel=Y,X`."""
     target: str | None = None
     """stage=attention: the task whose blocks are looked at; null is all of them."""
-    output: str | None = None
+    output: str | None = path()
     """Folder of what evaluate, predict, importance, attention, export and prepare write; null is the run folder, for
     predictions= that folder, for prepare `<runs_dir>/datasets/<dataset.name>`."""
     tasks: list[str] | None = None
@@ -54,7 +58,7 @@ class Config:
     """Loss weights by task that replace the published ones, > 0."""
     task_forms: dict[str, str] = field(default_factory=dict)
     """regression or classification by task; as a classification, depth is 40 bins and normals 40 codewords (App. D)."""
-    genotype: str | None = None
+    genotype: str | None = path()
     """A file, the folder of a run or sweep, or published/<name>."""
     genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
     """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none."""
@@ -80,6 +84,10 @@ class Config:
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", self.seed, ">= 0")
+        parts = self.name.split("/")
+        proper = all(part.strip() and not part.startswith(".") and not re.fullmatch(r"seed\d+", part) for part in parts)
+        require(proper, "name", f"'{self.name}'", "a folder below runs_dir, such as a or a/b",
+                "no part of it may be empty, begin with a dot, or be that of a seed, seed0")  # fmt: skip
         self._check_stage()
         self._check_tasks()
         self._check_network()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from atrc_exp.config.checks import require
+from atrc_exp.config.checks import path, require
 
 STAGES = (
     "search", "retrain", "branch", "evaluate", "predict", "importance", "attention", "export", "profile", "benchmark",
@@ -61,7 +61,7 @@ class EvaluationConfig:
     regions and thinned their two pixels wide borders) or both (regions, and partition in evaluation.json beside it)."""
     boundary_interpolate: bool = False
     """Look for odsF between the thresholds too, where one without any prediction has precision 0 (BSDS collectors)."""
-    boundary_ids: str | None = None
+    boundary_ids: str | None = path()
     """File with one image id a line; boundaries are scored on these validation images only. null is all of them."""
     boundary_every: int = 5
     """Training scores boundaries in every n-th validation, >= 0, 0 for none, and always in the last one (free)."""

@@ -25,6 +25,7 @@ from atrc_exp.data.sample import Data, Sample, Source
 from atrc_exp.errors import UserError
 from atrc_exp.normalisation import Normalisation
 from atrc_exp.tasks import Task, build_tasks
+from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def _check_boundary_ids(path: str, ids: list[str]) -> None:
     unknown = sorted(set(read_ids(Path(path))) - set(ids))
     if unknown:
         raise UserError(
-            f"evaluation.boundary_ids={path}: {len(unknown)} ids are not in the validation split: "
+            f"evaluation.boundary_ids={path}: not in the validation split: {counted(len(unknown), 'id')}, "
             f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}"
         )
 

@@ -19,6 +19,7 @@ import torch
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import replacing
+from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +70,9 @@ def load(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, zipfile.BadZipFile) as error:
         reason, before = str(error).splitlines()[0], path.with_name(PREVIOUS)
-        advice = "delete it to start this run from its beginning"
-        if path.name == LAST and before.exists():
-            advice = f"the same training command goes on from the one before, {before}"
-        raise UserError(f"checkpoint {path} cannot be read ({reason}); {advice}") from None
+        goes_on = f"; the same training command goes on from the one before, {before}"
+        advice = goes_on if path.name == LAST and before.exists() else ""
+        raise UserError(f"checkpoint {path} cannot be read ({reason}){advice}") from None
 
 
 def _verify(path: Path) -> None:
@@ -98,10 +98,15 @@ def restore(folder: Path) -> Path | None:
     try:
         load(last)
     except UserError as error:
-        if not previous.exists():
-            raise
-        iteration = load(previous)["iteration"]
-        log.warning("%s; going on from the one before, after %d iterations", str(error).split(";")[0], iteration)
+        try:
+            if not previous.exists():
+                raise
+            iteration = load(previous)["iteration"]
+        except UserError as last_error:
+            raise UserError(f"{last_error}; delete {folder} to start this run from its beginning") from None
+        log.warning(
+            "%s; going on from the one before, after %s", str(error).split(";")[0], counted(iteration, "iteration")
+        )
         link(previous, last)
     return last
 

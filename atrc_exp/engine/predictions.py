@@ -9,7 +9,7 @@
 | `mean_error` | .png, 8-bit RGB | unit vector n as floor(255 (n + 1) / 2 + 0.5) |
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,13 @@ from atrc_exp.files import replacing
 from atrc_exp.tasks import Task
 
 _MISSING_SHOWN = 10
+_FORMS = {
+    "miou": "8-bit grey, the index of the class",
+    "max_f": "8-bit grey, 255 times the probability",
+    "ods_f": "8-bit grey, 255 times the probability",
+    "rmse": "an array (height, width) in metres, as numpy.save writes it",
+    "mean_error": "8-bit RGB, 255 (n + 1) / 2 of the unit vector n",
+}
 _LOGIT_BOUND = 50.0  # its sigmoid is 1 in single precision
 _SHORTEST_NORMAL = 0.5  # 8 bits hold no zero vector: what is shorter stands for it
 
@@ -133,14 +140,28 @@ def predicted_tasks(
     if not present:
         state = "has no folder" if folder.is_dir() else "does not exist; it must have a folder"
         raise UserError(f"predictions={folder}: {state} for any task: {', '.join(task.name for task in tasks)}")
-    paths = [
-        prediction_path(folder, task, image_id)
+    paths = {
+        prediction_path(folder, task, image_id): task
         for task in present
         for image_id in ids
         if task.metric != "ods_f" or boundary_ids is None or image_id in boundary_ids
-    ]
-    missing = [str(path.relative_to(folder)) for path in paths if not path.is_file()]
+    }
+    missing = [path for path in paths if not path.is_file()]
     if missing:
-        shown = ", ".join(missing[:_MISSING_SHOWN]) + (", ..." if len(missing) > _MISSING_SHOWN else "")
-        raise UserError(f"predictions={folder}: {len(missing)} of {len(paths)} files are missing: {shown}")
+        shown = ", ".join(str(path.relative_to(folder)) for path in missing[:_MISSING_SHOWN])
+        shown += ", ..." if len(missing) > _MISSING_SHOWN else ""
+        text = f"predictions={folder}: {len(missing)} of {len(paths)} files are missing: {shown}"
+        raise UserError("; ".join([text, *_other_forms(folder, {path: paths[path] for path in missing})]))
     return present
+
+
+def _other_forms(folder: Path, missing: Mapping[Path, Task]) -> list[str]:
+    """For every task of which files lie there under other suffixes, one of them and the form that is read instead."""
+    found: dict[str, str] = {}
+    present = {task: sorted((folder / task).rglob("*.*")) for task in {task.name for task in missing.values()}}
+    by_id = {path.with_suffix(""): path for paths in present.values() for path in paths}
+    for path, task in missing.items():
+        if other := by_id.get(path.with_suffix("")):
+            given = f"there is {other.relative_to(folder)}"
+            found.setdefault(task.name, f"{given}, but {task.name} is read from {path.suffix}: {_FORMS[task.metric]}")
+    return list(found.values())

@@ -29,6 +29,7 @@ from atrc_exp.engine.interrupt import Interrupted
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, read_settings, write_json, write_text
 from atrc_exp.normalisation import IMAGENET, Normalisation
+from atrc_exp.stored import training_folder
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,8 @@ class Run:
         id: identity in W&B, drawn at the first start.
         dataset: the dataset's record for the summary.
         normalisation: of the run's images, see `keep_backbone`.
+        init: file and SHA-256 of the weights that the run started from, and what of them did not fit; None without
+            `init`.
         summary: content of summary.json where the run is done, else None.
     """
 
@@ -78,6 +81,7 @@ class Run:
     id: str
     dataset: dict[str, Any]
     normalisation: Normalisation = IMAGENET
+    init: dict[str, Any] | None = None
     summary: dict[str, Any] | None = None
     lock: IO[str] | None = None
 
@@ -93,10 +97,10 @@ class Run:
             UserError: the folder belongs to another configuration or dataset, is in use by another process, or cannot
                 be written.
         """
-        folder = Path(config.runs_dir).absolute() / config.name / f"seed{config.seed}"
+        folder = training_folder(config)
         lock: IO[str] | None = None
 
-        def claim() -> tuple[str, dict[str, Any] | None]:
+        def claim() -> tuple[str, dict[str, Any] | None, dict[str, Any] | None]:
             nonlocal lock
             folder.mkdir(parents=True, exist_ok=True)
             lock = _lock(folder / ".lock")
@@ -105,16 +109,17 @@ class Run:
                 _clear(folder)
             environment = _compare(folder, config, data)
             if (folder / "summary.json").exists():
-                return environment["run_id"], read_json(folder / "summary.json")
-            return _record_start(folder, config, ranks, data, overrides, environment), None
+                return environment["run_id"], environment.get("init"), read_json(folder / "summary.json")
+            run_id = _record_start(folder, config, ranks, data, overrides, environment)
+            return run_id, environment.get("init"), None
 
         try:
-            run_id, summary = ranks.on_main(claim)
+            run_id, init, summary = ranks.on_main(claim)
         except (UserError, OSError) as error:
             if lock is not None:
                 lock.close()
             raise (_unwritable(folder, error) if isinstance(error, OSError) else error) from None
-        return cls(folder, ranks, run_id, data.as_dict(), summary=summary, lock=lock)
+        return cls(folder, ranks, run_id, data.as_dict(), init=init, summary=summary, lock=lock)
 
     @property
     def done(self) -> bool:
@@ -178,6 +183,13 @@ class Run:
             save(path)
 
         self.ranks.on_main(keep)
+
+    def keep_init(self, record: dict[str, Any]) -> None:
+        """Write down where the weights of a new run come from."""
+        self.init = record
+        if self.ranks.is_main:
+            environment = read_json(self.folder / "environment.json")
+            write_json(self.folder / "environment.json", environment | {"init": record})
 
     def note_start(self, **facts: Any) -> None:
         """Add what has turned out about this start to its entry in environment.json; on rank 0 only."""

@@ -29,6 +29,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.logging import Logger
 from atrc_exp.losses import MultiTaskLoss
 from atrc_exp.tasks import Task
+from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class Session(ABC):
             for name, fact in self.facts().items():
                 log.info("%s: %s", name, fact)
             if state.iteration:
-                log.info("resumed after %d iterations", state.iteration)
+                log.info("resumed after %s", counted(state.iteration, "iteration"))
                 if self.due(config.engine.validate_every):
                     self.validate(logger)  # the checkpoint is from before it
             yield logger

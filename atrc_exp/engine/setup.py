@@ -11,6 +11,7 @@ from atrc_exp.config import Config
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.errors import UserError
 from atrc_exp.models.recompute import recompute_activations
+from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +61,13 @@ def use_determinism(deterministic: bool) -> None:
 
 def facts(config: Config, ranks: Ranks, network: nn.Module) -> dict[str, Any]:
     """Derived numbers worth a look before a long run."""
+    parts = counted(ranks.world, "rank"), f"{config.engine.accumulate} accumulated"
+    images = counted(images_per_micro_batch(config, ranks), "image")
     return {
         "tasks": ", ".join(config.task_names),
         "network": f"{config.backbone.name}, neck {config.neck.name}, distillation {config.distillation.name}, "
         f"{parameter_count(network) / 1e6:.3f} M parameters",
-        "batch": f"{config.engine.batch_size} = {ranks.world} ranks x {config.engine.accumulate} accumulated x "
-        f"{images_per_micro_batch(config, ranks)} images",
+        "batch": f"{config.engine.batch_size} = {' x '.join((*parts, images))}",
         "iterations": config.engine.iterations,
         "device": f"{ranks.device}, {config.engine.precision}",
     }

@@ -94,8 +94,10 @@ def load_network(network: nn.Module, state: dict[str, Any]) -> None:
     """Put the weights of a checkpoint into the network.
 
     Raises:
-        UserError: the checkpoint belongs to another network or to another version of the format.
+        UserError: it is no checkpoint, or belongs to another network or to another version of the format.
     """
+    if "network" not in state:
+        raise UserError("the file holds no checkpoint of a run; give checkpoints/last.pt of its folder, or run=RUN_DIR")
     if state.get("version") != 1:
         raise UserError(f"checkpoint version {state.get('version')!r} is unknown; this build reads version 1")
     try:

@@ -41,6 +41,7 @@ def summarise(
         "seed": config.seed,
         "stage": config.stage.name,
         "dataset": run.dataset,
+        "init": run.init and {key: run.init[key] for key in ("file", "sha256")},
         "backbone": config.backbone.name,
         "neck": config.neck.name,
         "distillation": config.distillation.name,

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from atrc_exp.tasks import Task
 
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 _ROOT = logging.getLogger("atrc_exp")
 _FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
 _TERMINAL = Console()
+_BAR = 16  # columns
 
 
 def show_messages(is_main: bool) -> None:
@@ -61,6 +63,21 @@ class TrainLog:
         self.handler.close()
 
 
+def training_bar(console: Console) -> Progress:
+    """A bar with count, time spent and time left, and a `text` that takes the rest of the line and no more."""
+    rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+
+    def fixed() -> Column:
+        return Column(no_wrap=True)
+
+    return Progress(
+        BarColumn(_BAR, table_column=Column(width=_BAR)), MofNCompleteColumn(table_column=fixed()),
+        TimeElapsedColumn(table_column=fixed()), TextColumn("left", table_column=fixed()),
+        TimeRemainingColumn(table_column=fixed()), TextColumn("{task.fields[text]}", markup=False, table_column=rest),
+        console=console, expand=True,
+    )  # fmt: skip
+
+
 class ProgressDisplay:
     """A bar on a terminal, a line a record elsewhere."""
 
@@ -70,10 +87,7 @@ class ProgressDisplay:
         self.scores = ("loss", *(f"{task.name}/{key}" for task in tasks for key in (task.metric, "loss")))
         self.progress: Progress | None = None
         if bar and _TERMINAL.is_terminal:
-            self.progress = Progress(
-                BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-                TextColumn("{task.fields[text]}"), console=_TERMINAL,
-            )  # fmt: skip
+            self.progress = training_bar(_TERMINAL)
             self.progress.start()
             self.task = self.progress.add_task("", total=iterations, completed=iteration, text="")
 
@@ -89,7 +103,7 @@ class ProgressDisplay:
             memory = f"{record['memory_mib'] / 1024:.1f} GiB"
             text = _numbers(record, self.losses)
             if self.progress is not None:
-                self.progress.update(self.task, text=f"{text}  {memory}")
+                self.progress.update(self.task, text=f"{memory}  {text}")
             else:
                 log.info("%d/%d  %s  %s  %s left", record["step"], self.iterations, text, memory, duration(left))
         elif record["kind"] == "val":

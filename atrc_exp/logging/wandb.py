@@ -32,7 +32,7 @@ class WandbRun:
 
     def artifact(self, path: Path, kind: str, name: str) -> None:
         """Attach a file, e.g. of kind "model" or "genotype"."""
-        artifact = self._wandb.Artifact(name, type=kind)
+        artifact = self._wandb.Artifact(name.replace("/", "-"), type=kind)  # W&B allows no "/" there
         artifact.add_file(str(path))
         self._run.log_artifact(artifact)
 

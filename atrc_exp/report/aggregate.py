@@ -7,12 +7,15 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+import yaml
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.metrics.delta import delta_m
+from atrc_exp.stored import CONFIG
 from atrc_exp.tasks import TASKS
 
 SUMMARY = "summary.json"
@@ -121,8 +124,37 @@ def seed_folders(folder: Path) -> dict[int, Path]:
 
 
 def run_names(runs_dir: Path) -> list[Path]:
-    """Folders of `runs_dir` that hold runs, by name."""
-    return sorted(path for path in runs_dir.iterdir() if path.is_dir() and seed_folders(path))
+    """Folders of `runs_dir` that hold runs, by name; those of names with a "/" lie in sub-folders."""
+    seeds, found = seed_folders(runs_dir).values(), []
+    for path in sorted(path for path in runs_dir.iterdir() if path.is_dir() and path not in seeds):
+        found += [path] if seed_folders(path) else []
+        found += run_names(path) if not path.is_symlink() and not path.name.startswith(".") else []
+    return found
+
+
+def runs_root(folder: Path) -> Path:
+    """The folder of all runs that a folder of one name lies in: above it by as many levels as the name has parts."""
+    whole = folder.absolute()
+    for name in filter(None, map(_own_name, seed_folders(folder).values())):
+        parts = PurePosixPath(name).parts
+        if whole.parts[-len(parts) :] == parts:
+            return whole.parents[len(parts) - 1]
+    return whole.parent
+
+
+def _own_name(run: Path) -> str | None:
+    """The name that a run was given, from the first of its files that tells it."""
+    for file in (SUMMARY, CONFIG):
+        try:
+            return str(yaml.safe_load((run / file).read_text(encoding="utf-8"))["name"])  # JSON is YAML
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            continue
+    return None
+
+
+def run_name(folder: Path) -> str:
+    """Name of the runs in a folder, `a/b` where it has parts."""
+    return folder.absolute().relative_to(runs_root(folder)).as_posix()
 
 
 def read_runs(folder: Path) -> list[RunResult]:
@@ -257,10 +289,10 @@ def aggregate(folder: Path, baselines: Sequence[Row] = ()) -> Row:
     lacking = [task for task in experiment.tasks if task not in found]
     if lacking:
         notes.append(f"no headline metric in these runs for: {', '.join(lacking)}")
-    notes += [f"{folder.name}/{path.name} is left out: {reason}" for path, reason in others.items()]
+    notes += [f"{run_name(folder)}/{path.name} is left out: {reason}" for path, reason in others.items()]
     notes += [f"data: {note}" for note in dict.fromkeys(note for run in runs for note in run.data_notes)]
     return Row(
-        name=folder.name,
+        name=run_name(folder),
         seeds=tuple(run.seed for run in runs),
         experiment=experiment,
         values=found,
@@ -280,7 +312,7 @@ def find_baselines(runs_dir: Path) -> list[Row]:
                 groups.setdefault(run.experiment, []).append(run)
         for experiment, runs in groups.items():
             seeds = tuple(run.seed for run in runs)
-            rows.append(Row(name=folder.name, seeds=seeds, experiment=experiment, values=_values(runs),
+            rows.append(Row(name=run_name(folder), seeds=seeds, experiment=experiment, values=_values(runs),
                             delta=None, notes=()))  # fmt: skip
     return rows
 

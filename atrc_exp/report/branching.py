@@ -18,6 +18,7 @@ from atrc_exp.branching import FILE_NAME, Branching, load
 from atrc_exp.errors import UserError
 from atrc_exp.report import figures
 from atrc_exp.tasks import TASKS
+from atrc_exp.words import counted
 
 FIGURE = "branching"
 FORMATS = (".png", ".svg")
@@ -92,7 +93,7 @@ def _stages(axes: Axes, layers: Sequence[str], tasks: int) -> None:
 
 def _caption(branching: Branching) -> str:
     copies = sum(len(groups) for groups in branching.layers.values())
-    text = f"{copies} copies of {len(branching.layers)} layers"
+    text = f"{copies} copies of {counted(len(branching.layers), 'layer')}"
     gflops = branching.details.get("gflops")
     if gflops:
         text += (f"; GFLOPs of the encoder at 512x512: {gflops['branched']:.1f} "

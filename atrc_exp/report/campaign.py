@@ -22,6 +22,7 @@ from atrc_exp.report.plan import STUDY, Overrides, Step, steps, table_rows
 from atrc_exp.report.published import DATASETS, NUMBERS, Published
 from atrc_exp.report.sheet import GAP, Notes, Sheet, plain
 from atrc_exp.report.tables import show_sheet
+from atrc_exp.words import counted
 
 STUDY_NAME = "study"
 
@@ -40,10 +41,10 @@ def show(title: str, planned: Sequence[Step], estimates: Mapping[str, Estimate])
     header = ("Preset", "Runs", "Missing", "Hours a run", "Hours")
     missing = sum(len(step.missing()) for step in planned)
     devices = ", ".join(dict.fromkeys(found.device for found in estimates.values() if found.device))
-    notes = [*remarks.lines(), f"{missing} of {sum(len(step.runs()) for step in planned)} runs are missing"]
+    notes = [*remarks.lines(), f"{missing} of {counted(sum(len(step.runs()) for step in planned), 'run')} missing"]
     if missing:
         notes[-1] += f": {total:.2f} hours, one after another on {devices or 'this machine'}"
-        notes[-1] += f", and {unknown} runs of unknown length" if unknown else ""
+        notes[-1] += f", and {counted(unknown, 'run')} of unknown length" if unknown else ""
         notes.append("Training steps alone: data, validation and checkpoints come on top, and begun runs take less.")
     show_sheet(Sheet("plan", title, header, plain(lines), tuple(notes)))
 

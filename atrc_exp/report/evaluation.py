@@ -20,6 +20,7 @@ from atrc_exp.metrics.boundary.drawing import draw_boundary
 from atrc_exp.report import figures
 from atrc_exp.report.tables import console
 from atrc_exp.tasks import TASKS
+from atrc_exp.words import counted
 
 FILE_NAME = "evaluation.json"
 FIGURES = "evaluation"
@@ -78,7 +79,7 @@ def _show(record: Mapping[str, Any], confusion: Mapping[str, np.ndarray]) -> Non
     what = source.get("predictions") or f"{source['checkpoint']}, iteration {source['iteration']}"
     if "selected_on" in source:
         what += f", a checkpoint selected on {source['selected_on']}"
-    output.print(Text(f"{what}: {record['images']} images of {record['dataset']['name']}"), soft_wrap=True)
+    output.print(Text(f"{what}: {counted(record['images'], 'image')} of {record['dataset']['name']}"), soft_wrap=True)
     table = Table()
     for heading in ("Task", "Metric", "Value", "Unit"):
         table.add_column(heading, justify="right" if heading == "Value" else "left")

@@ -25,6 +25,7 @@ from atrc_exp.report.columns import DEFAULT_PLACES, places, scale
 from atrc_exp.report.sheet import GAP
 from atrc_exp.report.tables import console
 from atrc_exp.tasks import TASKS
+from atrc_exp.words import counted
 
 STEM = "importance"
 _DARKEST, _DARKEST_GREY = 0.6, 0.4  # of the colour maps, so that the sequence of lightness leaves room for text
@@ -111,7 +112,7 @@ def correlation(
     if all(value is None for row in agreement.values() for value in row.values()):
         reason = "the genotype carries no votes of two or more searches"
     elif len(pairs) < _LEAST_BLOCKS:
-        reason = f"{len(pairs)} blocks have both a drop of Δm and an agreement; {_LEAST_BLOCKS} are needed"
+        reason = f"{counted(len(pairs), 'block')} with both a drop of Δm and an agreement, {_LEAST_BLOCKS} are needed"
     else:
         importance, agreed = zip(*pairs, strict=True)
         if len(set(importance)) == 1 or len(set(agreed)) == 1:
@@ -150,7 +151,8 @@ def _table(record: Mapping[str, Any]) -> Table:
     source = record["source"]
     table = Table(
         title=Text(f"{source['run']}, iteration {source['iteration']}: drop of Δm [percentage points] and of the "
-                   f"target's metric, {record['permutations']} permutations of {record['images']} images"),
+                   f"target's metric, {counted(record['permutations'], 'permutation')} of "
+                   f"{counted(record['images'], 'image')}"),
         title_justify="left", title_style="bold", show_lines=True,
     )  # fmt: skip
     table.add_column(Text("target ← source"))

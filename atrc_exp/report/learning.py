@@ -13,7 +13,7 @@ from pathlib import Path
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json, write_text
 from atrc_exp.logging import jsonl
-from atrc_exp.report.aggregate import left_out, read_runs, run_names, seed_folders
+from atrc_exp.report.aggregate import left_out, read_runs, run_name, run_names, seed_folders
 from atrc_exp.report.sheet import GAP, Sheet, markdown, plain
 from atrc_exp.tasks import TASKS
 
@@ -49,7 +49,7 @@ def read_run(folder: Path) -> Learning:
     losses = [record["loss"] for record in jsonl.read(folder / "metrics.jsonl") if record["kind"] == "train"]
     if len(losses) < 2:
         raise UserError(f"{folder} has {len(losses)} training records; give a smaller engine.log_every")
-    run, experiment = f"{folder.parent.name}/{folder.name}", result.experiment
+    run, experiment = f"{run_name(folder.parent)}/{folder.name}", result.experiment
     iterations, headline = experiment.setting.iterations, dict(result.headline)
     return Learning(run, experiment.distillation, iterations, losses[0], losses[-1], headline)
 

@@ -16,6 +16,7 @@ from atrc_exp.report.aggregate import (
     find_baselines,
     left_out,
     read_runs,
+    run_name,
     run_names,
     seed_folders,
 )
@@ -62,14 +63,14 @@ def sweeps(runs: Runs) -> Sheet:
     rows, notes, single = [], list[str](), list[str]()
     by_name = {row.name: row for row in runs.rows}
     for folder in runs.names:
-        done, left = read_runs(folder), left_out(folder)
+        done, left, name = read_runs(folder), left_out(folder), run_name(folder)
         damaged = sum((path / SUMMARY).is_file() for path in left)
         failed = sum(reason.startswith("failed") for reason in left.values())
         counts = (len(done), len(left) - failed - damaged, failed)
-        rows.append([folder.name, *_experiment(by_name.get(folder.name)), *map(str, counts), _hours(done)])
-        notes += [f"{folder.name}/{path.name}: {reason}" for path, reason in left.items()]
+        rows.append([name, *_experiment(by_name.get(name)), *map(str, counts), _hours(done)])
+        notes += [f"{name}/{path.name}: {reason}" for path, reason in left.items()]
         if len(done) == 1:
-            single.append(folder.name)
+            single.append(name)
     notes += [f"{name}: {reason}" for name, reason in runs.report.refused.items()]
     if single:
         notes.append(f"one finished run has no deviation: {', '.join(single)}")
@@ -94,7 +95,7 @@ def system(runs: Runs) -> Sheet:
     header = ("Name", "Step [s]", "Images/s", "Peak memory [MiB]", "Run [min]", "Starts", "Device", "PyTorch", "Commit")
     rows, damaged, devices = [], list[str](), Notes()
     for folder in runs.names:
-        rows.append([folder.name, *_measured(folder, devices, damaged)])
+        rows.append([run_name(folder), *_measured(folder, devices, damaged)])
     legend = "Step: median of the logged means; images a second: batch over that; run: mean of the finished runs."
     notes = (*devices.lines(), *damaged, legend)
     return Sheet("runs_system", "System", header, plain(rows), notes, align="l" + "r" * 5 + "lll")

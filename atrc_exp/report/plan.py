@@ -11,7 +11,9 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from atrc_exp.__main__ import CONF, typed
+from atrc_exp.arguments import readable
 from atrc_exp.config import Config
+from atrc_exp.config.keys import is_used, override_key
 from atrc_exp.engine.run import require_same
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import FILE_NAME, load
@@ -28,7 +30,7 @@ class Overrides:
     """What the user gives for all commands of a table, taken apart."""
 
     common: tuple[str, ...]
-    """Passed to every command."""
+    """Passed to every command whose stage uses them."""
     seeds: tuple[int, ...]
     runs_dir: str
     genotype: str | None
@@ -43,7 +45,7 @@ class Overrides:
         Raises:
             UserError: one that is none, or that is the table's own.
         """
-        values = {}
+        values, given = {}, list(map(readable, given))
         for override in given:
             key, equals, value = override.lstrip("+~").partition("=")
             if not equals:
@@ -104,8 +106,8 @@ class Step:
         """Arguments of `python -m atrc_exp`."""
         values = ",".join(variant.partition("=")[2] for variant in self.variants)
         own = [f"{self.variants[0].partition('=')[0]}={values}"] if values else []
-        return ["-m", f"+experiment={self.preset}", *own, f"seed={','.join(map(str, self.seeds))}",
-                *self.overrides.common]  # fmt: skip
+        used = [o for o in self.overrides.common if is_used(override_key(o), self.configs[0].stage.name)]
+        return ["-m", f"+experiment={self.preset}", *own, f"seed={','.join(map(str, self.seeds))}", *used]
 
     def check(self) -> None:
         """Look whether what has begun or finished has the configuration that is asked for.

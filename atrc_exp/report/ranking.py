@@ -11,7 +11,7 @@ from statistics import fmean
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json, write_text
-from atrc_exp.report.aggregate import SUMMARY, seed_folders
+from atrc_exp.report.aggregate import SUMMARY, run_name, seed_folders
 from atrc_exp.report.sheet import GAP, Sheet, markdown, plain
 from atrc_exp.report.tables import show_sheet
 
@@ -37,7 +37,7 @@ def rank(folders: Sequence[Path]) -> list[Ranked]:
         UserError: no finished run, a summary that cannot be read, or names that were trained on different tasks or for
             different lengths.
     """
-    runs = {folder.name: _summaries(folder) for folder in folders}
+    runs = {run_name(folder): _summaries(folder) for folder in folders}
     runs = {name: found for name, found in runs.items() if found}
     if not runs:
         raise UserError("none of the runs has finished")

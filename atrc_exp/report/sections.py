@@ -24,7 +24,7 @@ from atrc_exp.report import (
     training_curves,
     votes,
 )
-from atrc_exp.report.aggregate import Row, read_runs
+from atrc_exp.report.aggregate import Row, read_runs, run_name
 from atrc_exp.report.overview import Runs
 from atrc_exp.report.sheet import Sheet
 
@@ -85,7 +85,7 @@ class Drawer:
         except DAMAGE as error:
             return Note(f"{title}: files of the runs cannot be read ({type(error).__name__}: {error})")
         figures.freeze_layout(figure)
-        png, _ = figures.save(figure, self.folder / stem)
+        png, _ = figures.save(figure, self.folder / stem.replace("/", "-"))
         width = round(_PIXELS_PER_INCH * figure.get_figwidth())
         return Picture(title, caption, figures.data_uri(figure, png.read_bytes()), width, folded)
 
@@ -208,8 +208,8 @@ def _vote(folder: Path) -> Genotype:
 def _training(drawer: Drawer, runs: Runs) -> Iterator[Block]:
     for folder in runs.names:
         yield drawer.picture(
-            f"training_{folder.name}",
-            folder.name,
+            f"training_{run_name(folder)}",
+            run_name(folder),
             "Above the losses of every task, below its headline metric on the validation images, one colour a seed; "
             "runs that have not finished are shown as far as they are.",
             lambda path: training_curves.draw_training(training_curves.read(path)),

@@ -6,7 +6,6 @@ travels in an environment variable. Hydra skips the end of a multirun in which a
 callbacks: jobs record their failure instead of raising, and this callback leaves by SystemExit.
 """
 
-import math
 import os
 import signal
 import sys
@@ -19,15 +18,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from atrc_exp import local_sweep
 from atrc_exp.config import TRAINING_STAGES
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json
+from atrc_exp.report.jobs import job_overrides, require_one_process, require_own_places
+from atrc_exp.words import counted
 
 SWEEP_VARIABLE = "ATRC_EXP_SWEEP"
 """Environment variable that holds the sweep id in the launching process and its workers."""
@@ -76,19 +78,6 @@ def read_records(runs_dir: str | Path, sweep_id: str) -> list[JobRecord]:
     return sorted(records, key=lambda record: record.job_num)
 
 
-def expected_jobs(config: DictConfig) -> int:
-    """Number of jobs that the overrides of a multirun ask for: the product of the lengths of its sweeps."""
-    arguments = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    assert isinstance(arguments, list)
-    lines = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()] + arguments
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())  # globs ask the loader
-    lengths = {
-        override.get_key_element(): len(list(override.sweep_string_iterator())) if override.is_sweep_override() else 1
-        for override in parser.parse_overrides(lines)
-    }
-    return math.prod(lengths.values())
-
-
 def finish(runs_dir: str | Path, sweep_id: str, expected: int, ranking: str | None = None) -> bool:
     """Aggregate what the jobs of a sweep left and print it, then what went wrong; True if nothing did.
 
@@ -109,7 +98,7 @@ def finish(runs_dir: str | Path, sweep_id: str, expected: int, ranking: str | No
         numbers = ", ".join(map(str, missing))
         problems.append(f"no record of job {numbers}: killed, or it failed before it could write into {root}")
     done = sum(record.status == "done" for record in records)
-    print(f"sweep: {done} of {expected} jobs done")
+    print(f"sweep: {done} of {counted(expected, 'job')} done")
     for problem in problems:
         print(f"  {problem}")
     if problems:
@@ -162,6 +151,10 @@ def _rank(folders: list[Path], output: Path) -> list[str]:
     return []
 
 
+def _root(config: DictConfig) -> Path:
+    return Path(config.runs_dir).expanduser()
+
+
 class SweepCallback(Callback):
     """Gives a multirun its id and, at its end, aggregates it; exit code 3 where anything failed or is missing.
 
@@ -173,10 +166,27 @@ class SweepCallback(Callback):
         self.ranking = ranking
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Set the sweep id, and who answers signals, before any worker starts."""
+        """Look whether the jobs can run side by side; set the sweep id, and who answers signals, before any starts.
+
+        Raises:
+            SystemExit: they cannot.
+        """
+        try:
+            require_one_process()
+            require_own_places(config)
+        except UserError as error:  # Hydra would turn it into a warning
+            if os.environ.get("RANK", "0") == "0":
+                print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except (HydraException, OmegaConfBaseException):
+            pass  # Hydra composes all jobs itself before the first starts, and raises
+        with read_write(config.hydra):  # Hydra makes this folder, of the sweep and, from the overrides, of every job
+            config.hydra.sweep.dir = os.path.expanduser(config.hydra.sweep.dir)
+            literal = QuotedString(config.hydra.sweep.dir, Quote.double).with_quotes()
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={literal}")
         sweep_id = os.environ[SWEEP_VARIABLE] = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
         if "Joblib" in config.hydra.launcher._target_:  # other launchers run jobs in this process or on other machines
-            local_sweep.watch(_folder(config.runs_dir, sweep_id) / "signal")
+            local_sweep.watch(_folder(_root(config), sweep_id) / "signal")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Aggregate and report.
@@ -185,15 +195,15 @@ class SweepCallback(Callback):
             SystemExit: a job failed or is missing, the aggregation itself failed, or a signal ended the sweep.
         """
         try:
-            sweep_id, expected = os.environ.pop(SWEEP_VARIABLE), expected_jobs(config)
-            left = expected - len(read_records(config.runs_dir, sweep_id))
+            sweep_id, expected = os.environ.pop(SWEEP_VARIABLE), len(job_overrides(config))
+            left = expected - len(read_records(_root(config), sweep_id))
             if left and (number := local_sweep.noted()):
-                ended = f"sweep: ended by {signal.Signals(number).name}, {left} of {expected} jobs are left"
+                ended = f"sweep: ended by {signal.Signals(number).name}, {left} of {counted(expected, 'job')} left"
                 print(f"{ended}; the same command goes on", file=sys.stderr)
                 code = 128 + number
             else:
                 ranking = self.ranking and f"{config.hydra.runtime.choices['experiment']}_{self.ranking}"
-                code = 0 if finish(config.runs_dir, sweep_id, expected, ranking) else EXIT_CODE
+                code = 0 if finish(_root(config), sweep_id, expected, ranking) else EXIT_CODE
         except Exception:  # Hydra would turn it into a warning and exit code 0
             traceback.print_exc()
             code = EXIT_CODE

@@ -16,7 +16,17 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import write_json, write_text
 from atrc_exp.report import constant, differences
 from atrc_exp.report import sheet as forms
-from atrc_exp.report.aggregate import Row, Setting, Statistic, aggregate, find_baselines, run_names, seed_folders
+from atrc_exp.report.aggregate import (
+    Row,
+    Setting,
+    Statistic,
+    aggregate,
+    find_baselines,
+    run_name,
+    run_names,
+    runs_root,
+    seed_folders,
+)
 from atrc_exp.report.columns import heading, measure, scale
 from atrc_exp.report.constant import Constants
 from atrc_exp.report.differences import Compared
@@ -96,13 +106,14 @@ def gather(names: Iterable[Path]) -> Report:
     refused: dict[str, str] = {}
     baselines: dict[Path, list[Row]] = {}
     for folder in names:
-        if folder.parent not in baselines:
-            baselines[folder.parent] = find_baselines(folder.parent)
+        root = runs_root(folder)
+        if root not in baselines:
+            baselines[root] = find_baselines(root)
         try:
-            rows.append(aggregate(folder, baselines[folder.parent]))
+            rows.append(aggregate(folder, baselines[root]))
         except UserError as error:
-            refused[folder.name] = str(error)
-    constants = [found for folder in baselines if (found := constant.read(folder))]
+            refused[run_name(folder)] = str(error)
+    constants = [found for root in baselines if (found := constant.read(root))]
     return Report(rows, refused, [row for found in baselines.values() for row in found],
                   {found.fingerprint: found for found in constants})  # fmt: skip
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.report import figures
-from atrc_exp.report.aggregate import run_names, seed_folders
+from atrc_exp.report.aggregate import run_name, run_names, seed_folders
 from atrc_exp.report.evaluation import FILE_NAME
 from atrc_exp.tasks import TASKS
 
@@ -55,7 +55,7 @@ def _read_file(path: Path) -> Evaluation:
         curves = record.get("curves", {})  # none where it was written before there were any
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not an evaluation of a run ({type(error).__name__}: {error})") from None
-    return Evaluation(f"{path.parents[1].name}/{path.parent.name}", conditions, curves)
+    return Evaluation(f"{run_name(path.parents[1])}/{path.parent.name}", conditions, curves)
 
 
 def draw(evaluations: Sequence[Evaluation]) -> Figure:

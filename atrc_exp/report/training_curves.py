@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from atrc_exp.errors import UserError
 from atrc_exp.logging import jsonl
 from atrc_exp.report import figures
-from atrc_exp.report.aggregate import seed_folders
+from atrc_exp.report.aggregate import run_name, seed_folders
 from atrc_exp.report.columns import heading, scale
 from atrc_exp.tasks import TASKS
 
@@ -46,7 +46,7 @@ def read(folder: Path) -> list[History]:
     histories = [_read_run(path, seed) for seed, path in seed_folders(folder).items()]
     histories = [history for history in histories if history.records]
     if not histories:
-        raise UserError(f"{folder.name}: no run has logged anything yet")
+        raise UserError(f"{run_name(folder)}: no run has logged anything yet")
     return histories
 
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS, FILE_NAME, Genotype, candidates, load, save, vote
 from atrc_exp.report import figures
-from atrc_exp.report.aggregate import common_experiment, left_out, read_runs
+from atrc_exp.report.aggregate import common_experiment, left_out, read_runs, run_name
 from atrc_exp.report.tables import console
 from atrc_exp.tasks import TASKS
 
@@ -39,7 +39,7 @@ def vote_folder(folder: Path) -> Genotype:
     stage = common_experiment(runs).stage
     if stage != "search":
         raise UserError(f"{folder} holds runs of stage {stage}; only searches vote")
-    sources = [f"{folder.name}/{run.folder.name}" for run in runs]
+    sources = [f"{run_name(folder)}/{run.folder.name}" for run in runs]
     voted = vote([load(run.folder) for run in runs], sources)
     save(voted, folder / FILE_NAME)
     figures.save(draw(voted), folder / FIGURE)

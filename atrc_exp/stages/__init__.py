@@ -6,6 +6,7 @@ from pathlib import Path
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import TRAINING_STAGES, Config
 from atrc_exp.errors import UserError
+from atrc_exp.stored import has_begun, init_file
 
 MODULES = {
     "search": "training",
@@ -42,5 +43,7 @@ def _look_for_inputs(config: Config) -> None:
         raise UserError(
             f"dataset.root={config.dataset.root}: does not exist; give the folder of the dataset {config.dataset.name}"
         )
+    if config.init is not None and not has_begun(config):
+        init_file(config.init)
     if config.genotype is not None:
         genotypes.load(config.genotype)

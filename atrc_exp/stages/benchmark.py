@@ -1,6 +1,5 @@
 """`stage=benchmark`: will a training fit, and how long will it take? One configuration, or several side by side."""
 
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import torch
 
 from atrc_exp.config import Config
+from atrc_exp.config.keys import override_key
 from atrc_exp.data.loader import Batch, train_loader
 from atrc_exp.engine.benchmark import Subject, measure, random_batches, table
 from atrc_exp.engine.distributed import Ranks
@@ -58,8 +58,8 @@ def _changed(config: Config, entry: str) -> Config:
     from atrc_exp.__main__ import CONF, typed
 
     changes = entry.split() if "=" in entry else [f"+experiment={entry}"]
-    changed = {_key(override) for override in changes}
-    kept = [override for override in config.benchmark.overrides if _key(override) not in changed]
+    changed = {override_key(override) for override in changes}
+    kept = [override for override in config.benchmark.overrides if override_key(override) not in changed]
     try:
         if GlobalHydra.instance().is_initialized():
             composed = compose("config", overrides=[*kept, *changes])
@@ -69,10 +69,6 @@ def _changed(config: Config, entry: str) -> Config:
         return typed(composed)
     except USER_MISTAKES as error:
         raise UserError(f"benchmark.against: {entry}: {explain(error)}") from None
-
-
-def _key(override: str) -> str:
-    return re.split("[=@]", override.lstrip("+~"), maxsplit=1)[0]
 
 
 def _build(config: Config) -> tuple[Network, tuple[Task, ...]]:

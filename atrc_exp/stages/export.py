@@ -9,7 +9,7 @@ import torch
 
 from atrc_exp.config import Config
 from atrc_exp.engine.distributed import Ranks
-from atrc_exp.errors import UserError
+from atrc_exp.errors import UserError, missing_extra
 from atrc_exp.files import write_json
 from atrc_exp.models import export
 from atrc_exp.stages.common import build_tasks_of, load_run
@@ -65,7 +65,7 @@ def run(config: Config) -> None:
 def _check(config: Config) -> None:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        raise UserError(f"stage=export needs {', '.join(missing)}; pip install 'atrc_exp[export]' brings them")
+        raise missing_extra("stage=export", missing, "export")
     folder = run_folder(config)
     if config.distillation.name == "search":
         raise UserError(

@@ -2,6 +2,7 @@
 
 from atrc_exp.config import Config
 from atrc_exp.data.procedural import make_rooms
+from atrc_exp.words import counted
 
 
 def run(config: Config) -> None:
@@ -13,4 +14,5 @@ def run(config: Config) -> None:
     make_rooms(config)
     rooms = config.dataset.rooms
     height, width = rooms.image_size
-    print(f"{rooms.train} training and {rooms.val} validation rooms of {height}x{width} in {config.dataset.root}")
+    train, val = counted(rooms.train, "training room"), counted(rooms.val, "validation room")
+    print(f"{train} and {val} of {height}x{width} in {config.dataset.root}")

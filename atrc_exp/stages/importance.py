@@ -15,7 +15,7 @@ from atrc_exp.logging.console import image_progress
 from atrc_exp.logging.jsonl import plain
 from atrc_exp.models.inspection import BlockView
 from atrc_exp.report import importance
-from atrc_exp.report.aggregate import SUMMARY, RunResult, find_baselines, left_out, read_runs
+from atrc_exp.report.aggregate import SUMMARY, RunResult, find_baselines, left_out, read_runs, runs_root
 from atrc_exp.report.importance import Baseline
 from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run, open_data, processes
 from atrc_exp.stored import run_folder
@@ -65,7 +65,7 @@ def _finished(folder: Path) -> RunResult:
 
 def _baselines(result: RunResult, genotype: Genotype) -> dict[str, Baseline]:
     """The single-task scores by task, from the runs beside this one."""
-    found = find_baselines(result.folder.parent.parent)
+    found = find_baselines(runs_root(result.folder.parent))
     return {task: importance.baseline_of(task, result.experiment.setting, found) for task in genotype.tasks}
 
 

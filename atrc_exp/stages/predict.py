@@ -24,6 +24,7 @@ from atrc_exp.report.panels import prediction_panel, save_panel
 from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run
 from atrc_exp.stored import run_folder
 from atrc_exp.tasks import Task
+from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +69,10 @@ def run(config: Config) -> None:
             save_panel(figure, folder / "panels" / f"{image_id}.png")
             for task in tasks if config.predict.arrays else ():
                 save_array(folder, task, image_id, arrays[task.name])
-    print(f"{len(paths) - len(unread)} of {len(paths)} images predicted, panels in {folder / 'panels'}")
+    print(f"{len(paths) - len(unread)} of {counted(len(paths), 'image')} predicted, panels in {folder / 'panels'}")
     if unread:
         shown = "; ".join(unread[:_SHOWN]) + ("; ..." if len(unread) > _SHOWN else "")
-        raise UserError(f"{len(unread)} of {len(paths)} images were left out: {shown}")
+        raise UserError(f"{len(unread)} of {counted(len(paths), 'image')} left out: {shown}")
 
 
 class _Network:

@@ -22,6 +22,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import scratch_beside
 from atrc_exp.logging.console import image_progress, show_messages
 from atrc_exp.report import dataset as report
+from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def run(config: Config) -> None:
     if record["problems"]:
         first = record["problems"][0]
         raise UserError(
-            f"{reader.root}: {len(record['problems'])} problems, listed in {folder / report.FILE_NAME}; "
+            f"{reader.root}: {counted(len(record['problems']), 'problem')}, listed in {folder / report.FILE_NAME}; "
             f"the first: {first['file']}: {first['problem']}"
         )
     print(f"{reader.root} is ready: dataset={config.dataset.name} dataset.root={reader.root}")

@@ -14,11 +14,13 @@ from atrc_exp import branching as branchings
 from atrc_exp.config import Config
 from atrc_exp.data.loader import Data, check_batch, val_loader
 from atrc_exp.engine.distributed import Ranks
+from atrc_exp.engine.initial import initialise, report
 from atrc_exp.engine.run import Run
 from atrc_exp.engine.train import Loaders, train
 from atrc_exp.models import build_network
 from atrc_exp.models.network import Network
 from atrc_exp.stages.common import batches, build_tasks_of, genotype_of, keep_codebook, open_data, processes
+from atrc_exp.stored import has_begun
 from atrc_exp.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -35,17 +37,26 @@ def run(config: Config) -> None:
         check_batch(config, len(data.train), ranks.world)
         tasks, genotype = build_tasks_of(config), genotype_of(config)
         torch.manual_seed(config.seed)  # initial weights; the same on every rank
-        network = build_network(config, tasks, genotype)  # before the run's folder: what fails here leaves none
+        network = build_network(_without_download(config), tasks, genotype)  # what fails before the folder leaves none
+        initial = initialise(network, config.init) if config.init and not has_begun(config) else None
         with Run.open(config, ranks, data.info, overrides=sys.argv[1:]) as folder:
             if folder.done:
                 log.info("done already: %s", folder.folder / "summary.json")
                 return
+            if initial is not None:
+                folder.keep_init(initial)
+                report(initial)
             if genotype is not None:
                 folder.keep_genotype(genotype)
             if config.branching.file is not None:
                 folder.keep_branching(branchings.load(config.branching.file))
             folder.keep_backbone(network.backbone.provenance, network.backbone.normalisation)
             _train(config, folder, ranks, replace(data, normalisation=folder.normalisation), network, tasks)
+
+
+def _without_download(config: Config) -> Config:
+    """The configuration with a random backbone where `init` replaces all of it."""
+    return config if config.init is None else replace(config, backbone=replace(config.backbone, weights="random"))
 
 
 def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network, tasks: tuple[Task, ...]) -> None:

@@ -105,6 +105,13 @@ def test_missing_files_are_one_message_and_a_folder_of_one_task_is_enough(tmp_pa
     assert predicted_tasks(tmp_path, tasks, ["a", "c"]) == (TASKS["edge"],)
     with pytest.raises(UserError, match=r"2 of 4 files are missing: edge/b\.png, edge/d\.png"):
         predicted_tasks(tmp_path, tasks, ["a", "b", "c", "d"])
+    np.save(tmp_path / "edge" / "b.npy", GREY)
+    write(tmp_path / "depth" / "a.png", GREY)
+    with pytest.raises(UserError) as caught:
+        predicted_tasks(tmp_path, tasks, ["a", "b"])
+    message = str(caught.value)
+    assert "there is edge/b.npy, but edge is read from .png" in message and "8-bit grey" in message
+    assert "there is depth/a.png, but depth is read from .npy" in message and "metres" in message
     with pytest.raises(UserError, match="no folder for any task: semseg, sal, edge"):
         predicted_tasks(tmp_path / "edge", tasks, ["a"])
     with pytest.raises(UserError, match="does not exist"):

@@ -30,7 +30,7 @@ def test_preempted_job_is_queued_again_and_goes_on(tmp_path: Path, rooms: Path) 
     job = int((tmp_path / RUN / ".lock").read_text().split()[1])
     os.kill(job, signal.SIGUSR2)
     printed, _ = sweep.communicate(timeout=900)
-    assert sweep.returncode == 0 and "1 of 1 jobs done" in printed
+    assert sweep.returncode == 0 and "1 of 1 job done" in printed
     log = (tmp_path / RUN / "train.log").read_text()
     assert "SIGUSR2: a checkpoint follows" in log and "resumed after" in log
     assert read_json(tmp_path / RUN / "summary.json")["iteration"] == 60

@@ -107,7 +107,7 @@ def test_summary_and_records_name_every_number(tmp_path: Path, caplog: pytest.Lo
     assert summary["losses"]["depth"] == records(config, "val")[-1]["depth/loss"]
     shown = (tiny.folder(config) / "train.log").read_text()
     assert f"run folder: {tiny.folder(config)}" in shown and f"{summary['parameters'] / 1e6:.3f} M parameters" in shown
-    assert "batch: 4 = 1 ranks x 1 accumulated x 4 images" in shown and "iterations: 12" in shown
+    assert "batch: 4 = 1 rank x 1 accumulated x 4 images" in shown and "iterations: 12" in shown
     assert "12/12  loss " in shown and "validation at 12: loss " in shown
 
 

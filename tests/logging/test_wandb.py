@@ -117,7 +117,7 @@ def test_offline_run_is_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "genotype.json").write_text("{}")
     run.record({"step": 5, "kind": "search", "entropy": 0.25, "probabilities": {"depth": {"edge": {"local": 0.75}}}})
     run.image(5, "genotype", np.zeros((4, 4, 3), dtype=np.uint8))
-    run.artifact(tmp_path / "genotype.json", "genotype", "preset-seed3-genotype")
+    run.artifact(tmp_path / "genotype.json", "genotype", "a/preset-seed3-genotype")  # a name with a sub-folder
     run.close(0)
     [folder] = (tmp_path / "wandb").glob("offline-run-*-abcd1234")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(folder)]

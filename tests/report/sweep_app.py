@@ -18,7 +18,7 @@ ConfigStore.instance().store(
         "name": "multi",
         "runs_dir": "runs",
         "seed": 0,
-        "stage": "retrain",
+        "stage": {"name": "retrain"},
         "tasks": ["depth"],
         "fail": [],
         "vanish": [],
@@ -42,22 +42,22 @@ def main(config: DictConfig) -> None:
         run(config, folder)
     sweep_id, number = os.environ[SWEEP_VARIABLE], HydraConfig.get().job.num
     status = "failed" if error else "done"
-    record_job(config.runs_dir, sweep_id, number, folder, config.name, config.stage, status, error)
+    record_job(config.runs_dir, sweep_id, number, folder, config.name, config.stage.name, status, error)
 
 
 def run(config: DictConfig, folder: Path) -> None:
     tasks = list(config.tasks)
     summary = {
         "version": 1,
-        "stage": config.stage,
+        "stage": config.stage.name,
         "dataset": {"name": "rooms", "fingerprint": "0123456789abcdef"},
         "backbone": "hrnet_w18_small_v2",
-        "distillation": "search" if config.stage == "search" else "none",
+        "distillation": "search" if config.stage.name == "search" else "none",
         "tasks": tasks,
         "iteration": 40,
         "headline": dict.fromkeys(tasks, 0.5 + config.seed),
     }
-    if config.stage == "search":
+    if config.stage.name == "search":
         save(uniform(tasks, "global"), folder / "genotype.json")
     write_json(folder / "summary.json", summary)
     with (folder.parent.parent / "log").open("a") as log:

@@ -95,7 +95,7 @@ def test_dry_run_says_how_many_runs_and_hours_and_runs_nothing(measured, capsys,
     write_json(Path("runs/rooms_hrnet18_pap/seed0/summary.json"), {})
     main(["1", "--dataset", "rooms", "--rows", "pap,psd", "--dry-run", "seed=0,1,2"])
     printed = capsys.readouterr().out
-    assert "5 of 6 runs are missing: 7.50 hours, one after another on abacus" in printed
+    assert "5 of 6 runs missing: 7.50 hours, one after another on abacus" in printed
     (line,) = (line for line in printed.splitlines() if line.startswith("│ rooms_hrnet18_pap"))
     assert [cell.strip() for cell in line.split("│")][1:6] == ["rooms_hrnet18_pap", "3", "2", "1.50", "3.00"]
 
@@ -175,8 +175,8 @@ def test_command_line_runs_what_is_missing_and_ends_with_the_table(tmp_path, roo
     command = [sys.executable, "-m", "atrc_exp.report.campaign", "1", "--dataset", "rooms", "--rows", "atrc"]
     done = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stderr
-    assert "4 of 4 runs are missing" in done.stdout and "Rows of Table 1 on rooms" in done.stdout
+    assert "4 of 4 runs missing" in done.stdout and "Rows of Table 1 on rooms" in done.stdout
     row = json.loads((tmp_path / "runs/paper/table_1_rooms.json").read_text())["rows"][-1]
     assert row["n"] == "2" and row["title"] == "ATRC"
     again = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=1200, check=False)
-    assert again.returncode == 0 and "0 of 4 runs are missing" in again.stdout and "+ python" not in again.stdout
+    assert again.returncode == 0 and "0 of 4 runs missing" in again.stdout and "+ python" not in again.stdout

@@ -100,8 +100,8 @@ def test_pearson_by_hand():
     [
         ((3.0, 1.0, 2.0, 4.0), {}, "no votes of two or more searches"),
         ((3.0, 1.0, 2.0, 4.0), votes(*[{"local": 1}] * 4), "no votes of two or more searches"),
-        ((3.0, None, None, 4.0), SPLIT, "2 blocks have both"),
-        ((None,) * 4, SPLIT, "0 blocks have both"),
+        ((3.0, None, None, 4.0), SPLIT, "2 blocks with both"),
+        ((None,) * 4, SPLIT, "0 blocks with both"),
         ((2.0,) * 4, SPLIT, "the drops of Δm are all equal"),
         ((3.0, 1.0, 2.0, 4.0), votes(*[{"local": 4}] * 4), "the agreements are all equal"),
     ],
@@ -131,7 +131,7 @@ def test_table_figure_and_file_say_the_same(tmp_path, capsys):
     importance.write(tmp_path, record(BASELINES | {"depth": None}))
     shown = capsys.readouterr().out
     assert "7.50 ± 3.54" in shown and "6.00 ± 2.83" in shown and "0.0750 ± 0.0354" in shown
-    assert "no Δm for depth: gone" in shown and "undefined, 2 blocks have both" in shown
+    assert "no Δm for depth: gone" in shown and "undefined, 2 blocks with both" in shown
     stored = json.loads((tmp_path / "importance.json").read_text())
     assert stored["blocks"]["semseg"]["semseg"]["delta_m_drop"]["mean"] == pytest.approx(7.5)
     assert (tmp_path / "importance.png").read_bytes().startswith(b"\x89PNG")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
+from hydra import initialize
 from omegaconf import OmegaConf
 
 from atrc_exp.report import sweep
@@ -137,36 +137,18 @@ def test_fault_in_the_aggregation_is_an_exit_code(runs_dir, monkeypatch, capsys)
     def fault(*_):
         raise ZeroDivisionError("a fault of ours")
 
-    monkeypatch.setattr(sweep, "expected_jobs", fault)
-    config = OmegaConf.create({"runs_dir": str(runs_dir), "hydra": {"launcher": {"_target_": "BasicLauncher"}}})
+    monkeypatch.setattr(sweep, "finish", fault)
+    hydra = {"launcher": {"_target_": "BasicLauncher"}, "sweep": {"dir": str(runs_dir)}, "sweeper": {"params": None},
+             "overrides": {"hydra": [], "task": ["seed=0"]}}  # fmt: skip
+    config = OmegaConf.create({"runs_dir": str(runs_dir), "hydra": hydra})
     callback = sweep.SweepCallback()
-    callback.on_multirun_start(config)
-    with pytest.raises(SystemExit) as stop:
-        callback.on_multirun_end(config)
+    with initialize(config_path=None, version_base="1.3"):
+        callback.on_multirun_start(config)
+        with pytest.raises(SystemExit) as stop:
+            callback.on_multirun_end(config)
     assert stop.value.code == sweep.EXIT_CODE
     assert "a fault of ours" in capsys.readouterr().err
     assert sweep.SWEEP_VARIABLE not in os.environ
-
-
-@pytest.mark.parametrize(
-    ("overrides", "parameters", "jobs"),
-    [
-        (["seed=0,1,2,3,4"], None, 5),
-        (["+experiment=x", "seed=range(3)", "tasks=[semseg],[depth]", "lr=0.1"], None, 6),
-        (["tasks=[semseg,depth]", "name='a,b'"], None, 1),
-        (["name=x_${missing}", "seed=0,1"], None, 2),
-        (["seed=4"], {"seed": "0,1,2"}, 1),
-        (["lr=choice(1,2)"], {"seed": "0,1,2"}, 6),
-        (["db=glob(*)"], None, 2),
-    ],
-)
-def test_number_of_jobs_of_a_command(tmp_path, overrides, parameters, jobs):
-    for name in ("a", "b"):
-        (tmp_path / "db").mkdir(exist_ok=True)
-        (tmp_path / "db" / f"{name}.yaml").write_text("x: 1\n")
-    config = OmegaConf.create({"hydra": {"sweeper": {"params": parameters}, "overrides": {"task": overrides}}})
-    with initialize_config_dir(str(tmp_path), version_base="1.3"):
-        assert sweep.expected_jobs(config) == jobs
 
 
 def launch(folder, *overrides):
@@ -190,7 +172,7 @@ def test_command_runs_on_after_a_failure_and_a_second_one_only_what_is_missing(t
 
 @pytest.mark.slow
 def test_command_votes_after_searches(tmp_path):
-    done = launch(tmp_path, "seed=0,1", "stage=search", "tasks=[semseg,depth]", "name=search")
+    done = launch(tmp_path, "seed=0,1", "stage.name=search", "tasks=[semseg,depth]", "name=search")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "runs/search/genotype.json").read_text())["runs"] == 2
 
