@@ -10,10 +10,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from atrc_exp.errors import UserError
-from atrc_exp.files import read_json
+from atrc_exp.files import read_json, read_settings
 from atrc_exp.metrics.delta import delta_m
 from atrc_exp.stored import CONFIG
 from atrc_exp.tasks import TASKS
@@ -31,9 +29,12 @@ class Setting:
     """Hash of the data set's file list."""
     backbone: str
     iterations: int
+    init: str | None = None
+    """SHA-256 of the weights that the whole network started from (`init`)."""
 
     def __str__(self) -> str:
-        return f"{self.dataset} (files {self.fingerprint[:8]}), {self.backbone}, {self.iterations} iterations"
+        start = f", from weights {self.init[:8]}" if self.init else ""
+        return f"{self.dataset} (files {self.fingerprint[:8]}), {self.backbone}, {self.iterations} iterations{start}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +147,9 @@ def _own_name(run: Path) -> str | None:
     """The name that a run was given, from the first of its files that tells it."""
     for file in (SUMMARY, CONFIG):
         try:
-            return str(yaml.safe_load((run / file).read_text(encoding="utf-8"))["name"])  # JSON is YAML
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            read = read_json if file == SUMMARY else read_settings
+            return str(read(run / file)["name"])
+        except (UserError, OSError, KeyError, TypeError):
             continue
     return None
 
@@ -207,7 +209,13 @@ def _read_run(path: Path, seed: int) -> RunResult:
             distillation=summary["distillation"],
             tasks=tuple(summary["tasks"]),
             classifications=tuple(summary.get("classifications", ())),
-            setting=Setting(dataset["name"], dataset["fingerprint"], summary["backbone"], int(summary["iteration"])),
+            setting=Setting(
+                dataset["name"],
+                dataset["fingerprint"],
+                summary["backbone"],
+                int(summary["iteration"]),
+                (summary.get("init") or {}).get("sha256"),
+            ),
         )
         headline = {task: float(value) for task, value in summary["headline"].items() if value is not None}
         notes = tuple(dataset.get("notes", ()))

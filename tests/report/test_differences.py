@@ -76,3 +76,16 @@ def test_tables_compare_with_both_baselines_under_the_same_conditions(runs_dir, 
     assert found[0].records[0]["semseg_miou"] == pytest.approx(10.0)
     assert found[0].records[0]["semseg_miou_verdict"] == "better"
     assert found[0].records[0]["depth_rmse_verdict"] == "open"
+
+
+def test_networks_that_started_from_a_trained_one_are_not_compared_with_the_others(runs_dir, make_run):
+    trained = {"init": {"file": "base.safetensors", "sha256": "ab" * 32}}
+    for seed in range(2):
+        make_run("single_depth", seed, {"depth": 1.0})
+        make_run("tuned_depth", seed, {"depth": 0.5}, **trained)
+        make_run("multi_task", seed, {"depth": 0.8 + 0.1 * seed, "semseg": 0.2})
+    report = tables.collect([runs_dir])
+    names = [[line[0].split()[0] for line in section.cells] for section in report.sections()]
+    assert names == [["multi_task", "single_depth"], ["tuned_depth"]]
+    (record,) = [record for made in report.sheets() for record in made.records if made.name.endswith("_differences")]
+    assert (record["title"], record["depth_rmse"]) == ("multi_task", pytest.approx(-0.15))
