@@ -144,6 +144,11 @@ def test_truths_of_every_form_are_the_same_map(tmp_path, maps):
         stored(tmp_path, name, values)
     for path in sorted(tmp_path.iterdir()):
         np.testing.assert_array_equal(read_truth(path) > 0, truth)
+    with_palette = Image.fromarray(truth.astype(np.uint8))
+    with_palette.putpalette([0, 0, 0, 255, 0, 0])
+    with_palette.save(tmp_path / "h.png")
+    assert Image.open(tmp_path / "h.png").mode == "P"
+    np.testing.assert_array_equal(read_truth(tmp_path / "h.png") > 0, truth)
     regions = np.add.outer(np.arange(9) // 3, 2 * (np.arange(12) // 5))
     savemat(tmp_path / "g.mat", {"partition": regions.astype(float)})
     np.testing.assert_array_equal(read_truth(tmp_path / "g.mat"), partition_to_boundary(regions))
