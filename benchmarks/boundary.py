@@ -93,7 +93,7 @@ def main() -> None:
             path = Path(folder) / "maps.npz"
             np.savez(path, prediction=suppressed, truth=truth, max_dist=max_dist)
             print(path, file=peer.stdin, flush=True)
-            found = json.loads(peer.stdout.readline())
+            found = json.loads(next(line for line in peer.stdout if line.startswith("{")))  # it warns there, too
             theirs.append(found["seconds"])
             lost.append((counts.matched - np.array(found["counts"][0], int)).tolist())
             print(f"{seed + 1}/{arguments.images}: {ours[-1]:.3f} s, {theirs[-1]:.1f} s", file=sys.stderr, flush=True)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from .counts import boundary_mask, count
 from .protocols import Protocol
 from .scores import table_of
-from .thinning import thin
 
 _THIN = 0.8  # share of its pixels that thinning leaves of a line one pixel wide, corners and crossings allowed for
 
@@ -45,6 +44,8 @@ def doubts_about(
         path: file of the prediction.
         invert_within: distance of a match by which the prediction is compared with its complement; None for not.
     """
+    from .thinning import thin  # numba takes a while to load
+
     found = []
     with path.open("rb") as file:
         if file.read(3) == b"\xff\xd8\xff":

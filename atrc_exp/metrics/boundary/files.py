@@ -1,5 +1,6 @@
 """Files of edge maps: 1-, 8- and 16-bit grey PNG, `.npy`, and MATLAB's `.mat`, BSDS500's ground truth among them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from .maps import partition_to_boundary
 SUFFIXES = (".png", ".npy", ".mat")  # of any case
 PARTITIONS = {"partition", "LabelMap"}  # names of arrays in `.mat` whose values are regions
 GREY = {"1": np.bool_, "L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16, "I": np.uint16}  # by PIL mode
+INDEXED = {**GREY, "P": np.uint8}  # regions often come with a palette
 
 
 def read_prediction(path: Path) -> NDArray[Any]:
@@ -20,7 +22,7 @@ def read_prediction(path: Path) -> NDArray[Any]:
     Raises:
         BoundaryError: a file that is missing, unreadable or holds no such map.
     """
-    values = _read(path)
+    values = _read(path, GREY)
     if isinstance(values, dict):
         values = _only_array(path, values)
     return values.astype(np.uint8) * np.uint8(255) if values.dtype == bool else values
@@ -34,7 +36,7 @@ def read_truth(path: Path) -> NDArray[Any] | list[NDArray[Any]]:
     Raises:
         BoundaryError: a file that is missing, unreadable or holds no ground truth.
     """
-    values = _read(path)
+    values = _read(path, INDEXED)
     if not isinstance(values, dict):
         return _whole_numbers(values)
     if "groundTruth" in values:
@@ -46,7 +48,7 @@ def read_truth(path: Path) -> NDArray[Any] | list[NDArray[Any]]:
         raise BoundaryError(f"{path}: {error}") from error
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, modes: Mapping[str, type]) -> Any:
     if path.is_dir():
         raise BoundaryError(f"{path} is a folder; give a file for each image")
     if not path.is_file():
@@ -56,7 +58,7 @@ def _read(path: Path) -> Any:
         raise BoundaryError(f"{path} is no file of {', '.join(SUFFIXES)}; convert it without loss, not by way of JPEG")
     try:
         if suffix == ".png":
-            return _png(path)
+            return _png(path, modes)
         if suffix == ".npy":
             return np.load(path, allow_pickle=False)
         from scipy.io import loadmat
@@ -68,14 +70,14 @@ def _read(path: Path) -> Any:
         raise BoundaryError(f"{path} cannot be read ({error}); write it again") from error
 
 
-def _png(path: Path) -> NDArray[Any]:
+def _png(path: Path, modes: Mapping[str, type]) -> NDArray[Any]:
     from PIL import Image
 
     with Image.open(path) as image:
         mode, values = image.mode, np.asarray(image)
-    if mode not in GREY:
+    if mode not in modes:
         raise BoundaryError(f"{path} has the PIL mode {mode!r}; edge maps are grey of 1, 8 or 16 bits")
-    return values.astype(GREY[mode])
+    return values.astype(modes[mode])
 
 
 def _only_array(path: Path, content: dict[str, Any]) -> NDArray[Any]:

@@ -24,9 +24,10 @@ def warnings_about(pairs: Sequence[Pair], found: Mapping[str, Record], extra: in
     kinds = Counter(kind for record in found.values() for kind in record.doubts)
     warnings = []
     for kind, text in TEXTS.items():
-        if kinds[kind]:
+        of = min(LOOKED_AT, len(pairs)) if kind == "inverted" else len(pairs)
+        # A poor map may score better inverted by chance; most of them do not.
+        if kinds[kind] > (of // 2 if kind == "inverted" else 0):
             example = next(pair.name for pair in pairs if kind in found[pair.name].doubts)
-            of = min(LOOKED_AT, len(pairs)) if kind == "inverted" else len(pairs)
             warnings.append(text.format(n=kinds[kind], of=of, example=example))
     if extra:
         warnings.append(f"{extra} predictions have no ground truth and do not count")

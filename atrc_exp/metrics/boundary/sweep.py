@@ -1,6 +1,7 @@
 """The cheapest matchings of one image at all thresholds, each from that of the next higher one.
 
-Images are flat arrays with a margin as wide as the matching radius, so that no kernel tests for the border.
+Images are flat arrays with a margin as wide as the matching radius, so that no kernel tests for the border. numba keeps
+the machine code until this file changes: after a change of `matching` or `thinning` it has to be saved again.
 """
 
 from collections.abc import Sequence
