@@ -8,7 +8,6 @@ import re
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +18,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from atrc_exp import local_sweep
-from atrc_exp.config import STORED_STAGES, Config
+from atrc_exp import launchers, local_sweep
+from atrc_exp.config import STORED_STAGES, TRAINING_STAGES, Config
 from atrc_exp.errors import RankError, UserError
 from atrc_exp.help import help_text
 from atrc_exp.messages import USER_MISTAKES, explain
@@ -60,7 +59,7 @@ def _fail(error: BaseException) -> None:
     """End the command with one message and exit code 2; HYDRA_FULL_ERROR=1 asks for the traceback."""
     if _SHOW_TRACEBACK:
         raise error
-    if os.environ.get("RANK", "0") == "0" or isinstance(error, RankError):
+    if _is_main() or isinstance(error, RankError):
         print(f"error: {explain(error)}", file=sys.stderr)
     sys.exit(2)
 
@@ -77,45 +76,70 @@ def _job(composed: DictConfig) -> None:
 
 
 def _sweep_job(composed: DictConfig) -> None:
+    """Run one job of a multirun; the workers of a sweep on this machine give it a process of its own."""
+    if not local_sweep.is_worker():
+        _run_and_record(composed)
+        return
+    local_sweep.join()
+    if local_sweep.noted():
+        return
+    if composed.stage.name in TRAINING_STAGES:
+        import atrc_exp.stages.training  # noqa: F401 # once for all runs of this worker
+
+    def run(worker: int) -> None:
+        from atrc_exp.engine.distributed import take_gpu
+
+        take_gpu(worker)
+        _run_and_record(composed)
+
+    code = local_sweep.run_apart(HydraConfig.get().job.num, run)
+    if code and not local_sweep.noted():
+        _record(composed, f"its process ended with {local_sweep.describe(code)}; the same command goes on from its last checkpoint")
+
+
+def _run_and_record(composed: DictConfig) -> None:
     """Run one job of a multirun; a failure is printed at once and recorded, and the other jobs go on.
 
     A signal ends the sweep: without a record the job counts as one that is still to be done.
     """
-    from atrc_exp.report.sweep import SWEEP_VARIABLE, record_job
-
-    number, failure = HydraConfig.get().job.num, None
-    if local_sweep.is_worker():
-        local_sweep.join()
-        if local_sweep.noted():
-            return
-        from atrc_exp.engine.distributed import take_gpu
-
-        take_gpu(number)
-    name, run_dir = str(composed.name), f"{composed.runs_dir}/{composed.name}/seed{composed.seed}"
+    failure = None
     try:
         run_stage(typed(composed, HydraConfig.get().overrides.task))
     except USER_MISTAKES as error:
         failure = explain(error)
-    except SystemExit:  # in a worker joblib would take it for a crash and kill the other runs
-        if not local_sweep.noted():
-            raise
-        return
+        if isinstance(error, RankError) and not _is_main():
+            print(f"error: {failure}", file=sys.stderr)
     except Exception as error:  # a defect of ours must not take the other seeds down either
         traceback.print_exc()
         failure = f"{type(error).__name__}: {error}"
+    if _is_main():
+        _record(composed, failure)
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _record(composed: DictConfig, failure: str | None) -> None:
+    from atrc_exp.report.sweep import current_sweep, record_job
+
+    number, stage, name = HydraConfig.get().job.num, str(composed.stage.name), str(composed.name)
+    run_dir = f"{composed.runs_dir}/{name}/seed{composed.seed}"
     if failure:
         print(f"error: job {number} ({run_dir}): {failure}", file=sys.stderr)
-    status = "failed" if failure else "done"
-    stage = str(composed.stage.name)
-    record_job(composed.runs_dir, os.environ[SWEEP_VARIABLE], number, run_dir, name, stage, status, failure)
+    try:
+        status = "failed" if failure else "done"
+        record_job(composed.runs_dir, current_sweep(), number, run_dir, name, stage, status, failure)
+    except OSError as error:  # a full disk must not take the other seeds down either; the sweep misses this record
+        print(f"error: job {number}: its record was not written: {error}", file=sys.stderr)
 
 
 def main() -> None:
     """Run one command of the package."""
     sys.argv[1:] = [_PAIR.sub(r"\1[\2]", argument) for argument in sys.argv[1:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own report and exiting
-    # conf/hydra/launcher/submitit_slurm.yaml is complete; that the plugin has a schema of this name is no matter.
-    warnings.filterwarnings("ignore", message=r"\n'hydra/launcher/submitit_slurm' is validated against")
+    launchers.register()
+    launchers.accept_our_configuration()
     try:
         _job()
     except USER_MISTAKES as error:

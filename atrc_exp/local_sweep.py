@@ -2,22 +2,39 @@
 
 joblib answers a Ctrl-C by killing its workers, and the end of one worker by killing the others. Therefore no signal is
 sent to a worker: they leave the process group of the terminal, and whoever gets a signal notes it in a file. Runs look
-there where they look for signals of their own, and a job that has not begun returns at once.
+there where they look for signals of their own, and a job that has not begun returns at once. For the same reason each
+run is a process of its own below its worker: where the kernel kills one for lack of memory, the others go on.
 """
 
 import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from atrc_exp import orphans
 from atrc_exp.files import write_text
 
 NOTE_VARIABLE = "ATRC_EXP_SWEEP_SIGNAL"
 """Environment variable that holds the path of the note in the launching process and its workers."""
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+
+_LOOK = 1.0  # seconds between a worker's looks for its launcher
+_running: int | None = None  # process id of the run below this worker
+_first: int | None = None  # number of the first job of this worker
+
+
+def answer(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, object]:
+    """Set the handler of all signals that end runs, SIGHUP only where it is not ignored as under nohup.
+
+    Returns:
+        the handlers before, by signal.
+    """
+    taken = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in taken}
 
 
 def watch(note: Path) -> None:
@@ -27,8 +44,7 @@ def watch(note: Path) -> None:
         note: file that the signal is noted in; it does not exist yet.
     """
     os.environ[NOTE_VARIABLE] = str(note.absolute())
-    for number in SIGNALS:
-        signal.signal(number, _stop)
+    answer(_stop)
 
 
 def is_worker() -> bool:
@@ -37,12 +53,46 @@ def is_worker() -> bool:
 
 
 def join() -> None:
-    """Prepare this worker for its next job."""
+    """Prepare this worker for its next job. From the first on it ends with its launcher."""
     if os.getsid(0) != os.getpid():
         os.setsid()
+        launcher = multiprocessing.parent_process()
+        assert launcher is not None and launcher.pid is not None
+        orphans.depend_on(launcher.pid)
+        signal.signal(signal.SIGALRM, _look_for_launcher)
+        signal.setitimer(signal.ITIMER_REAL, _LOOK, _LOOK)
     multiprocessing.set_start_method(None, force=True)  # type: ignore[arg-type] # joblib's own starts no loader processes
-    for number in SIGNALS:
-        signal.signal(number, _note)
+    answer(_note)
+
+
+def run_apart(number: int, job: Callable[[int], None]) -> int:
+    """Run a job of this worker in a process below it and wait for its end.
+
+    Args:
+        number: of the job in its sweep.
+        job: called with the number of this worker's first job, which tells workers apart.
+
+    Returns:
+        The exit code of the process, negative where a signal has killed it.
+    """
+    global _running, _first
+    _first = number if _first is None else _first
+    process = multiprocessing.get_context("fork").Process(target=_below, args=(job, _first))
+    process.start()
+    _running = process.pid
+    process.join()
+    _running = None
+    if orphans.orphaned():
+        os._exit(128 + signal.SIGTERM)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def describe(code: int) -> str:
+    """What an exit code of `run_apart` says, in words."""
+    if code != -signal.SIGKILL:
+        return f"{signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return "SIGKILL, by which the kernel also frees memory"
 
 
 def noted() -> int:
@@ -51,6 +101,19 @@ def noted() -> int:
         return int(Path(os.environ[NOTE_VARIABLE]).read_text(encoding="utf-8"))
     except (KeyError, FileNotFoundError):
         return 0
+
+
+def _below(job: Callable[[int], None], first: int) -> None:
+    orphans.depend_on(os.getppid())
+    job(first)
+
+
+def _look_for_launcher(number: int, frame: FrameType | None) -> None:
+    if orphans.orphaned():
+        if _running is None:
+            os._exit(128 + signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(_running, signal.SIGTERM)  # it saves, and `run_apart` leaves
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -67,4 +130,5 @@ def _stop(number: int, frame: FrameType | None) -> None:
         os.kill(os.getpid(), signal.SIGINT)
     _note(number, frame)
     again = "; Ctrl-C again leaves at once" if number == signal.SIGINT else ""
-    print(f"{signal.Signals(number).name}: running jobs save and end, no other starts{again}", file=sys.stderr)
+    with suppress(OSError):  # the terminal that hung up
+        print(f"{signal.Signals(number).name}: running jobs save and end, no other starts{again}", file=sys.stderr)

@@ -2,12 +2,11 @@
 
 Set by `hydra.callbacks.sweep._target_: atrc_exp.report.sweep.SweepCallback`. Launchers such as joblib and submitit run
 the jobs in other processes, so every job leaves a file, `<runs_dir>/.multirun/<sweep id>/<job number>.json`; the id
-travels in an environment variable. Hydra skips the end of a multirun in which a job raised, and swallows exceptions of
-callbacks: jobs record their failure instead of raising, and this callback leaves by SystemExit.
+travels in the configuration of every job. Hydra skips the end of a multirun in which a job raised, and swallows
+exceptions of callbacks: jobs record their failure instead of raising, and this callback leaves by SystemExit.
 """
 
 import math
-import os
 import signal
 import sys
 import traceback
@@ -19,17 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from atrc_exp import local_sweep
 from atrc_exp.config import TRAINING_STAGES
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json
 
-SWEEP_VARIABLE = "ATRC_EXP_SWEEP"
-"""Environment variable that holds the sweep id in the launching process and its workers."""
 FOLDER = ".multirun"
 EXIT_CODE = 3
 
@@ -57,9 +55,14 @@ def record_job(
     status: str,
     error: str | None = None,
 ) -> None:
-    """Leave the record of a job for the end of its sweep; `sweep_id` is `os.environ[SWEEP_VARIABLE]`."""
+    """Leave the record of a job for the end of its sweep."""
     record = JobRecord(job_num, str(run_dir), name, stage, status, error)
     write_json(_folder(runs_dir, sweep_id) / f"{job_num}.json", asdict(record))
+
+
+def current_sweep() -> str:
+    """Id of the sweep that the running job belongs to."""
+    return str(HydraConfig.get().callbacks.sweep.id)
 
 
 def _folder(runs_dir: str | Path, sweep_id: str) -> Path:
@@ -155,16 +158,19 @@ class SweepCallback(Callback):
 
     Args:
         ranking: set by `+sweep=...`: what is ranked; the folder `<preset>_<ranking>` tells the outcome.
+        id: of the sweep; drawn at its start, which writes it into the configuration of the jobs.
     """
 
-    def __init__(self, ranking: str | None = None) -> None:
-        self.ranking = ranking
+    def __init__(self, ranking: str | None = None, id: str | None = None) -> None:
+        self.ranking, self.id = ranking, id
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set the sweep id, and who answers signals, before any worker starts."""
-        sweep_id = os.environ[SWEEP_VARIABLE] = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
+        self.id = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
+        with flag_override(config.hydra, "readonly", False):  # jobs are composed from these overrides and their own
+            config.hydra.overrides.hydra.append(f"++hydra.callbacks.sweep.id={self.id}")
         if "Joblib" in config.hydra.launcher._target_:  # other launchers run jobs in this process or on other machines
-            local_sweep.watch(_folder(config.runs_dir, sweep_id) / "signal")
+            local_sweep.watch(_folder(config.runs_dir, self.id) / "signal")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Aggregate and report.
@@ -173,15 +179,16 @@ class SweepCallback(Callback):
             SystemExit: a job failed or is missing, the aggregation itself failed, or a signal ended the sweep.
         """
         try:
-            sweep_id, expected = os.environ.pop(SWEEP_VARIABLE), expected_jobs(config)
-            left = expected - len(read_records(config.runs_dir, sweep_id))
+            assert self.id is not None
+            expected = expected_jobs(config)
+            left = expected - len(read_records(config.runs_dir, self.id))
             if left and (number := local_sweep.noted()):
                 ended = f"sweep: ended by {signal.Signals(number).name}, {left} of {expected} jobs are left"
                 print(f"{ended}; the same command goes on", file=sys.stderr)
                 code = 128 + number
             else:
                 ranking = self.ranking and f"{config.hydra.runtime.choices['experiment']}_{self.ranking}"
-                code = 0 if finish(config.runs_dir, sweep_id, expected, ranking) else EXIT_CODE
+                code = 0 if finish(config.runs_dir, self.id, expected, ranking) else EXIT_CODE
         except Exception:  # Hydra would turn it into a warning and exit code 0
             traceback.print_exc()
             code = EXIT_CODE
