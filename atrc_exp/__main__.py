@@ -84,7 +84,8 @@ def _sweep_job(composed: DictConfig) -> None:
     if local_sweep.noted():
         return
     if composed.stage.name in TRAINING_STAGES:
-        import atrc_exp.stages.training  # noqa: F401 # once for all runs of this worker
+        import atrc_exp.data.augment  # once for all runs of this worker, since these imports take seconds
+        import atrc_exp.stages.training  # noqa: F401
 
     def run(worker: int) -> None:
         from atrc_exp.engine.distributed import take_gpu

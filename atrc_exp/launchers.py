@@ -78,15 +78,16 @@ if submitit_launcher is not None:
             """
             from hydra.core.singleton import Singleton
 
-            names = [" ".join(filter_overrides(overrides)) for overrides in job_overrides]
+            shared = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
+            names = [" ".join(one for one in filter_overrides(job) if one not in shared) for job in job_overrides]
             arguments = [
                 (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
                 for number, overrides in enumerate(job_overrides, start=initial_job_idx)
             ]
             jobs = dict(zip(names, self._submit(arguments), strict=True))
             for name, job in jobs.items():
-                print(f"job {job.job_id}: {name}; log: {job.paths.stdout}")
-            print("This command waits for the jobs, and votes or writes the table when all have ended.")
+                print(f"job {job.job_id}: {name}; log: {job.paths.stdout}", flush=True)
+            print("This command waits for the jobs, and votes or writes the table when all have ended.", flush=True)
             try:
                 _wait(jobs)
             except KeyboardInterrupt:

@@ -1,9 +1,9 @@
 """Runs side by side on this machine (`hydra/launcher=joblib`): what workers need, and how a signal ends all runs.
 
 joblib answers a Ctrl-C by killing its workers, and the end of one worker by killing the others. Therefore no signal is
-sent to a worker: they leave the process group of the terminal, and whoever gets a signal notes it in a file. Runs look
-there where they look for signals of their own, and a job that has not begun returns at once. For the same reason each
-run is a process of its own below its worker: where the kernel kills one for lack of memory, the others go on.
+sent to a worker: they leave the process group of the terminal, and the launching process notes a signal in a file. Runs
+look there where they look for signals of their own, and a job that has not begun returns at once. For the same reason
+each run is a process of its own below its worker: where the kernel kills one for lack of memory, the others go on.
 """
 
 import multiprocessing
@@ -62,7 +62,7 @@ def join() -> None:
         signal.signal(signal.SIGALRM, _look_for_launcher)
         signal.setitimer(signal.ITIMER_REAL, _LOOK, _LOOK)
     multiprocessing.set_start_method(None, force=True)  # type: ignore[arg-type] # joblib's own starts no loader processes
-    answer(_note)
+    answer(_pass_on)
 
 
 def run_apart(number: int, job: Callable[[int], None]) -> int:
@@ -105,6 +105,9 @@ def noted() -> int:
 
 def _below(job: Callable[[int], None], first: int) -> None:
     orphans.depend_on(os.getppid())
+    for number in SIGNALS:
+        if signal.getsignal(number) is _pass_on:
+            signal.signal(number, signal.SIG_DFL)
     job(first)
 
 
@@ -112,12 +115,14 @@ def _look_for_launcher(number: int, frame: FrameType | None) -> None:
     if orphans.orphaned():
         if _running is None:
             os._exit(128 + signal.SIGTERM)
+        _pass_on(signal.SIGTERM, frame)  # the run saves, and `run_apart` leaves
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    """In a worker: a signal to it alone is meant for its run; a worker's own end would end the others."""
+    if _running is not None:
         with suppress(ProcessLookupError):
-            os.kill(_running, signal.SIGTERM)  # it saves, and `run_apart` leaves
-
-
-def _note(number: int, frame: FrameType | None) -> None:
-    write_text(Path(os.environ[NOTE_VARIABLE]), str(int(number)))
+            os.kill(_running, number)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -128,7 +133,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
                 os.killpg(worker, signal.SIGKILL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
-    _note(number, frame)
+    write_text(Path(os.environ[NOTE_VARIABLE]), str(int(number)))
     again = "; Ctrl-C again leaves at once" if number == signal.SIGINT else ""
     with suppress(OSError):  # the terminal that hung up
         print(f"{signal.Signals(number).name}: running jobs save and end, no other starts{again}", file=sys.stderr)
