@@ -108,7 +108,10 @@ if submitit_launcher is not None:
             settings = dict(self.params)
             folder, retries = settings.pop("submitit_folder"), settings.pop("max_num_timeout")
             executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=retries)
-            executor.update_parameters(**{key if key in common else f"slurm_{key}": settings[key] for key in settings})
+            executor.update_parameters(
+                **{key if key in common else f"slurm_{key}": value for key, value in settings.items()},
+                slurm_srun_args=["--export=ALL"],  # what submitit sets in its script, also under SBATCH_EXPORT=NONE
+            )
             try:
                 return executor.map_array(self, *zip(*arguments, strict=True))
             except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedSubmissionError) as error:

@@ -1,0 +1,156 @@
+"""Sweeps on a real Slurm: whatever it does to a job, the searches are those of an undisturbed sweep, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cluster as slurm
+import command_line as cli
+import pytest
+from cluster import Cluster, wait_for
+
+from atrc_exp import genotype as genotypes
+from atrc_exp.files import read_json
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(slurm.missing() is not None, reason=slurm.missing() or ""),
+]
+submitit = pytest.importorskip("submitit", reason="the extra slurm is not installed")
+
+NAME = Path("runs/rooms_hrnet18_search")
+LAUNCHER = ("hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1",
+            "hydra.launcher.timeout_min=60")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, rooms: Path) -> Path:
+    """Folder of the searches of two seeds that nobody disturbs, without Slurm."""
+    cwd = tmp_path_factory.mktemp("whole")
+    assert cli.run(cwd, rooms, "-m", *cli.SEARCH, "seed=0,1") == 0, (cwd / "console.txt").read_text()
+    return cwd / NAME
+
+
+class Sweep:
+    """The launching command, with what it prints in `<cwd>/console.txt`."""
+
+    def __init__(self, cluster: Cluster, cwd: Path, rooms: Path, *overrides: str, **environment: str) -> None:
+        data = (f"dataset.root={rooms}", "dataset.rooms.train=4", "dataset.rooms.val=2",
+                "dataset.rooms.image_size=[32,48]", f"dataset.cache_dir={cwd / 'cache'}")  # fmt: skip
+        command = [sys.executable, "-m", "atrc_exp", "-m", *LAUNCHER, *data, *cli.SEARCH, *overrides]
+        self.cwd = cwd
+        with (cwd / "console.txt").open("a") as console:
+            self.process = subprocess.Popen(
+                command, cwd=cwd, env={**cluster.environment, "OMP_NUM_THREADS": "1", **environment}, stdout=console,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def end(self) -> int:
+        return self.process.wait(280)
+
+    @property
+    def printed(self) -> str:
+        return (self.cwd / "console.txt").read_text()
+
+    def stop_run(self, seed: int) -> int:
+        """Hold the process of a run after its first steps and return its id."""
+        folder = self.cwd / NAME / f"seed{seed}"
+        wait_for(lambda: cli.records(folder, "train") or self.process.poll() is not None, "the first step")
+        assert self.process.poll() is None, self.printed
+        process = int((folder / ".lock").read_text().split()[1])
+        os.kill(process, signal.SIGSTOP)
+        return process
+
+
+def check(cwd: Path, whole: Path, *seeds: int) -> None:
+    for seed in seeds:
+        folders = [root / f"seed{seed}" for root in (cwd / NAME, whole)]
+        assert cli.records(folders[0]) == cli.records(folders[1])
+        assert cli.same(*map(cli.last, folders))
+
+
+def starts(cwd: Path, seed: int) -> int:
+    return len(read_json(cwd / NAME / f"seed{seed}" / "environment.json")["starts"])
+
+
+def test_jobs_outlive_their_launcher_and_the_same_command_votes(
+    cluster: Cluster, tmp_path: Path, rooms: Path, whole: Path
+) -> None:
+    """Ctrl-C as soon as the jobs are there; nothing of the launcher's environment is in the second sweep's jobs."""
+    sweep = Sweep(cluster, tmp_path, rooms, "seed=0,1")
+    wait_for(lambda: "This command waits" in sweep.printed or sweep.process.poll() is not None, "the submission")
+    sweep.process.send_signal(signal.SIGINT)
+    assert sweep.end() == 130, sweep.printed
+    assert "seed=1; log: " in sweep.printed and "the jobs go on" in sweep.printed and "report.votes" in sweep.printed
+    wait_for(lambda: not cluster.active(), "the end of the jobs")
+    check(tmp_path, whole, 0, 1)
+    assert not (tmp_path / NAME / genotypes.FILE_NAME).exists()
+
+    again = Sweep(cluster, tmp_path, rooms, "seed=0,1", SBATCH_EXPORT="NONE")
+    assert again.end() == 0, again.printed
+    assert "2 of 2 jobs done" in again.printed and starts(tmp_path, 0) == 1
+    assert genotypes.load(tmp_path / NAME).blocks == genotypes.load(whole).blocks
+    logs = [path.read_text() for path in tmp_path.glob("runs/.multirun/.submitit/*/*_log.out")]
+    assert len(logs) == 4 and not any("ConfigStore" in log for log in logs)
+
+
+def test_job_is_preempted_with_a_grace_period_and_then_reaches_its_time_limit(
+    cluster: Cluster, tmp_path: Path, rooms: Path, whole: Path
+) -> None:
+    sweep = Sweep(cluster, tmp_path, rooms, "seed=0")
+    sweep.stop_run(0)
+    assert starts(tmp_path, 0) == 1
+    cluster.output("sbatch", "--partition=high", f"--ntasks={slurm.CPUS}", "--output=/dev/null", "--wrap=sleep 1")
+    wait_for(lambda: starts(tmp_path, 0) == 2, "the second start after a pre-emption")
+
+    run = sweep.stop_run(0)
+    [job] = [line.split()[0] for line in cluster.active()]
+    cluster.output("scontrol", "update", f"JobId={job}", "TimeLimit=2")
+    wait_for(lambda: slurm.has_pending(run, signal.SIGUSR2), "Slurm's warning before the time limit")
+    os.kill(run, signal.SIGCONT)
+    assert sweep.end() == 0, sweep.printed
+    assert starts(tmp_path, 0) == 3
+    check(tmp_path, whole, 0)
+
+
+def test_cancelled_job_stays_cancelled_and_the_others_vote(
+    cluster: Cluster, tmp_path: Path, rooms: Path, whole: Path
+) -> None:
+    sweep = Sweep(cluster, tmp_path, rooms, "seed=0,1")
+    run = sweep.stop_run(1)
+    [job] = {line.split()[0] for line in cluster.active() if line.split()[0].endswith("_1")}
+    cluster.output("scancel", job)
+    os.kill(run, signal.SIGCONT)
+    assert sweep.end() == 3, sweep.printed
+    assert "no record of job 1" in sweep.printed and "Traceback" not in sweep.printed
+    assert "cancelled" in sweep.printed, "the launcher tells what Slurm says of the job"
+    assert not cluster.active()
+    assert json.loads((tmp_path / NAME / genotypes.FILE_NAME).read_text())["runs"] == 1
+
+    again = Sweep(cluster, tmp_path, rooms, "seed=0,1")
+    assert again.end() == 0, again.printed
+    assert (starts(tmp_path, 0), starts(tmp_path, 1)) == (1, 2)
+    check(tmp_path, whole, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [("hydra.launcher.partition=nowhere", "partition"), ("hydra.launcher.mem_gb=999", "Memory")],
+)
+def test_what_slurm_refuses_is_one_message(
+    cluster: Cluster, tmp_path: Path, rooms: Path, override: str, reason: str
+) -> None:
+    sweep = Sweep(cluster, tmp_path, rooms, "seed=0,1", override)
+    assert sweep.end() == 2
+    assert "Traceback" not in sweep.printed and reason in sweep.printed.splitlines()[-1]
+    assert not (tmp_path / NAME).exists()
