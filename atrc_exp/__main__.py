@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from atrc_exp import launchers, local_sweep
 from atrc_exp.config import STORED_STAGES, TRAINING_STAGES, Config
 from atrc_exp.errors import RankError, UserError
+from atrc_exp.files import print_any_text, unwritable
 from atrc_exp.help import help_text
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.stages import run_stage
@@ -60,7 +61,9 @@ def _fail(error: BaseException) -> None:
     if _SHOW_TRACEBACK:
         raise error
     if _is_main() or isinstance(error, RankError):
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {explain(error)}", file=sys.stderr, flush=True)
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) and _is_main() and not isinstance(error, RankError):
+        os.kill(os.getppid(), signal.SIGTERM)  # torchrun would start all ranks again, to the same end
     sys.exit(2)
 
 
@@ -95,7 +98,7 @@ def _sweep_job(composed: DictConfig) -> None:
 
     code = local_sweep.run_apart(HydraConfig.get().job.num, run)
     if code and not local_sweep.noted():
-        _record(composed, f"its process ended with {local_sweep.describe(code)}; the same command goes on from its last checkpoint")
+        _record(composed, f"its process ended with {local_sweep.describe(code)}")
 
 
 def _run_and_record(composed: DictConfig) -> None:
@@ -137,6 +140,7 @@ def _record(composed: DictConfig, failure: str | None) -> None:
 
 def main() -> None:
     """Run one command of the package."""
+    print_any_text()
     sys.argv[1:] = [_PAIR.sub(r"\1[\2]", argument) for argument in sys.argv[1:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own report and exiting
     launchers.register()
@@ -145,6 +149,11 @@ def main() -> None:
         _job()
     except USER_MISTAKES as error:
         _fail(error)
+    except OSError as error:  # a sweep writes before its jobs do
+        explained = unwritable(Path.cwd(), error)
+        if explained is error:
+            raise
+        _fail(explained)
     except KeyboardInterrupt:  # before the run, or in a stage that has nothing to save
         sys.exit(128 + signal.SIGINT)
     except Exception as error:

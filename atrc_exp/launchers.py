@@ -78,15 +78,15 @@ if submitit_launcher is not None:
             """
             from hydra.core.singleton import Singleton
 
-            shared = set.intersection(*map(set, job_overrides)) if len(job_overrides) > 1 else set()
+            shared = set.intersection(*map(set, job_overrides))
             names = [" ".join(one for one in filter_overrides(job) if one not in shared) for job in job_overrides]
             arguments = [
                 (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
                 for number, overrides in enumerate(job_overrides, start=initial_job_idx)
             ]
-            jobs = dict(zip(names, self._submit(arguments), strict=True))
-            for name, job in jobs.items():
-                print(f"job {job.job_id}: {name}; log: {job.paths.stdout}", flush=True)
+            jobs = self._submit(arguments)
+            for name, job in zip(names, jobs, strict=True):
+                print(f"job {job.job_id} ({name or 'the only one'}), log: {job.paths.stdout}")
             print("This command waits for the jobs, and votes or writes the table when all have ended.", flush=True)
             try:
                 _wait(jobs)
@@ -115,12 +115,12 @@ if submitit_launcher is not None:
             try:
                 return executor.map_array(self, *zip(*arguments, strict=True))
             except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedSubmissionError) as error:
-                raise UserError(_refusal(str(error))) from error
+                raise UserError(_refusal(str(error), len(arguments))) from error
 
-        def _tell_how_to_go_on(self, jobs: dict[str, Any]) -> None:
+        def _tell_how_to_go_on(self, jobs: Sequence[Any]) -> None:
             assert self.config is not None
             folder = Path(self.config.runs_dir) / self.config.name
-            ids = " ".join(dict.fromkeys(job.job_id.split("_")[0] for job in jobs.values()))
+            ids = " ".join(dict.fromkeys(job.job_id.split("_")[0] for job in jobs))
             print(
                 f"\nthe jobs go on without this command; `scancel {ids}` ends them. When they have ended, the same "
                 "command again votes or writes the table, and so do, without a job, "
@@ -129,11 +129,11 @@ if submitit_launcher is not None:
             )
 
 
-def _wait(jobs: dict[str, Any]) -> None:
-    """Wait for submitit's jobs, by the name of each; says which of them end without a result."""
-    left, missed = dict(jobs), set()
+def _wait(jobs: Sequence[Any]) -> None:
+    """Wait for submitit's jobs; says which of them end without a result."""
+    left, missed = list(jobs), set[str]()
     pause, asked = _PAUSES[0], time.monotonic()
-    while left := {name: job for name, job in left.items() if not _has_result(job)}:
+    while left := [job for job in left if not _has_result(job)]:
         time.sleep(1)
         if time.monotonic() < asked + pause:
             continue
@@ -141,11 +141,12 @@ def _wait(jobs: dict[str, Any]) -> None:
         pause, asked = min(pause * 1.5, _PAUSES[1]), time.monotonic()
         if states is None:  # the controller is down: it starts again, or somebody presses Ctrl-C
             continue
-        ended = {name for name, job in left.items() if slurm.over(states.get(job.job_id))}
-        for name in ended & missed:  # at the second look, since a job that is queued again ends for a moment
-            job = left.pop(name)
-            state = states.get(job.job_id, "it is gone from the queue").lower()
-            print(f"job {job.job_id} ({name}) left no result: {state}; log: {job.paths.stdout}", file=sys.stderr)
+        ended = {job.job_id for job in left if slurm.over(states.get(job.job_id))}
+        for job in left:
+            if job.job_id in ended & missed:  # at the second look, since a job that is queued again ends for a moment
+                state = states.get(job.job_id, "it is gone from the queue").lower()
+                print(f"job {job.job_id} left no result: {state}; log: {job.paths.stdout}", file=sys.stderr)
+        left = [job for job in left if job.job_id not in ended & missed]
         missed = ended
 
 
@@ -157,7 +158,9 @@ def _has_result(job: Any) -> bool:
         return False
 
 
-def _refusal(text: str) -> str:
+def _refusal(text: str, count: int) -> str:
     """The reason in what sbatch has printed."""
     lines = [line.split("error: ", 1)[1] for line in text.splitlines() if "error: " in line]
-    return f"Slurm does not take the jobs: {'; '.join(dict.fromkeys(lines)) or text}"
+    reason = "; ".join(dict.fromkeys(lines)) or text
+    advice = " (`scontrol show config` tells its MaxArraySize; give fewer at a time)" if "array" in reason else ""
+    return f"Slurm does not take the {count} jobs: {reason}{advice}"

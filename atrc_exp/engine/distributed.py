@@ -17,6 +17,7 @@ from atrc_exp.errors import RankError, UserError
 
 T = TypeVar("T")
 
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among all processes of the run."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 from types import FrameType
 
 from atrc_exp.errors import UserError
+from atrc_exp.files import print_any_text
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.report import paper
 from atrc_exp.report.__main__ import main as tabulate
@@ -102,6 +103,7 @@ def _chosen(number: str, names: str | None, backbone: str | None) -> tuple[Publi
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Plan, show, run."""
+    print_any_text()
     parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.campaign", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("table", choices=NUMBERS, metavar="N", help=", ".join(NUMBERS))

@@ -62,7 +62,7 @@ def record_job(
 
 def current_sweep() -> str:
     """Id of the sweep that the running job belongs to."""
-    return str(HydraConfig.get().callbacks.sweep.id)
+    return str(HydraConfig.get().callbacks["sweep"].id)
 
 
 def _folder(runs_dir: str | Path, sweep_id: str) -> Path:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -123,13 +122,6 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -
         if time.monotonic() > until:
             raise AssertionError(f"waited {seconds} s in vain: {what}")
         time.sleep(0.1)
-
-
-def has_pending(process: int, number: signal.Signals) -> bool:
-    """Whether a stopped process has been sent a signal that it will meet when it goes on."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
-    return any(mask >> (number - 1) & 1 for mask in masks)
 
 
 def _path() -> str:

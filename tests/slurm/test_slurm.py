@@ -62,14 +62,20 @@ class Sweep:
     def printed(self) -> str:
         return (self.cwd / "console.txt").read_text()
 
-    def stop_run(self, seed: int) -> int:
-        """Hold the process of a run after its first steps and return its id."""
+    def stop_run(self, seed: int, start: int = 1) -> int:
+        """Hold the process of a run, in its n-th start, as soon as it answers signals; returns its process id."""
         folder = self.cwd / NAME / f"seed{seed}"
-        wait_for(lambda: cli.records(folder, "train") or self.process.poll() is not None, "the first step")
-        assert self.process.poll() is None, self.printed
+        log = folder / "train.log"
+        wait_for(
+            lambda: (log.exists() and log.read_text().count("run folder:") >= start) or self.ended(), f"start {start}"
+        )
+        assert not self.ended(), self.printed
         process = int((folder / ".lock").read_text().split()[1])
         os.kill(process, signal.SIGSTOP)
         return process
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
 
 
 def check(cwd: Path, whole: Path, *seeds: int) -> None:
@@ -83,64 +89,56 @@ def starts(cwd: Path, seed: int) -> int:
     return len(read_json(cwd / NAME / f"seed{seed}" / "environment.json")["starts"])
 
 
-def test_jobs_outlive_their_launcher_and_the_same_command_votes(
-    cluster: Cluster, tmp_path: Path, rooms: Path, whole: Path
-) -> None:
-    """Ctrl-C as soon as the jobs are there; nothing of the launcher's environment is in the second sweep's jobs."""
-    sweep = Sweep(cluster, tmp_path, rooms, "seed=0,1")
-    wait_for(lambda: "This command waits" in sweep.printed or sweep.process.poll() is not None, "the submission")
-    sweep.process.send_signal(signal.SIGINT)
-    assert sweep.end() == 130, sweep.printed
-    assert "seed=1; log: " in sweep.printed and "the jobs go on" in sweep.printed and "report.votes" in sweep.printed
-    wait_for(lambda: not cluster.active(), "the end of the jobs")
-    check(tmp_path, whole, 0, 1)
-    assert not (tmp_path / NAME / genotypes.FILE_NAME).exists()
-
-    again = Sweep(cluster, tmp_path, rooms, "seed=0,1", SBATCH_EXPORT="NONE")
-    assert again.end() == 0, again.printed
-    assert "2 of 2 jobs done" in again.printed and starts(tmp_path, 0) == 1
-    assert genotypes.load(tmp_path / NAME).blocks == genotypes.load(whole).blocks
-    logs = [path.read_text() for path in tmp_path.glob("runs/.multirun/.submitit/*/*_log.out")]
-    assert len(logs) == 4 and not any("ConfigStore" in log for log in logs)
-
-
 def test_job_is_preempted_with_a_grace_period_and_then_reaches_its_time_limit(
     cluster: Cluster, tmp_path: Path, rooms: Path, whole: Path
 ) -> None:
     sweep = Sweep(cluster, tmp_path, rooms, "seed=0")
     sweep.stop_run(0)
-    assert starts(tmp_path, 0) == 1
     cluster.output("sbatch", "--partition=high", f"--ntasks={slurm.CPUS}", "--output=/dev/null", "--wrap=sleep 1")
-    wait_for(lambda: starts(tmp_path, 0) == 2, "the second start after a pre-emption")
 
-    run = sweep.stop_run(0)
+    sweep.stop_run(0, start=2)
     [job] = [line.split()[0] for line in cluster.active()]
     cluster.output("scontrol", "update", f"JobId={job}", "TimeLimit=2")
-    wait_for(lambda: slurm.has_pending(run, signal.SIGUSR2), "Slurm's warning before the time limit")
-    os.kill(run, signal.SIGCONT)
+    log = tmp_path / NAME / "seed0" / "train.log"
+    wait_for(lambda: "SIGUSR2: a checkpoint follows" in log.read_text(), "Slurm's warning before the time limit")
+    cluster.output("scontrol", "update", f"JobId={job}", "TimeLimit=60")
+
     assert sweep.end() == 0, sweep.printed
     assert starts(tmp_path, 0) == 3
+    assert "SIGTERM: a checkpoint follows" in log.read_text()
     check(tmp_path, whole, 0)
 
 
-def test_cancelled_job_stays_cancelled_and_the_others_vote(
+def test_one_job_is_cancelled_and_one_launcher_stopped(
     cluster: Cluster, tmp_path: Path, rooms: Path, whole: Path
 ) -> None:
+    """Three times the same command: a job is cancelled; Ctrl-C, with jobs that get no environment; and undisturbed."""
     sweep = Sweep(cluster, tmp_path, rooms, "seed=0,1")
     run = sweep.stop_run(1)
-    [job] = {line.split()[0] for line in cluster.active() if line.split()[0].endswith("_1")}
+    [job] = [line.split()[0] for line in cluster.active() if line.split()[0].endswith("_1")]
     cluster.output("scancel", job)
     os.kill(run, signal.SIGCONT)
     assert sweep.end() == 3, sweep.printed
     assert "no record of job 1" in sweep.printed and "Traceback" not in sweep.printed
     assert "cancelled" in sweep.printed, "the launcher tells what Slurm says of the job"
-    assert not cluster.active()
     assert json.loads((tmp_path / NAME / genotypes.FILE_NAME).read_text())["runs"] == 1
+    assert not any(line.startswith(job) for line in cluster.active())
 
-    again = Sweep(cluster, tmp_path, rooms, "seed=0,1")
-    assert again.end() == 0, again.printed
-    assert (starts(tmp_path, 0), starts(tmp_path, 1)) == (1, 2)
+    sweep = Sweep(cluster, tmp_path, rooms, "seed=0,1", SBATCH_EXPORT="NONE")
+    wait_for(lambda: sweep.printed.count("This command waits") == 2 or sweep.ended(), "the submission")
+    sweep.process.send_signal(signal.SIGINT)
+    assert sweep.end() == 130, sweep.printed
+    assert "the jobs go on" in sweep.printed and "atrc_exp.report.votes" in sweep.printed
+    wait_for(lambda: not cluster.active(), "the end of the jobs")
     check(tmp_path, whole, 0, 1)
+
+    sweep = Sweep(cluster, tmp_path, rooms, "seed=0,1")
+    assert sweep.end() == 0, sweep.printed
+    assert "2 of 2 jobs done" in sweep.printed
+    assert (starts(tmp_path, 0), starts(tmp_path, 1)) == (1, 2)
+    assert genotypes.load(tmp_path / NAME).blocks == genotypes.load(whole).blocks
+    logs = [path.read_text() for path in tmp_path.glob("runs/.multirun/.submitit/*/*_log.out")]
+    assert len(logs) == 6 and not any("ConfigStore" in log for log in logs)
 
 
 @pytest.mark.parametrize(
