@@ -141,6 +141,71 @@ def test_signal_to_jobs_side_by_side(
     assert genotypes.load(tmp_path / RUN.parent).details["runs"] == 3
 
 
+def side_by_side(cwd: Path, rooms: Path) -> tuple[subprocess.Popen, list[str]]:
+    """A sweep of two long searches by joblib, both of which have made their first steps; and its command."""
+    data = (f"dataset.root={rooms}", "dataset.rooms.train=4", "dataset.rooms.val=2",
+            "dataset.rooms.image_size=[32,48]", f"dataset.cache_dir={cwd / 'cache'}")  # fmt: skip
+    command = [sys.executable, "-m", "atrc_exp", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *data,
+               *cli.SEARCH, "engine.workers=0", "seed=0,1"]  # fmt: skip
+    with (cwd / "console.txt").open("w") as console:
+        sweep = subprocess.Popen(command, cwd=cwd, stdout=console, stderr=console, start_new_session=True)
+    for seed in range(2):
+        while not cli.records(cwd / RUN.with_name(f"seed{seed}"), "train") and sweep.poll() is None:
+            time.sleep(0.02)
+        os.kill(owner(cwd, seed), signal.SIGSTOP)  # until the other one is there too
+    assert sweep.poll() is None, (cwd / "console.txt").read_text()
+    return sweep, command
+
+
+def owner(cwd: Path, seed: int) -> int:
+    return int((cwd / RUN.with_name(f"seed{seed}") / ".lock").read_text().split()[1])
+
+
+def gone(process: int) -> bool:
+    stat = Path(f"/proc/{process}/stat")
+    return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+
+@pytest.mark.slow
+def test_run_killed_beside_another(tmp_path: Path, rooms: Path, whole: Path) -> None:
+    """As by the kernel for lack of memory: the other run ends in peace, and the sweep says what is missing."""
+    sweep, command = side_by_side(tmp_path, rooms)
+    os.kill(owner(tmp_path, 0), signal.SIGKILL)
+    os.kill(owner(tmp_path, 1), signal.SIGCONT)
+    assert sweep.wait(300) == 3
+    printed = (tmp_path / "console.txt").read_text()
+    assert "Traceback" not in printed and "job 0, " in printed and "SIGKILL" in printed
+    assert (tmp_path / RUN.with_name("seed1") / "summary.json").exists()
+    assert genotypes.load(tmp_path / RUN.parent).details["runs"] == 1
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300, stdout=subprocess.DEVNULL)
+    check(tmp_path / RUN, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGHUP, 129)])
+def test_launcher_that_is_gone_leaves_nobody_behind(
+    tmp_path: Path, rooms: Path, whole: Path, number: signal.Signals, code: int
+) -> None:
+    """Runs save and end, and so do the workers above them, which hold a gigabyte each."""
+    sweep, command = side_by_side(tmp_path, rooms)
+    runs = [owner(tmp_path, seed) for seed in range(2)]
+    workers = [int(Path(f"/proc/{run}/stat").read_text().rsplit(")", 1)[1].split()[1]) for run in runs]
+    os.kill(sweep.pid, number)
+    for run in runs:
+        os.kill(run, signal.SIGCONT)
+    assert sweep.wait(300) == code
+    until = time.monotonic() + 120
+    while not all(map(gone, runs + workers)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert all(map(gone, runs + workers))
+    for seed in range(2):
+        folder = tmp_path / RUN.with_name(f"seed{seed}")
+        assert json.loads((folder / "status.json").read_text())["status"] == "interrupted"
+        assert cli.last(folder)["iteration"] == max(record["step"] for record in cli.records(folder))
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300, stdout=subprocess.DEVNULL)
+    check(tmp_path / RUN, whole)
+
+
 @pytest.mark.slow
 def test_keys_of_wandb_reach_no_file(tmp_path: Path, rooms: Path) -> None:
     """Neither the run folder, W&B's offline files among it, nor what is printed holds the key of the environment."""

@@ -10,6 +10,7 @@ import pytest
 import tiny_engine as tiny
 import yaml
 
+from atrc_exp.engine import run as run_module
 from atrc_exp.engine.run import Run
 from atrc_exp.errors import UserError
 
@@ -124,6 +125,25 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
         start(config)
     with start(config):  # released
         pass
+
+
+def test_requeued_job_waits_for_its_process_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Slurm may start a job again before its old process has ended."""
+    config = tiny.config(tmp_path)
+    before = start(config)
+    looks = []
+
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3 and before.lock is not None:
+            before.lock.close()
+
+    monkeypatch.setattr(run_module.time, "sleep", look)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with start(config):
+        assert len(looks) == 3 and f"waiting for process {os.getpid()}" in caplog.text
 
 
 def test_refused_start_releases_the_folder(tmp_path: Path) -> None:

@@ -112,14 +112,14 @@ def test_fault_in_the_aggregation_is_an_exit_code(runs_dir, monkeypatch, capsys)
         raise ZeroDivisionError("a fault of ours")
 
     monkeypatch.setattr(sweep, "expected_jobs", fault)
-    config = OmegaConf.create({"runs_dir": str(runs_dir), "hydra": {"launcher": {"_target_": "BasicLauncher"}}})
+    hydra = {"launcher": {"_target_": "BasicLauncher"}, "overrides": {"hydra": []}}
+    config = OmegaConf.create({"runs_dir": str(runs_dir), "hydra": hydra})
     callback = sweep.SweepCallback()
     callback.on_multirun_start(config)
     with pytest.raises(SystemExit) as stop:
         callback.on_multirun_end(config)
     assert stop.value.code == sweep.EXIT_CODE
     assert "a fault of ours" in capsys.readouterr().err
-    assert sweep.SWEEP_VARIABLE not in os.environ
 
 
 @pytest.mark.parametrize(
