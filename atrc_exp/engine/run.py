@@ -246,7 +246,7 @@ def _lock(path: Path, patience: float) -> IO[str]:
         if time.monotonic() >= until:
             lock.close()
             raise UserError(f"{path.parent} is in use by {owner}; wait for it or stop it")
-        log.info("waiting for %s, which still uses %s", owner, path.parent)
+        log.warning("waiting for %s, which still uses %s", owner, path.parent)
         time.sleep(_LOOK)
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -107,7 +107,10 @@ def test_signal_to_one_rank_stops_both_after_the_same_step(tmp_path: Path) -> No
     wait(start_two("interrupted", str(tmp_path / "cut")))
     config = tiny.config(tmp_path / "cut", kind="atrc")
     assert len(read_json(tiny.folder(config) / "environment.json")["starts"]) == 2
-    assert [record["step"] for record in cli.records(tiny.folder(config), "train")] == [2, 4, 6, 8, 10, 12]
+    whole = tiny.folder(tiny.config(tmp_path / "cut" / "whole", kind="atrc"))
+    assert [record["step"] for record in cli.records(whole, "train")] == [2, 4, 6, 8, 10, 12]
+    assert cli.records(tiny.folder(config)) == cli.records(whole), "that of step 6 spans the two starts"
+    assert cli.same(cli.last(tiny.folder(config)), cli.last(whole))
 
 
 def test_error_of_one_rank_is_its_own_to_print() -> None:

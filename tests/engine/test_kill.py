@@ -207,6 +207,30 @@ def test_launcher_that_is_gone_leaves_nobody_behind(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
+def test_torchrun_that_is_gone_leaves_no_rank_behind(tmp_path: Path, rooms: Path, number: signal.Signals) -> None:
+    """By a kill, or by a signal that it does not hand on unless it is told to."""
+    data = (f"dataset.root={rooms}", "dataset.rooms.train=4", "dataset.rooms.val=2",
+            "dataset.rooms.image_size=[32,48]", f"dataset.cache_dir={tmp_path / 'cache'}")  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "atrc_exp",
+               *data, *cli.SEARCH, "engine.iterations=400", "engine.validate_every=400"]  # fmt: skip
+    with (tmp_path / "console.txt").open("w") as console:
+        torchrun = subprocess.Popen(command, cwd=tmp_path, stdout=console, stderr=console, start_new_session=True)
+    while not cli.records(tmp_path / RUN, "train") and torchrun.poll() is None:
+        time.sleep(0.02)
+    assert torchrun.poll() is None, (tmp_path / "console.txt").read_text()
+    children = Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split()
+    torchrun.send_signal(number)
+    assert torchrun.wait(60) == -number
+    until = time.monotonic() + 120
+    while not all(gone(int(child)) for child in children) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(children) >= 2 and all(gone(int(child)) for child in children)
+    assert "SIGTERM" in json.loads((tmp_path / RUN / "status.json").read_text())["error"]
+    assert cli.last(tmp_path / RUN)["iteration"] == max(record["step"] for record in cli.records(tmp_path / RUN))
+
+
+@pytest.mark.slow
 def test_keys_of_wandb_reach_no_file(tmp_path: Path, rooms: Path) -> None:
     """Neither the run folder, W&B's offline files among it, nor what is printed holds the key of the environment."""
     canary = "0123456789abcdef0123456789abcdef01canary"
