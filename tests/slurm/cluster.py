@@ -54,15 +54,16 @@ def missing() -> str | None:
 
 
 class Cluster:
-    """Nodes `n1`, `n2`, ... on this host; a context manager that ends all daemons and jobs."""
+    """One node of this host's name, or `n1`, `n2`, ... on it; a context manager that ends all daemons and jobs."""
 
     def __init__(self, folder: Path, nodes: int = 1) -> None:
-        self.folder, self.nodes = folder, [f"n{number}" for number in range(1, nodes + 1)]
+        self.folder, self.host = folder, socket.gethostname().split(".")[0]
+        self.nodes = [f"n{number}" for number in range(1, nodes + 1)] if nodes > 1 else [self.host]
         self.environment = {**os.environ, "PATH": _path(), "SLURM_CONF": str(folder / "slurm.conf")}
         self._daemons: list[subprocess.Popen] = []
 
     def __enter__(self) -> "Cluster":
-        ports, host = _free_ports(len(self.nodes) + 1), socket.gethostname().split(".")[0]
+        ports, host = _free_ports(len(self.nodes) + 1), self.host
         (self.folder / "state").mkdir(parents=True)
         self.folder.chmod(0o755)
         nodes = [f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} RealMemory=4000\n"
