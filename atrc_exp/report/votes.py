@@ -75,7 +75,7 @@ def _tie_notes(voted: Genotype) -> list[str]:
 
 def _unfinished_notes(voted: Genotype) -> list[str]:
     missing = voted.details.get("unfinished")
-    return [f"part of the searches: {', '.join(missing)} have not finished"] if missing else []
+    return [f"part of the searches: not finished are {', '.join(missing)}"] if missing else []
 
 
 def show(voted: Genotype) -> None:

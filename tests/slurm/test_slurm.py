@@ -141,6 +141,13 @@ def test_one_job_is_cancelled_and_one_launcher_stopped(
     assert len(logs) == 6 and not any("ConfigStore" in log for log in logs)
 
 
+def test_tasks_of_a_job_are_the_ranks_of_its_run(cluster: Cluster, tmp_path: Path, rooms: Path) -> None:
+    sweep = Sweep(cluster, tmp_path, rooms, "seed=0", "hydra.launcher.tasks_per_node=2")
+    assert sweep.end() == 0, sweep.printed
+    assert [start["world"] for start in read_json(tmp_path / NAME / "seed0/environment.json")["starts"]] == [2]
+    assert "1 of 1 jobs done" in sweep.printed
+
+
 @pytest.mark.parametrize(
     ("override", "reason"),
     [("hydra.launcher.partition=nowhere", "partition"), ("hydra.launcher.mem_gb=999", "Memory")],
