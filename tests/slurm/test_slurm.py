@@ -24,7 +24,7 @@ submitit = pytest.importorskip("submitit", reason="the extra slurm is not instal
 
 NAME = Path("runs/rooms_hrnet18_search")
 LAUNCHER = ("hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1",
-            "hydra.launcher.timeout_min=60")  # fmt: skip
+            "hydra.launcher.timeout_min=60", "hydra.launcher.setup=[export OMP_NUM_THREADS=1]")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ class Sweep:
         self.cwd = cwd
         with (cwd / "console.txt").open("a") as console:
             self.process = subprocess.Popen(
-                command, cwd=cwd, env={**cluster.environment, "OMP_NUM_THREADS": "1", **environment}, stdout=console,
+                command, cwd=cwd, env={**cluster.environment, **environment}, stdout=console,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
