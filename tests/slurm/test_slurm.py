@@ -24,7 +24,7 @@ submitit = pytest.importorskip("submitit", reason="the extra slurm is not instal
 
 NAME = Path("runs/rooms_hrnet18_search")
 LAUNCHER = ("hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=null", "hydra.launcher.cpus_per_task=1",
-            "hydra.launcher.timeout_min=60", "hydra.launcher.setup=[export OMP_NUM_THREADS=1]")  # fmt: skip
+            "hydra.launcher.timeout_min=60", 'hydra.launcher.setup=["export OMP_NUM_THREADS=1"]')  # fmt: skip
 
 
 @pytest.fixture(scope="module")
