@@ -30,6 +30,7 @@ from atrc_exp.engine import checkpoint  # noqa: E402
 
 RUN = Path("runs/rooms_hrnet18_search/seed0")
 DAY = 86_400
+BOTH = (checkpoint.LAST, checkpoint.PREVIOUS)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ CASES = (
     Case("one bit of last.pt changed", then(lambda folder: damage(folder / checkpoint.LAST))),
     Case("last.pt cut off", then(lambda folder: os.truncate(folder / checkpoint.LAST, 1000))),
     Case("last.pt lost", then(lambda folder: (folder / checkpoint.LAST).unlink())),
-    Case("last.pt and previous.pt damaged", then(lambda folder: [damage(path) for path in folder.glob("*s*.pt")]),
+    Case("last.pt and previous.pt damaged", then(lambda folder: [damage(folder / name) for name in BOTH]),
          lost=True),
     Case("all checkpoints lost", then(shutil.rmtree)),
     Case("the clock put back by a day", clock(-DAY)),

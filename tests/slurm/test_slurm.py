@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cluster as slurm
@@ -78,6 +78,21 @@ class Sweep:
         return self.process.poll() is not None
 
 
+@pytest.fixture
+def launch(cluster: Cluster, tmp_path: Path, rooms: Path) -> Iterator[Callable[..., Sweep]]:
+    """Starts the launching command with more overrides, and ends at last what a failed test has left of it."""
+    sweeps: list[Sweep] = []
+
+    def start(*overrides: str, **environment: str) -> Sweep:
+        sweeps.append(Sweep(cluster, tmp_path, rooms, *overrides, **environment))
+        return sweeps[-1]
+
+    yield start
+    for sweep in sweeps:
+        sweep.process.kill()
+        sweep.process.wait()
+
+
 def check(cwd: Path, whole: Path, *seeds: int) -> None:
     for seed in seeds:
         folders = [root / f"seed{seed}" for root in (cwd / NAME, whole)]
@@ -90,9 +105,9 @@ def starts(cwd: Path, seed: int) -> int:
 
 
 def test_job_is_preempted_with_a_grace_period_and_then_reaches_its_time_limit(
-    cluster: Cluster, tmp_path: Path, rooms: Path, whole: Path
+    cluster: Cluster, launch: Callable[..., Sweep], tmp_path: Path, whole: Path
 ) -> None:
-    sweep = Sweep(cluster, tmp_path, rooms, "seed=0")
+    sweep = launch("seed=0")
     sweep.stop_run(0)
     cluster.output("sbatch", "--partition=high", f"--ntasks={slurm.CPUS}", "--output=/dev/null", "--wrap=sleep 1")
 
@@ -110,10 +125,10 @@ def test_job_is_preempted_with_a_grace_period_and_then_reaches_its_time_limit(
 
 
 def test_one_job_is_cancelled_and_one_launcher_stopped(
-    cluster: Cluster, tmp_path: Path, rooms: Path, whole: Path
+    cluster: Cluster, launch: Callable[..., Sweep], tmp_path: Path, whole: Path
 ) -> None:
     """Three times the same command: a job is cancelled; Ctrl-C, with jobs that get no environment; and undisturbed."""
-    sweep = Sweep(cluster, tmp_path, rooms, "seed=0,1")
+    sweep = launch("seed=0,1")
     run = sweep.stop_run(1)
     [job] = [line.split()[0] for line in cluster.active() if line.split()[0].endswith("_1")]
     cluster.output("scancel", job)
@@ -124,7 +139,7 @@ def test_one_job_is_cancelled_and_one_launcher_stopped(
     assert json.loads((tmp_path / NAME / genotypes.FILE_NAME).read_text())["runs"] == 1
     assert not any(line.startswith(job) for line in cluster.active())
 
-    sweep = Sweep(cluster, tmp_path, rooms, "seed=0,1", SBATCH_EXPORT="NONE")
+    sweep = launch("seed=0,1", SBATCH_EXPORT="NONE")
     wait_for(lambda: sweep.printed.count("This command waits") == 2 or sweep.ended(), "the submission")
     sweep.process.send_signal(signal.SIGINT)
     assert sweep.end() == 130, sweep.printed
@@ -132,7 +147,7 @@ def test_one_job_is_cancelled_and_one_launcher_stopped(
     wait_for(lambda: not cluster.active(), "the end of the jobs")
     check(tmp_path, whole, 0, 1)
 
-    sweep = Sweep(cluster, tmp_path, rooms, "seed=0,1")
+    sweep = launch("seed=0,1")
     assert sweep.end() == 0, sweep.printed
     assert "2 of 2 jobs done" in sweep.printed
     assert (starts(tmp_path, 0), starts(tmp_path, 1)) == (1, 2)
@@ -141,8 +156,8 @@ def test_one_job_is_cancelled_and_one_launcher_stopped(
     assert len(logs) == 6 and not any("ConfigStore" in log for log in logs)
 
 
-def test_tasks_of_a_job_are_the_ranks_of_its_run(cluster: Cluster, tmp_path: Path, rooms: Path) -> None:
-    sweep = Sweep(cluster, tmp_path, rooms, "seed=0", "hydra.launcher.tasks_per_node=2")
+def test_tasks_of_a_job_are_the_ranks_of_its_run(launch: Callable[..., Sweep], tmp_path: Path) -> None:
+    sweep = launch("seed=0", "hydra.launcher.tasks_per_node=2")
     assert sweep.end() == 0, sweep.printed
     assert [start["world"] for start in read_json(tmp_path / NAME / "seed0/environment.json")["starts"]] == [2]
     assert "1 of 1 jobs done" in sweep.printed
@@ -153,9 +168,9 @@ def test_tasks_of_a_job_are_the_ranks_of_its_run(cluster: Cluster, tmp_path: Pat
     [("hydra.launcher.partition=nowhere", "partition"), ("hydra.launcher.mem_gb=999", "Memory")],
 )
 def test_what_slurm_refuses_is_one_message(
-    cluster: Cluster, tmp_path: Path, rooms: Path, override: str, reason: str
+    cluster: Cluster, launch: Callable[..., Sweep], tmp_path: Path, override: str, reason: str
 ) -> None:
-    sweep = Sweep(cluster, tmp_path, rooms, "seed=0,1", override)
+    sweep = launch("seed=0,1", override)
     assert sweep.end() == 2
     assert "Traceback" not in sweep.printed and reason in sweep.printed.splitlines()[-1]
     assert not (tmp_path / NAME).exists()
