@@ -17,24 +17,14 @@ from types import FrameType
 
 from atrc_exp import orphans
 from atrc_exp.files import write_text
+from atrc_exp.signals import SIGNALS, answer
 
 NOTE_VARIABLE = "ATRC_EXP_SWEEP_SIGNAL"
 """Environment variable that holds the path of the note in the launching process and its workers."""
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 _LOOK = 1.0  # seconds between a worker's looks for its launcher
 _running: int | None = None  # process id of the run below this worker
 _first: int | None = None  # number of the first job of this worker
-
-
-def answer(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, object]:
-    """Set the handler of all signals that end runs, SIGHUP only where it is not ignored as under nohup.
-
-    Returns:
-        the handlers before, by signal.
-    """
-    taken = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
-    return {number: signal.signal(number, handler) for number in taken}
 
 
 def watch(note: Path) -> None:
@@ -106,7 +96,7 @@ def noted() -> int:
 def _below(job: Callable[[int], None], first: int) -> None:
     orphans.depend_on(os.getppid())
     for number in SIGNALS:
-        if signal.getsignal(number) is _pass_on:
+        if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     job(first)
 
@@ -135,5 +125,4 @@ def _stop(number: int, frame: FrameType | None) -> None:
         os.kill(os.getpid(), signal.SIGINT)
     write_text(Path(os.environ[NOTE_VARIABLE]), str(int(number)))
     again = "; Ctrl-C again leaves at once" if number == signal.SIGINT else ""
-    with suppress(OSError):  # the terminal that hung up
-        print(f"{signal.Signals(number).name}: running jobs save and end, no other starts{again}", file=sys.stderr)
+    print(f"{signal.Signals(number).name}: running jobs save and end, no other starts{again}", file=sys.stderr)

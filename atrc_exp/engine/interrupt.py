@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from atrc_exp import local_sweep, orphans, slurm
 from atrc_exp.engine.distributed import Ranks
+from atrc_exp.signals import answer
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            self._before = local_sweep.answer(self._remember)
+            self._before = answer(self._remember)
             if callable(signal.getsignal(QUEUE_AGAIN)):
                 self._before[QUEUE_AGAIN] = signal.signal(QUEUE_AGAIN, self._remember)
         return self

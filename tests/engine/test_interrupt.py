@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -145,6 +146,26 @@ def test_hang_up_is_ignored_where_it_was_before(monkeypatch: pytest.MonkeyPatch)
             assert interruption.agreed() == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_terminal_that_hangs_up_takes_no_output_and_does_not_end_the_run() -> None:
+    """The last write to it would fail, after the checkpoint, and hide the exit code of the signal."""
+    program = (
+        "import signal, sys; from atrc_exp.engine.distributed import Ranks;"
+        "from atrc_exp.engine.interrupt import Interrupted, Interruption\n"
+        "with Interruption(Ranks()) as interruption:\n"
+        "    print('ready', flush=True)\n"
+        "    while not interruption.agreed(): pass\n"
+        "    print('this has no terminal to go to', flush=True)\n"
+        "    raise Interrupted(interruption.agreed())"
+    )
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-c", program])
+    while b"ready" not in os.read(terminal, 1000):
+        pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
 
 
 @pytest.mark.parametrize(
