@@ -71,6 +71,18 @@ def test_reason_of_a_refusal_is_slurms() -> None:
     assert "MaxArraySize" in launchers._refusal("sbatch: error: Invalid job array specification", 5000)
 
 
+def test_killed_worker_does_not_keep_a_sweep_from_its_end(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from hydra_plugins.hydra_joblib_launcher import joblib_launcher
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    def break_down(*_: object) -> None:
+        raise TerminatedWorkerError("a worker was killed")
+
+    monkeypatch.setattr(joblib_launcher.JoblibLauncher, "launch", break_down)
+    assert launchers.JoblibLauncher().launch([["seed=0"]], 0) == []
+    assert "worker" in capsys.readouterr().err
+
+
 def test_launchers_take_the_place_of_the_plugins() -> None:
     launchers.register()
     known = Plugins.instance().class_name_to_class

@@ -74,6 +74,13 @@ def test_batch_smaller_than_the_ranks_is_one_message(tmp_path, rooms):
     assert "error: engine.batch_size" in done.stderr
 
 
+def test_mistake_is_not_repeated_by_torchrun(tmp_path, rooms):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=3")
+    done = run(tmp_path, rooms, "dataset=nyud", "dataset.root=/nowhere", launch=torchrun)
+    assert done.returncode != 0
+    assert done.stderr.count("error: dataset.root=/nowhere") == 1
+
+
 def test_learning_rate_grid_ends_with_a_ranking(tmp_path, rooms):
     grid = run(tmp_path, rooms, "-m", "+experiment=rooms_hrnet18_multi_task", "+sweep=learning_rate",
                "optim.lr=0.002,0.01", "optim.head_lr_factor=1", "evaluation.boundary_every=0")  # fmt: skip

@@ -238,6 +238,41 @@ def test_torchrun_that_is_gone_leaves_no_rank_behind(tmp_path: Path, rooms: Path
     assert cli.last(tmp_path / RUN)["iteration"] == max(record["step"] for record in cli.records(tmp_path / RUN))
 
 
+def wandb_log(folder: Path) -> list[dict]:
+    """What a folder of W&B holds, by the reader of its SDK."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+@pytest.mark.slow
+def test_wandb_offline_through_a_preemption_and_a_kill(tmp_path: Path, rooms: Path) -> None:
+    """Three starts are three folders of one run: preempted, without an end, finished."""
+    command, offline = (*cli.SEARCH, "logger=wandb"), {"WANDB_MODE": "offline"}
+    process = cli.start(tmp_path, rooms, *command, **offline)
+    while not cli.records(tmp_path / RUN, "train") and process.is_alive():
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(900)
+    assert process.exitcode == 143, (tmp_path / "console.txt").read_text()
+    assert cli.run(tmp_path, rooms, *command, kill=("step", 2), **offline) == -signal.SIGKILL
+    resumed = cli.last(tmp_path / RUN)["iteration"]
+    assert cli.run(tmp_path, rooms, *command, **offline) == 0
+
+    folders = sorted((tmp_path / RUN / "wandb").glob("offline-run-*"))
+    identity = json.loads((tmp_path / RUN / "environment.json").read_text())["run_id"]
+    assert len(folders) == 3 and all(folder.name.endswith(f"-{identity}") for folder in folders)
+    logs = [wandb_log(folder) for folder in folders]
+    assert [[record["exit"]["exit_code"] for record in log if record["type"] == "exit"] for log in logs] == [
+        [143],
+        [],
+        [0],
+    ]
+    assert [any(record["type"] == "preempting" for record in log) for log in logs] == [True, False, False]
+    steps = [record["history"]["item"]["_step"] for record in logs[2] if record["type"] == "history"]
+    assert sorted(set(steps) - {resumed}) == list(range(resumed + 1, 9))
+
+
 @pytest.mark.slow
 def test_keys_of_wandb_reach_no_file(tmp_path: Path, rooms: Path) -> None:
     """Neither the run folder, W&B's offline files among it, nor what is printed holds the key of the environment."""
