@@ -1,7 +1,6 @@
 """Whole files or none: everything that is kept is written beside its place and moved there."""
 
 import errno
-import fcntl
 import io
 import json
 import logging
@@ -64,6 +63,8 @@ def take_lock(file: IO[Any], *, wait: bool) -> bool:
 
     A file system without locks, as some network ones are, gets one warning: then nobody keeps two processes apart.
     """
+    import fcntl  # not on every system, where genotypes are read all the same
+
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
