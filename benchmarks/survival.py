@@ -143,7 +143,8 @@ def outcome(case: Case, cwd: Path, rooms: Path, whole: Path) -> str:
         end = "the same bits" if again == 0 and identical(cwd / RUN, whole) else f"DIFFERENT (exit code {again})"
     log = (cwd / RUN / "train.log").read_text().splitlines()
     resumed = [line.split("resumed after ")[1] for line in log if "resumed after" in line]
-    return f"| {case.name} | {code} | {f'after {resumed[-1]}' if resumed else 'from the beginning'} | {end} |"
+    start = "no" if case.lost else f"after {resumed[-1]}" if resumed else "from the beginning"
+    return f"| {case.name} | {code} | {start} | {end} |"
 
 
 def identical(folder: Path, whole: Path) -> bool:
