@@ -38,8 +38,8 @@ def watch(note: Path) -> None:
 
 
 def is_worker() -> bool:
-    """Whether this process, which runs a job, is a worker of a sweep on this machine."""
-    return NOTE_VARIABLE in os.environ
+    """Whether this process, which runs a job, is a worker of a sweep on this machine; with `n_jobs=1` there is none."""
+    return NOTE_VARIABLE in os.environ and multiprocessing.parent_process() is not None
 
 
 def join() -> None:

@@ -58,6 +58,14 @@ def test_failed_job_is_reported_the_others_go_on_and_the_exit_code_says_so(tmp_p
     assert json.loads((broken.parent / "table.json").read_text()) != table
 
 
+def test_joblib_with_one_worker_runs_in_the_launching_process(tmp_path, rooms):
+    """As on a machine with one core."""
+    done = run(tmp_path, rooms, "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "tasks=[depth]", "seed=0,1",
+               "+experiment=rooms_hrnet18_multi_task")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 jobs done" in done.stdout
+
+
 def test_torchrun_shares_one_run_between_two_processes(tmp_path, rooms):
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     done = run(tmp_path, rooms, "+experiment=rooms_hrnet18_multi_task", "tasks=[depth,edge]", launch=torchrun)
