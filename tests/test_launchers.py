@@ -72,13 +72,12 @@ def test_reason_of_a_refusal_is_slurms() -> None:
 
 
 def test_killed_worker_does_not_keep_a_sweep_from_its_end(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    from hydra_plugins.hydra_joblib_launcher import joblib_launcher
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     def break_down(*_: object) -> None:
         raise TerminatedWorkerError("a worker was killed")
 
-    monkeypatch.setattr(joblib_launcher.JoblibLauncher, "launch", break_down)
+    monkeypatch.setattr(launchers.JoblibLauncher.__base__, "launch", break_down)
     assert launchers.JoblibLauncher().launch([["seed=0"]], 0) == []
     assert "worker" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,17 +134,13 @@ def test_requeued_job_waits_for_its_process_of_before(
     """Slurm may start a job again before its old process has ended."""
     config = tiny.config(tmp_path)
     before = start(config)
-    looks = []
-
-    def look(seconds: float) -> None:
-        looks.append(seconds)
-        if len(looks) == 3 and before.lock is not None:
-            before.lock.close()
-
-    monkeypatch.setattr(run_module.time, "sleep", look)
+    assert before.lock is not None
+    monkeypatch.setattr(run_module, "_LOOK", 0.01)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    end = threading.Timer(0.2, before.lock.close)
+    end.start()
     with start(config):
-        assert len(looks) == 3 and f"waiting for process {os.getpid()}" in caplog.text
+        assert f"waiting for process {os.getpid()}" in caplog.text and not end.is_alive()
 
 
 def test_refused_start_releases_the_folder(tmp_path: Path) -> None:
