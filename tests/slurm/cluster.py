@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
@@ -92,6 +94,9 @@ class Cluster:
         if self._daemons:
             self.output("scancel", "--user=root", "--signal=KILL", "--full")
             self.output("scancel", "--user=root")
+            until = time.monotonic() + 15
+            while self._steps() and time.monotonic() < until:
+                time.sleep(0.2)
         for daemon in reversed(self._daemons):
             daemon.terminate()
         for daemon in self._daemons:
@@ -100,6 +105,8 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+        for step in self._steps():  # they would try for ever to tell the daemons of their end
+            os.kill(step, signal.SIGKILL)
 
     def output(self, *command: str) -> str:
         """What a command of Slurm prints, whatever its exit code."""
@@ -109,6 +116,15 @@ class Cluster:
     def active(self) -> list[str]:
         """Lines "id state" of the jobs that have not ended."""
         return self.output("squeue", "-h", "-r", "-o", "%i %T").splitlines()
+
+    def _steps(self) -> list[int]:
+        """Process ids of the daemons of job steps: they hold the log of their node's daemon."""
+        found = set()
+        for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+            with suppress(OSError):
+                if os.readlink(descriptor).startswith(f"{self.folder}/slurmd-"):
+                    found.add(int(descriptor.parts[2]))
+        return sorted(found - {daemon.pid for daemon in self._daemons})
 
     def _start(self, *command: str) -> None:
         with (self.folder / f"{command[0]}.out").open("a") as out:
