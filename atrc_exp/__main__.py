@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +17,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from atrc_exp import __version__, local_sweep
+from atrc_exp import __version__, launchers, local_sweep
 from atrc_exp.arguments import prepared
-from atrc_exp.config import STORED_STAGES, Config
+from atrc_exp.config import STORED_STAGES, TRAINING_STAGES, Config
 from atrc_exp.config.checks import with_home
 from atrc_exp.config.keys import require_used
 from atrc_exp.errors import RankError, UserError, missing_extra
+from atrc_exp.files import print_any_text, unwritable
 from atrc_exp.help import help_text
 from atrc_exp.messages import SLURM_PLUGIN, USER_MISTAKES, explain
 from atrc_exp.stages import run_stage
@@ -62,8 +62,10 @@ def _fail(error: BaseException) -> None:
     """End the command with one message and exit code 2; HYDRA_FULL_ERROR=1 asks for the traceback."""
     if _SHOW_TRACEBACK:
         raise error
-    if os.environ.get("RANK", "0") == "0" or isinstance(error, RankError):
-        print(f"error: {explain(error)}", file=sys.stderr)
+    if _is_main() or isinstance(error, RankError):
+        print(f"error: {explain(error)}", file=sys.stderr, flush=True)
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) and _is_main() and not isinstance(error, RankError):
+        os.kill(os.getppid(), signal.SIGTERM)  # torchrun would start all ranks again, to the same end
     sys.exit(2)
 
 
@@ -79,53 +81,85 @@ def _job(composed: DictConfig) -> None:
 
 
 def _sweep_job(composed: DictConfig) -> None:
+    """Run one job of a multirun; the workers of a sweep on this machine give it a process of its own."""
+    if not local_sweep.is_worker():
+        _run_and_record(composed)
+        return
+    local_sweep.join()
+    if local_sweep.noted():
+        return
+    if composed.stage.name in TRAINING_STAGES:
+        import atrc_exp.data.augment  # once for all runs of this worker, since these imports take seconds
+        import atrc_exp.stages.training  # noqa: F401
+
+    def run(worker: int) -> None:
+        from atrc_exp.engine.distributed import take_gpu
+
+        take_gpu(worker)
+        _run_and_record(composed)
+
+    code = local_sweep.run_apart(HydraConfig.get().job.num, run)
+    if code and not local_sweep.noted():
+        _record(composed, f"its process ended with {local_sweep.describe(code)}")
+
+
+def _run_and_record(composed: DictConfig) -> None:
     """Run one job of a multirun; a failure is printed at once and recorded, and the other jobs go on.
 
     A signal ends the sweep: without a record the job counts as one that is still to be done.
     """
-    from atrc_exp.report.sweep import SWEEP_VARIABLE, record_job
-
-    number, failure = HydraConfig.get().job.num, None
-    if local_sweep.is_worker():
-        local_sweep.join()
-        if local_sweep.noted():
-            return
-        from atrc_exp.engine.distributed import take_gpu
-
-        take_gpu(number)
-    name, runs_dir = str(composed.name), os.path.expanduser(composed.runs_dir)
-    run_dir = f"{runs_dir}/{name}/seed{composed.seed}"
+    failure = None
     try:
         run_stage(typed(composed, HydraConfig.get().overrides.task))
     except USER_MISTAKES as error:
         failure = explain(error)
-    except SystemExit:  # in a worker joblib would take it for a crash and kill the other runs
-        if not local_sweep.noted():
-            raise
-        return
+        if isinstance(error, RankError) and not _is_main():
+            print(f"error: {failure}", file=sys.stderr)
     except Exception as error:  # a defect of ours must not take the other seeds down either
         traceback.print_exc()
         failure = f"{type(error).__name__}: {error}"
+    if _is_main():
+        _record(composed, failure)
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _record(composed: DictConfig, failure: str | None) -> None:
+    from atrc_exp.report.sweep import current_sweep, record_job
+
+    number, stage, name = HydraConfig.get().job.num, str(composed.stage.name), str(composed.name)
+    runs_dir = os.path.expanduser(composed.runs_dir)
+    run_dir = f"{runs_dir}/{name}/seed{composed.seed}"
     if failure:
         print(f"error: job {number} ({run_dir}): {failure}", file=sys.stderr)
-    status = "failed" if failure else "done"
-    stage = str(composed.stage.name)
-    record_job(runs_dir, os.environ[SWEEP_VARIABLE], number, run_dir, name, stage, status, failure)
+    try:
+        status = "failed" if failure else "done"
+        record_job(runs_dir, current_sweep(), number, run_dir, name, stage, status, failure)
+    except OSError as error:  # a full disk must not take the other seeds down either; the sweep misses this record
+        print(f"error: job {number}: its record was not written: {error}", file=sys.stderr)
 
 
 def main() -> None:
     """Run one command of the package."""
+    print_any_text()
     if "--version" in sys.argv[1:]:  # Hydra would print its own
         print(f"atrc_exp {__version__}")
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own report and exiting
-    # conf/hydra/launcher/submitit_slurm.yaml is complete; that the plugin has a schema of this name is no matter.
-    warnings.filterwarnings("ignore", message=r"\n'hydra/launcher/submitit_slurm' is validated against")
+    launchers.register()
+    launchers.accept_our_configuration()
     try:
         sys.argv[1:] = prepared(sys.argv[1:])
         _job()
     except USER_MISTAKES as error:
         _fail(error)
+    except OSError as error:  # a sweep writes before its jobs do
+        explained = unwritable(Path.cwd(), error)
+        if explained is error:
+            raise
+        _fail(explained)
     except KeyboardInterrupt:  # before the run, or in a stage that has nothing to save
         sys.exit(128 + signal.SIGINT)
     except Exception as error:

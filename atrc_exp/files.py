@@ -1,17 +1,27 @@
 """Whole files or none: everything that is kept is written beside its place and moved there."""
 
+import errno
+import io
 import json
+import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from atrc_exp.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.ENOTDIR,
+               errno.EEXIST)  # fmt: skip
 
 
 @contextmanager
@@ -48,6 +58,47 @@ def scratch_beside(path: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def take_lock(file: IO[Any], *, wait: bool) -> bool:
+    """Lock an open file until it is closed, or its process ends; False where another process has it.
+
+    A file system without locks, as some network ones are, gets one warning: then nobody keeps two processes apart.
+    """
+    import fcntl  # not on every system, where genotypes are read all the same
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        log.warning("%s cannot be locked (%s); start no second process that uses it", file.name, error.strerror)
+    return True
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block; `path` is an empty file that is left behind."""
+    with path.open("w") as file:
+        take_lock(file, wait=True)
+        yield
+
+
+def unwritable(folder: Path, error: OSError) -> Exception:
+    """The user's message for a full disk or missing permission below `folder`; any other error as it is."""
+    if error.errno not in _UNWRITABLE:
+        return error
+    where = error.filename or folder
+    reason = os.strerror(error.errno)
+    return UserError(f"cannot use {where}: {reason}; free space, correct the permissions, or set another runs_dir")
+
+
+def print_any_text() -> None:
+    """Let standard output show a question mark for a sign that its encoding lacks, instead of failing at a kappa."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def write_text(path: Path, text: str) -> None:

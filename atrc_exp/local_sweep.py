@@ -1,23 +1,30 @@
 """Runs side by side on this machine (`hydra/launcher=joblib`): what workers need, and how a signal ends all runs.
 
 joblib answers a Ctrl-C by killing its workers, and the end of one worker by killing the others. Therefore no signal is
-sent to a worker: they leave the process group of the terminal, and whoever gets a signal notes it in a file. Runs look
-there where they look for signals of their own, and a job that has not begun returns at once.
+sent to a worker: they leave the process group of the terminal, and the launching process notes a signal in a file. Runs
+look there where they look for signals of their own, and a job that has not begun returns at once. For the same reason
+each run is a process of its own below its worker: where the kernel kills one for lack of memory, the others go on.
 """
 
 import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from atrc_exp import orphans
 from atrc_exp.files import write_text
+from atrc_exp.signals import SIGNALS, answer
 
 NOTE_VARIABLE = "ATRC_EXP_SWEEP_SIGNAL"
 """Environment variable that holds the path of the note in the launching process and its workers."""
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+_LOOK = 1.0  # seconds between a worker's looks for its launcher
+_running: int | None = None  # process id of the run below this worker
+_first: int | None = None  # number of the first job of this worker
 
 
 def watch(note: Path) -> None:
@@ -27,22 +34,55 @@ def watch(note: Path) -> None:
         note: file that the signal is noted in; it does not exist yet.
     """
     os.environ[NOTE_VARIABLE] = str(note.absolute())
-    for number in SIGNALS:
-        signal.signal(number, _stop)
+    answer(_stop)
 
 
 def is_worker() -> bool:
-    """Whether this process, which runs a job, is a worker of a sweep on this machine."""
-    return NOTE_VARIABLE in os.environ
+    """Whether this process, which runs a job, is a worker of a sweep on this machine; with `n_jobs=1` there is none."""
+    return NOTE_VARIABLE in os.environ and multiprocessing.parent_process() is not None
 
 
 def join() -> None:
-    """Prepare this worker for its next job."""
+    """Prepare this worker for its next job. From the first on it ends with its launcher."""
     if os.getsid(0) != os.getpid():
         os.setsid()
+        launcher = multiprocessing.parent_process()
+        assert launcher is not None and launcher.pid is not None
+        orphans.depend_on(launcher.pid)
+        signal.signal(signal.SIGALRM, _look_for_launcher)
+        signal.setitimer(signal.ITIMER_REAL, _LOOK, _LOOK)
     multiprocessing.set_start_method(None, force=True)  # type: ignore[arg-type] # joblib's own starts no loader processes
-    for number in SIGNALS:
-        signal.signal(number, _note)
+    answer(_pass_on)
+
+
+def run_apart(number: int, job: Callable[[int], None]) -> int:
+    """Run a job of this worker in a process below it and wait for its end.
+
+    Args:
+        number: of the job in its sweep.
+        job: called with the number of this worker's first job, which tells workers apart.
+
+    Returns:
+        The exit code of the process, negative where a signal has killed it.
+    """
+    global _running, _first
+    _first = number if _first is None else _first
+    process = multiprocessing.get_context("fork").Process(target=_below, args=(job, _first))
+    process.start()
+    _running = process.pid
+    process.join()
+    _running = None
+    if orphans.orphaned():
+        os._exit(128 + signal.SIGTERM)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def describe(code: int) -> str:
+    """What an exit code of `run_apart` says, in words."""
+    if code != -signal.SIGKILL:
+        return f"{signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return "SIGKILL, by which the kernel also frees memory"
 
 
 def noted() -> int:
@@ -53,8 +93,26 @@ def noted() -> int:
         return 0
 
 
-def _note(number: int, frame: FrameType | None) -> None:
-    write_text(Path(os.environ[NOTE_VARIABLE]), str(int(number)))
+def _below(job: Callable[[int], None], first: int) -> None:
+    orphans.depend_on(os.getppid())
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    job(first)
+
+
+def _look_for_launcher(number: int, frame: FrameType | None) -> None:
+    if orphans.orphaned():
+        if _running is None:
+            os._exit(128 + signal.SIGTERM)
+        _pass_on(signal.SIGTERM, frame)  # the run saves, and `run_apart` leaves
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    """In a worker: a signal to it alone is meant for its run; a worker's own end would end the others."""
+    if _running is not None:
+        with suppress(ProcessLookupError):
+            os.kill(_running, number)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -65,6 +123,6 @@ def _stop(number: int, frame: FrameType | None) -> None:
                 os.killpg(worker, signal.SIGKILL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
-    _note(number, frame)
+    write_text(Path(os.environ[NOTE_VARIABLE]), str(int(number)))
     again = "; Ctrl-C again leaves at once" if number == signal.SIGINT else ""
     print(f"{signal.Signals(number).name}: running jobs save and end, no other starts{again}", file=sys.stderr)

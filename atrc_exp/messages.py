@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, get_args, get_origin
 
 from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -36,7 +37,10 @@ def explain(error: BaseException) -> str:
         return "not valid YAML: " + " ".join(str(error).split())
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
-    text = f"{error}\n{_root_cause(error)}"
+    cause = _root_cause(error)
+    if (key := getattr(cause, "full_key", None)) and key.startswith("hydra.") and "Could not override" in str(error):
+        return _unknown_hydra_key(key, getattr(cause, "parent_node", None))
+    text = f"{error}\n{cause}"
     where = _match(r"^In '([^']+)'", text)
     prefix = f"in {where}.yaml: " if where and where not in ("config", "hydra/config") else ""
     return prefix + _explain_text(text)
@@ -118,6 +122,17 @@ def _unknown_key(key: str) -> str:
     close = difflib.get_close_matches(entry, set(TASKS) - {entry}, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"unknown key '{key}': {where} has no '{entry}'.{hint} New entries belong into the dataset's YAML file"
+
+
+def _unknown_hydra_key(key: str, section: Any) -> str:
+    """Hydra's own keys are not in our schema; `section` is the node of the configuration that has no such key."""
+    where, _, last = key.rpartition(".")
+    known = [str(name) for name in section or () if name != "_target_"]
+    if isinstance(section, DictConfig) and section._metadata.object_type is dict:
+        return f"{where} has no '{last}' yet; add it: +{key}=VALUE"
+    if not known:
+        return f"unknown key '{key}': this launcher has no settings; choose one, hydra/launcher=NAME"
+    return f"unknown key '{key}'. " + _near(last, known, f"keys of {where}")
 
 
 def _unknown_option(name: str, options: list[str]) -> str:

@@ -1,13 +1,17 @@
 """Files are replaced whole or left alone."""
 
+import errno
+import fcntl
 import os
 import stat
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
 
 from atrc_exp.errors import UserError
-from atrc_exp.files import read_json, read_settings, replacing, write_json, write_text
+from atrc_exp.files import read_json, read_settings, replacing, take_lock, unwritable, write_json, write_text
 
 
 @contextmanager
@@ -88,3 +92,35 @@ def test_settings_are_keys_and_values(tmp_path, content):
         read_settings(tmp_path / "config.yaml")
     (tmp_path / "config.yaml").write_text("engine:\n  batch_size: 8\n")
     assert read_settings(tmp_path / "config.yaml") == {"engine": {"batch_size": 8}}
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_file_system_without_locks_is_one_warning(tmp_path, monkeypatch, caplog, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (tmp_path / ".lock").open("w") as file:
+        assert take_lock(file, wait=False)
+    assert len(caplog.records) == 1 and os.strerror(number) in caplog.text
+
+
+def test_lock_keeps_a_second_one_out_until_the_first_is_closed(tmp_path):
+    with (tmp_path / ".lock").open("w") as first, (tmp_path / ".lock").open("w") as second:
+        assert take_lock(first, wait=False)
+        assert not take_lock(second, wait=False)
+        first.close()
+        assert take_lock(second, wait=True)
+
+
+def test_full_disk_is_a_users_matter_and_a_bad_descriptor_is_not(tmp_path):
+    assert isinstance(unwritable(tmp_path, OSError(errno.ENOSPC, "x")), UserError)
+    defect = OSError(errno.EBADF, "x")
+    assert unwritable(tmp_path, defect) is defect
+
+
+def test_standard_output_in_ascii_gets_what_it_can_show():
+    program = "from atrc_exp.files import print_any_text; print_any_text(); print('\u03ba = 1')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONIOENCODING": "ascii"})  # fmt: skip
+    assert done.stdout == "? = 1\n"

@@ -58,6 +58,14 @@ def test_failed_job_is_reported_the_others_go_on_and_the_exit_code_says_so(tmp_p
     assert json.loads((broken.parent / "table.json").read_text()) != table
 
 
+def test_joblib_with_one_worker_runs_in_the_launching_process(tmp_path, rooms):
+    """As on a machine with one core."""
+    done = run(tmp_path, rooms, "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "tasks=[depth]", "seed=0,1",
+               "+experiment=rooms_hrnet18_multi_task")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 jobs done" in done.stdout
+
+
 def test_torchrun_shares_one_run_between_two_processes(tmp_path, rooms):
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     done = run(tmp_path, rooms, "+experiment=rooms_hrnet18_multi_task", "tasks=[depth,edge]", launch=torchrun)
@@ -72,6 +80,13 @@ def test_batch_smaller_than_the_ranks_is_one_message(tmp_path, rooms):
     done = run(tmp_path, rooms, "+experiment=rooms_hrnet18_multi_task", "engine.batch_size=1", launch=torchrun)
     assert done.returncode != 0
     assert "error: engine.batch_size" in done.stderr
+
+
+def test_mistake_is_not_repeated_by_torchrun(tmp_path, rooms):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=3")
+    done = run(tmp_path, rooms, "dataset=nyud", "dataset.root=/nowhere", launch=torchrun)
+    assert done.returncode != 0
+    assert done.stderr.count("error: dataset.root=/nowhere") == 1
 
 
 def test_learning_rate_grid_ends_with_a_ranking(tmp_path, rooms):

@@ -11,13 +11,15 @@ HEAVY = ("torch", "numpy", "timm", "cv2", "albumentations", "wandb", "matplotlib
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["--cfg", "job"], 0, "name: rooms_hrnet18_search"),
+        (["--cfg", "job"], 0, "name: ${dataset.name}_hrnet18_search"),
         (["optim.lrr=1"], 2, "unknown key 'optim.lrr'"),
         (["engine.batch_size=0"], 2, "engine.batch_size=0: must be >= 1"),
         (["dataset=nyud", "dataset.root=/nowhere"], 2, "dataset.root=/nowhere: does not exist"),
         (["distillation=atrc", "stage=retrain", "genotype=/nowhere"], 2, "genotype file /nowhere does not exist"),
         (["stage=evaluate", "run=/nowhere"], 2, "run=/nowhere: does not exist"),
         (["-m", "seed=0,1", "optim.lrr=1"], 2, "unknown key 'optim.lrr'"),
+        (["-m", "seed=0,1", "runs_dir=/dev/null/runs"], 2, "error: cannot use /dev/null/runs"),
+        (["-m", "hydra/launcher=joblib", "hydra.launcher.jobs=2", "seed=0,1"], 2, "Did you mean 'n_jobs'?"),
         (["-m", "--cfg", "job", "seed=0,1"], 2, "error: Only one of --run, --multirun, --cfg"),
     ],
 )

@@ -5,15 +5,14 @@ one after the other, each at a multiple of 64 bytes, then their index in JSON, t
 word. It belongs to the files it was decoded from: when one of them changes, it is written anew.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +25,7 @@ from atrc_exp.data.decode import U8_TO_UNIT
 from atrc_exp.data.reader import IMAGE, Split
 from atrc_exp.data.sample import Data, Sample
 from atrc_exp.errors import UserError
-from atrc_exp.files import replacing
+from atrc_exp.files import alone, replacing
 
 log = logging.getLogger(__name__)
 
@@ -107,10 +106,14 @@ class PackedFile:
         """The array of an image; its checksum is compared at the first access of a process.
 
         Raises:
-            UserError: the file has changed since it was written.
+            UserError: the file has changed since it was written, or is no longer there.
         """
         if self._bytes is None:
-            self._bytes = np.asarray(np.memmap(self.path, mode="c"))
+            try:
+                self._bytes = np.asarray(np.memmap(self.path, mode="c"))
+            except OSError as error:
+                reason = error.strerror or error
+                raise UserError(f"{self.path}: {reason}; the same command writes it anew and goes on") from None
         offset, shape, coding, checksum = self.entries[index]
         dtype = np.dtype(np.uint8 if coding in (_UNIT_8, _UNIT_8_HOLES) else coding)
         stored = self._bytes[offset : offset + dtype.itemsize * int(np.prod(shape))]
@@ -126,7 +129,8 @@ def _pack_split(split: Any, name: str, folder: Path, kinds: Sequence[str], confi
     stamps = {kind: _stamp(split, kind) for kind in kinds}
     if not _open_whole(paths, stamps).keys() >= set(kinds):
         try:
-            with _alone(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with alone(folder / ".lock"):
                 missing = [kind for kind in kinds if kind not in _open_whole(paths, stamps)]
                 if missing:
                     _write(split, name, {kind: paths[kind] for kind in missing}, stamps, config.engine.progress)
@@ -145,16 +149,6 @@ def _open_whole(paths: dict[str, Path], stamps: dict[str, str]) -> dict[str, Pac
         with suppress(*_UNREADABLE):
             files[kind] = PackedFile(path, stamps[kind])
     return files
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process writes to the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        with suppress(OSError):  # a file system without locks: all write the same, and files appear whole
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _write(split: Split, name: str, paths: dict[str, Path], stamps: dict[str, str], bar: bool) -> None:

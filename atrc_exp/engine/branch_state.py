@@ -104,7 +104,7 @@ class BranchState:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "arch_optimizer": self.arch_optimizer.state_dict(),
-            "record": self.record.state_dict(),
+            "record": self.record.state_dict(ranks),
             "random": ranks.gather(checkpoint.random_states(ranks.device)),
             "codebook": self.codebook,
             "seconds": self.seconds,
@@ -119,7 +119,7 @@ class BranchState:
         load_network(self.network, state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.arch_optimizer.load_state_dict(state["arch_optimizer"])
-        self.record.load_state_dict(state["record"])
+        self.record.load_state_dict(state["record"], ranks)
         if ranks.rank < len(state["random"]):
             checkpoint.set_random_states(state["random"][ranks.rank], ranks.device)
         self.iteration, self.seconds = state["iteration"], state["seconds"]

@@ -87,28 +87,36 @@ def _verify(path: Path) -> None:
 
 
 def restore(folder: Path) -> Path | None:
-    """Latest checkpoint of a folder, None where there is none; a damaged one is replaced by the one before it.
+    """Latest checkpoint of a folder, None where there is none; one damaged or lost is replaced by the one before it.
 
     Raises:
         UserError: it is damaged, and so is the one before, or there is none.
     """
     last, previous = folder / LAST, folder / PREVIOUS
-    if not last.exists():
+    if not exists(folder):
         return None
     try:
-        load(last)
+        if last.exists():
+            load(last)
+            return last
+        reason = f"checkpoint {last} is missing"
     except UserError as error:
-        try:
-            if not previous.exists():
-                raise
-            iteration = load(previous)["iteration"]
-        except UserError as last_error:
-            raise UserError(f"{last_error}; delete {folder} to start this run from its beginning") from None
-        log.warning(
-            "%s; going on from the one before, after %s", str(error).split(";")[0], counted(iteration, "iteration")
-        )
-        link(previous, last)
+        if not previous.exists():
+            raise UserError(f"{error}; delete {folder} to start this run from its beginning") from None
+        reason = str(error).split(";")[0]
+    try:
+        iteration = load(previous)["iteration"]
+    except UserError as error:
+        both = f"{reason}, and {str(error).split(';')[0]}"
+        raise UserError(f"{both}; delete {folder} to start this run from its beginning") from None
+    log.warning("%s; going on from the one before, after %s", reason, counted(iteration, "iteration"))
+    link(previous, last)
     return last
+
+
+def exists(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint that a run may go on from."""
+    return any((folder / name).exists() for name in (LAST, PREVIOUS))
 
 
 def export(path: Path, weights: Mapping[str, torch.Tensor], facts: Mapping[str, str]) -> None:

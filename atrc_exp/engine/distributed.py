@@ -17,8 +17,6 @@ from atrc_exp.errors import RankError, UserError
 
 T = TypeVar("T")
 
-_TAKEN = "ATRC_EXP_GPU"  # set once this process has its GPU
-
 
 @dataclass(frozen=True)
 class Ranks:
@@ -147,33 +145,33 @@ class Ranks:
         """
         if self.world == 1:
             return module
-        return nn.parallel.DistributedDataParallel(
+        wrapped = nn.parallel.DistributedDataParallel(
             module,
             device_ids=[self.device] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
             find_unused_parameters=find_unused,
         )
+        wrapped.broadcast_buffers = False  # the argument of this name is deprecated, its successor not in every version
+        return wrapped
 
 
 def _cuda_device() -> torch.device:
     local, available = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
     if local >= available:
         raise UserError(
-            f"torchrun started rank {local} on a host with {available} CUDA devices; use --nproc-per-node={available}"
+            f"rank {local} was started on a host with {available} CUDA devices; use --nproc-per-node={available}, or "
+            "under Slurm as many hydra.launcher.gpus_per_node as tasks_per_node"
         )
     device = torch.device("cuda", local)
     torch.cuda.set_device(device)
     return device
 
 
-def take_gpu(job: int) -> None:
-    """Show one GPU of this machine to this process, in turn by the number of its first job of a sweep.
+def take_gpu(worker: int) -> None:
+    """Show one GPU of this machine to this process, in turn by the number of its worker in a sweep.
 
-    A worker process keeps its GPU for all its jobs. `CUDA_VISIBLE_DEVICES` bounds the choice where it is set.
+    `CUDA_VISIBLE_DEVICES` bounds the choice where it is set.
     """
-    if _TAKEN in os.environ:
-        return
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = given.split(",") if given is not None else [str(index) for index in range(torch.cuda.device_count())]
     if devices not in ([], [""]):
-        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ[_TAKEN] = devices[job % len(devices)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[worker % len(devices)]

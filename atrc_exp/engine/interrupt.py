@@ -1,12 +1,11 @@
 """Signals that end a run in good order: a checkpoint at the next step boundary, then the exit code of the signal.
 
-SIGTERM (scheduler), SIGINT (Ctrl-C) and SIGUSR1 (Slurm's `--signal=USR1@120`, a warning before the time limit) all do
-the same. Where another program has set a handler, such as submitit its SIGUSR2 that queues the job again, that handler
-is called after the checkpoint. A second SIGINT leaves at once.
+SIGTERM (scheduler), SIGINT (Ctrl-C), SIGUSR1 (Slurm's `--signal=USR1@120`, a warning before the time limit) and SIGHUP
+(the terminal has gone; ignored under nohup) all do the same. Where another program has set a handler, such as submitit
+its SIGUSR2 that queues the job again, that handler is called after the checkpoint. A second SIGINT leaves at once.
 """
 
 import logging
-import multiprocessing
 import os
 import signal
 import threading
@@ -16,14 +15,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from atrc_exp import local_sweep
+from atrc_exp import local_sweep, orphans, slurm
 from atrc_exp.engine.distributed import Ranks
+from atrc_exp.signals import answer
 
 log = logging.getLogger(__name__)
 
-ALWAYS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-IF_TAKEN = (signal.SIGUSR2,)
-"""Signals that are answered only where somebody has set a handler for them."""
+QUEUE_AGAIN = signal.SIGUSR2
+"""Answered only where somebody has set a handler for it: submitit's queues the job again."""
 
 
 class Interrupted(SystemExit):
@@ -45,7 +44,8 @@ class Interrupted(SystemExit):
 class Interruption:
     """Remembers a signal until the run asks for it; a context manager, to be entered in the main thread.
 
-    A worker process of a sweep whose launcher has died takes that as SIGTERM, so that it does not go on unseen.
+    A rank whose torchrun has died, and a run of a sweep whose launcher has, take that as SIGTERM, so that they do not
+    go on unseen.
     """
 
     def __init__(self, ranks: Ranks) -> None:
@@ -55,19 +55,22 @@ class Interruption:
         self._vote: tuple[torch.Tensor, Any] | None = None
 
     def __enter__(self) -> "Interruption":
-        self._parent = os.getppid() if multiprocessing.parent_process() else None
         if threading.current_thread() is threading.main_thread():
-            taken = [number for number in IF_TAKEN if callable(signal.getsignal(number))]
-            self._before = {number: signal.signal(number, self._remember) for number in (*ALWAYS, *taken)}
+            self._before = answer(self._remember)
+            if callable(signal.getsignal(QUEUE_AGAIN)):
+                self._before[QUEUE_AGAIN] = signal.signal(QUEUE_AGAIN, self._remember)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if isinstance(error, Interrupted):
-            before = self._before.get(error.signal)
+            # Slurm announces a pre-emption by SIGTERM alone, and does not queue a job again that ends by itself.
+            preempted = error.signal is signal.SIGTERM and QUEUE_AGAIN in self._before and slurm.preempted()
+            number = QUEUE_AGAIN if preempted else error.signal
+            before = self._before.get(number)
             if callable(before) and before is not signal.default_int_handler:
-                signal.raise_signal(error.signal)  # submitit's handler queues the job again and exits by itself
+                signal.raise_signal(number)  # submitit's handler queues the job again and exits by itself
 
     def agreed(self) -> int:
         """Signal that the run ends with, 0 for none; collective: the same on every rank at the same step.
@@ -103,7 +106,7 @@ class Interruption:
             raise Interrupted(number)
 
     def _own(self) -> int:
-        if self._parent is not None and os.getppid() != self._parent:
+        if orphans.orphaned():
             return signal.SIGTERM
         return self.number or local_sweep.noted()
 

@@ -55,11 +55,13 @@ class LossRecord:
             "use engine.precision=fp32 or bf16, or start with debug.anomaly=true to see the operation"
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """The open window, so that a resumed run logs the same means."""
-        return {"sums": dict(zip(self.terms, self.sums.tolist(), strict=True)), "steps": self.steps}
+    def state_dict(self, ranks: Ranks) -> dict[str, Any]:
+        """The open window, summed over ranks, so that a resumed run logs the same means; collective."""
+        total = ranks.sum(dict(zip(self.terms, self.sums, strict=True)))
+        return {"sums": {name: float(total[name]) for name in self.terms}, "steps": self.steps}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue the window of a checkpoint."""
-        self.sums = torch.tensor([state["sums"][name] for name in self.terms], dtype=torch.float64).to(self.sums.device)
+    def load_state_dict(self, state: Mapping[str, Any], ranks: Ranks) -> None:
+        """Continue the window of a checkpoint: rank 0 stands for all ranks that there were."""
+        shares = [state["sums"][name] if ranks.is_main else 0.0 for name in self.terms]
+        self.sums = torch.tensor(shares, dtype=torch.float64).to(self.sums.device)
         self.steps = state["steps"]

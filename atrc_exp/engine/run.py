@@ -5,12 +5,11 @@ with another configuration is refused, since its numbers would not belong to the
 """
 
 import dataclasses
-import errno
-import fcntl
 import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,13 +20,14 @@ from omegaconf import OmegaConf
 
 from atrc_exp import branching as branchings
 from atrc_exp import genotype as genotypes
+from atrc_exp import slurm
 from atrc_exp.config import Config
 from atrc_exp.engine import checkpoint
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.environment import describe_environment
 from atrc_exp.engine.interrupt import Interrupted
 from atrc_exp.errors import UserError
-from atrc_exp.files import read_json, read_settings, write_json, write_text
+from atrc_exp.files import read_json, read_settings, take_lock, unwritable, write_json, write_text
 from atrc_exp.normalisation import IMAGENET, Normalisation
 from atrc_exp.stored import training_folder
 
@@ -42,16 +42,9 @@ FREE = (
 )  # fmt: skip
 """Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 
-_UNWRITABLE = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.EFBIG,
-    errno.ENOTDIR,
-    errno.EEXIST,
-)
+_PATIENCE = 300.0
+"""Seconds for which a job that Slurm has queued again waits for its process of before, which may end slowly."""
+_LOOK = 5.0  # seconds between looks at the lock
 
 
 class DatasetRecord(Protocol):
@@ -103,9 +96,9 @@ class Run:
         def claim() -> tuple[str, dict[str, Any] | None, dict[str, Any] | None]:
             nonlocal lock
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _lock(folder / ".lock")
+            lock = _lock(folder / ".lock", patience=_PATIENCE if slurm.restarted() else 0)
             _remove_leftovers(folder)
-            if not any((folder / kept).exists() for kept in ("summary.json", f"checkpoints/{checkpoint.LAST}")):
+            if not (folder / "summary.json").exists() and not checkpoint.exists(folder / "checkpoints"):
                 _clear(folder)
             environment = _compare(folder, config, data)
             if (folder / "summary.json").exists():
@@ -118,7 +111,7 @@ class Run:
         except (UserError, OSError) as error:
             if lock is not None:
                 lock.close()
-            raise (_unwritable(folder, error) if isinstance(error, OSError) else error) from None
+            raise (unwritable(folder, error) if isinstance(error, OSError) else error) from None
         return cls(folder, ranks, run_id, data.as_dict(), init=init, summary=summary, lock=lock)
 
     @property
@@ -208,7 +201,7 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        cause = _unwritable(self.folder, error) if isinstance(error, OSError) else error
+        cause = unwritable(self.folder, error) if isinstance(error, OSError) else error
         if cause is not None and self.ranks.is_main and not self.done:
             try:
                 signal = _interruption(error)
@@ -280,15 +273,21 @@ def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any
     return environment
 
 
-def _lock(path: Path) -> IO[str]:
-    lock = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+def _lock(path: Path, patience: float) -> IO[str]:
+    """Take the lock of a run folder; wait `patience` seconds for the process that holds it.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    lock, until = path.open("a+", encoding="utf-8"), time.monotonic() + patience
+    while not take_lock(lock, wait=False):
         lock.seek(0)
         owner = lock.read().strip() or "another process"
-        lock.close()
-        raise UserError(f"{path.parent} is in use by {owner}; wait for it or stop it") from None
+        if time.monotonic() >= until:
+            lock.close()
+            raise UserError(f"{path.parent} is in use by {owner}; wait for it or stop it")
+        log.warning("waiting for %s, which still uses %s", owner, path.parent)
+        time.sleep(_LOOK)
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()
@@ -333,12 +332,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _unwritable(folder: Path, error: OSError) -> Exception:
-    """The user's message for a full disk or missing permission; any other error as it is."""
-    if error.errno not in _UNWRITABLE:
-        return error
-    where = error.filename or folder
-    reason = os.strerror(error.errno)
-    return UserError(f"cannot use {where}: {reason}; free space, correct the permissions, or set another runs_dir")

@@ -65,7 +65,7 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "arch_optimizer": self.arch_optimizer.state_dict() if self.arch_optimizer else None,
             "scaler": self.scaler.state_dict(),
-            "record": self.record.state_dict(),
+            "record": self.record.state_dict(ranks),
             "random": ranks.gather(checkpoint.random_states(ranks.device)),
             "codebook": self.codebook,
             "skipped": self.skipped,
@@ -84,7 +84,7 @@ class TrainState:
         if self.arch_optimizer:
             self.arch_optimizer.load_state_dict(state["arch_optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.record.load_state_dict(state["record"])
+        self.record.load_state_dict(state["record"], ranks)
         if ranks.rank < len(state["random"]):
             checkpoint.set_random_states(state["random"][ranks.rank], ranks.device)
         self.iteration, self.skipped, self.seconds = state["iteration"], state["skipped"], state["seconds"]

@@ -15,6 +15,7 @@ from dataclasses import replace
 from types import FrameType
 
 from atrc_exp.errors import UserError
+from atrc_exp.files import print_any_text
 from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.report import paper
 from atrc_exp.report.hours import Estimate, estimate
@@ -103,6 +104,7 @@ def _chosen(number: str, wanted: Sequence[str] | None, backbone: str | None) -> 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Plan, show, run."""
+    print_any_text()
     parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.campaign", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     tables = f"{', '.join(NUMBERS)}, or {STUDY_NAME}: rows of several tables, under equal conditions"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atrc_exp.errors import UserError
-from atrc_exp.files import write_json, write_text
+from atrc_exp.files import print_any_text, write_json, write_text
 from atrc_exp.logging import jsonl
 from atrc_exp.report.aggregate import left_out, read_runs, run_name, run_names, seed_folders
 from atrc_exp.report.sheet import GAP, Sheet, markdown, plain
@@ -72,6 +72,7 @@ def to_markdown(rows: Sequence[Learning]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table and write `learning.md` and `learning.json` into the folder."""
+    print_any_text()
     parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.learning", description=__doc__)
     parser.add_argument("runs", type=Path, help="folder of runs")
     runs = parser.parse_args(arguments).runs

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from atrc_exp.errors import UserError
-from atrc_exp.files import read_json, write_json, write_text
+from atrc_exp.files import print_any_text, read_json, write_json, write_text
 from atrc_exp.report import differences
 from atrc_exp.report import sheet as forms
 from atrc_exp.report.aggregate import run_names
@@ -270,6 +270,7 @@ def write(sheets: Sequence[Sheet], out: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables as Markdown and write them in all forms."""
+    print_any_text()
     parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.paper", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("runs", type=Path, help="folder of all runs")

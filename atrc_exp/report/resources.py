@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from atrc_exp.__main__ import CONF, typed
 from atrc_exp.config import Config
 from atrc_exp.distillation import DISTILLATIONS
-from atrc_exp.files import read_json, write_json, write_text
+from atrc_exp.files import print_any_text, read_json, write_json, write_text
 from atrc_exp.models.profile import Part
 from atrc_exp.report.published import TABLE_1, Published
 from atrc_exp.report.sheet import GAP, Sheet, markdown, plain
@@ -114,6 +114,7 @@ def _network(row: Mapping[str, Any]) -> tuple[str, int]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table and write `resources.md` and `resources.json`."""
+    print_any_text()
     parser = argparse.ArgumentParser(prog="python -m atrc_exp.report.resources", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of resources.md and resources.json")
     parser.add_argument("--benchmark", type=Path, help="benchmark.json of one run over networks of the table")

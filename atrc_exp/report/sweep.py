@@ -2,8 +2,8 @@
 
 Set by `hydra.callbacks.sweep._target_: atrc_exp.report.sweep.SweepCallback`. Launchers such as joblib and submitit run
 the jobs in other processes, so every job leaves a file, `<runs_dir>/.multirun/<sweep id>/<job number>.json`; the id
-travels in an environment variable. Hydra skips the end of a multirun in which a job raised, and swallows exceptions of
-callbacks: jobs record their failure instead of raising, and this callback leaves by SystemExit.
+travels in the configuration of every job. Hydra skips the end of a multirun in which a job raised, and swallows
+exceptions of callbacks: jobs record their failure instead of raising, and this callback leaves by SystemExit.
 """
 
 import os
@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -31,8 +32,6 @@ from atrc_exp.files import read_json, write_json
 from atrc_exp.report.jobs import job_overrides, require_one_process, require_own_places
 from atrc_exp.words import counted
 
-SWEEP_VARIABLE = "ATRC_EXP_SWEEP"
-"""Environment variable that holds the sweep id in the launching process and its workers."""
 FOLDER = ".multirun"
 EXIT_CODE = 3
 
@@ -60,9 +59,14 @@ def record_job(
     status: str,
     error: str | None = None,
 ) -> None:
-    """Leave the record of a job for the end of its sweep; `sweep_id` is `os.environ[SWEEP_VARIABLE]`."""
+    """Leave the record of a job for the end of its sweep."""
     record = JobRecord(job_num, str(run_dir), name, stage, status, error)
     write_json(_folder(runs_dir, sweep_id) / f"{job_num}.json", asdict(record))
+
+
+def current_sweep() -> str:
+    """Id of the sweep that the running job belongs to."""
+    return str(HydraConfig.get().callbacks["sweep"].id)
 
 
 def _folder(runs_dir: str | Path, sweep_id: str) -> Path:
@@ -160,10 +164,11 @@ class SweepCallback(Callback):
 
     Args:
         ranking: set by `+sweep=...`: what is ranked; the folder `<preset>_<ranking>` tells the outcome.
+        id: of the sweep; drawn at its start, which writes it into the configuration of the jobs.
     """
 
-    def __init__(self, ranking: str | None = None) -> None:
-        self.ranking = ranking
+    def __init__(self, ranking: str | None = None, id: str | None = None) -> None:
+        self.ranking, self.id = ranking, id
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Look whether the jobs can run side by side; set the sweep id, and who answers signals, before any starts.
@@ -180,13 +185,14 @@ class SweepCallback(Callback):
             raise SystemExit(2) from None
         except (HydraException, OmegaConfBaseException):
             pass  # Hydra composes all jobs itself before the first starts, and raises
-        with read_write(config.hydra):  # Hydra makes this folder, of the sweep and, from the overrides, of every job
+        self.id = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
+        with read_write(config.hydra):  # jobs are composed from these overrides and their own
+            # Hydra makes this folder, of the sweep and, from the overrides, of every job.
             config.hydra.sweep.dir = os.path.expanduser(config.hydra.sweep.dir)
             literal = QuotedString(config.hydra.sweep.dir, Quote.double).with_quotes()
-            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={literal}")
-        sweep_id = os.environ[SWEEP_VARIABLE] = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
+            config.hydra.overrides.hydra += [f"hydra.sweep.dir={literal}", f"++hydra.callbacks.sweep.id={self.id}"]
         if "Joblib" in config.hydra.launcher._target_:  # other launchers run jobs in this process or on other machines
-            local_sweep.watch(_folder(_root(config), sweep_id) / "signal")
+            local_sweep.watch(_folder(_root(config), self.id) / "signal")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Aggregate and report.
@@ -195,15 +201,16 @@ class SweepCallback(Callback):
             SystemExit: a job failed or is missing, the aggregation itself failed, or a signal ended the sweep.
         """
         try:
-            sweep_id, expected = os.environ.pop(SWEEP_VARIABLE), len(job_overrides(config))
-            left = expected - len(read_records(_root(config), sweep_id))
+            assert self.id is not None
+            expected = len(job_overrides(config))
+            left = expected - len(read_records(_root(config), self.id))
             if left and (number := local_sweep.noted()):
                 ended = f"sweep: ended by {signal.Signals(number).name}, {left} of {counted(expected, 'job')} left"
                 print(f"{ended}; the same command goes on", file=sys.stderr)
                 code = 128 + number
             else:
                 ranking = self.ranking and f"{config.hydra.runtime.choices['experiment']}_{self.ranking}"
-                code = 0 if finish(_root(config), sweep_id, expected, ranking) else EXIT_CODE
+                code = 0 if finish(_root(config), self.id, expected, ranking) else EXIT_CODE
         except Exception:  # Hydra would turn it into a warning and exit code 0
             traceback.print_exc()
             code = EXIT_CODE

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from atrc_exp.errors import UserError
-from atrc_exp.files import write_json, write_text
+from atrc_exp.files import print_any_text, write_json, write_text
 from atrc_exp.report import constant, differences
 from atrc_exp.report import sheet as forms
 from atrc_exp.report.aggregate import (
@@ -220,6 +220,7 @@ def write(report: Report, folder: Path) -> None:
 
 def console() -> Console:
     """The terminal, or wide lines where there is none."""
+    print_any_text()
     terminal = Console(highlight=False)
     return terminal if terminal.is_terminal else Console(highlight=False, width=WIDE)
 

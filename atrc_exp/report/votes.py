@@ -7,6 +7,7 @@ Reads `runs/<name>/seed*/genotype.json` of finished searches; writes `runs/<name
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from rich.text import Text
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS, FILE_NAME, Genotype, candidates, load, save, vote
 from atrc_exp.report import figures
-from atrc_exp.report.aggregate import common_experiment, left_out, read_runs, run_name
+from atrc_exp.report.aggregate import common_experiment, left_out, read_runs, run_name, seed_folders
 from atrc_exp.report.tables import console
 from atrc_exp.tasks import TASKS
 
@@ -29,6 +30,8 @@ TIE = "*"
 
 def vote_folder(folder: Path) -> Genotype:
     """Vote over the finished searches of one name and write the genotype and its figure beside them.
+
+    Where other searches of the name run still, or have failed, all that is written names them.
 
     Raises:
         UserError: no finished search, runs of another stage, or runs that are no repetitions of one search.
@@ -41,6 +44,9 @@ def vote_folder(folder: Path) -> Genotype:
         raise UserError(f"{folder} holds runs of stage {stage}; only searches vote")
     sources = [f"{run_name(folder)}/{run.folder.name}" for run in runs]
     voted = vote([load(run.folder) for run in runs], sources)
+    finished = {run.seed for run in runs}
+    if missing := [path.name for seed, path in seed_folders(folder).items() if seed not in finished]:
+        voted = replace(voted, details={**voted.details, "unfinished": missing})
     save(voted, folder / FILE_NAME)
     figures.save(draw(voted), folder / FIGURE)
     return voted
@@ -52,9 +58,11 @@ def _tied(voted: Genotype) -> set[tuple[str, str]]:
 
 def _agreement(voted: Genotype) -> str:
     runs, share, kappa = (voted.details[key] for key in ("runs", "agreement", "kappa"))
+    missing = voted.details.get("unfinished", [])
+    part = f" of {runs + len(missing)}" if missing else ""
     if share is None:
-        return "1 search: no agreement to measure"
-    return f"{runs} searches, agreement {100 * share:.1f} %, Light's κ {kappa:.2f}"
+        return f"1{part} search{'es' if part else ''}: no agreement to measure"
+    return f"{runs}{part} searches, agreement {100 * share:.1f} %, Light's κ {kappa:.2f}"
 
 
 def _tie_notes(voted: Genotype) -> list[str]:
@@ -63,6 +71,11 @@ def _tie_notes(voted: Genotype) -> list[str]:
         f"decided for {tie['chosen']} by {tie['by']}"
         for tie in voted.details["ties"]
     ]
+
+
+def _unfinished_notes(voted: Genotype) -> list[str]:
+    missing = voted.details.get("unfinished")
+    return [f"part of the searches: not finished are {', '.join(missing)}"] if missing else []
 
 
 def show(voted: Genotype) -> None:
@@ -75,7 +88,7 @@ def show(voted: Genotype) -> None:
         table.add_row(Text(target), *(Text(_cell_text(voted, target, source)) for source in voted.tasks))
     output = console()
     output.print(table)
-    for note in _tie_notes(voted):
+    for note in [*_tie_notes(voted), *_unfinished_notes(voted)]:
         output.print(Text(note))
 
 
@@ -106,7 +119,7 @@ def draw(voted: Genotype) -> Figure:
     axes.set_xlabel("source task", labelpad=6)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    notes = [_agreement(voted)] + ([f"{TIE} decided from a tie"] if tied else [])
+    notes = [_agreement(voted), *([f"{TIE} decided from a tie"] if tied else []), *_unfinished_notes(voted)]
     axes.text(0, size + 0.1, "\n".join(notes), fontsize=9, va="top")
     handles = [Patch(facecolor=figures.FILLS[name], edgecolor="0.35", label=figures.TITLES[name]) for name in CONTEXTS]
     axes.legend(handles=handles, title="votes", loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from atrc_exp.config import Config
 from atrc_exp.data.archive import SUFFIXES, is_archive, unpack
 from atrc_exp.data.check import check_files
@@ -19,7 +17,7 @@ from atrc_exp.data.loader import needed_labels
 from atrc_exp.data.reader import SPLITS, Reader, count_notes, load_sample
 from atrc_exp.data.sample import Sample
 from atrc_exp.errors import UserError
-from atrc_exp.files import scratch_beside
+from atrc_exp.files import alone, scratch_beside
 from atrc_exp.logging.console import image_progress, show_messages
 from atrc_exp.report import dataset as report
 from atrc_exp.words import counted
@@ -74,7 +72,7 @@ def _place(config: Config) -> Path:
         return root
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.parent / f".{root.name}.lock"):
+        with alone(root.parent / f".{root.name}.lock"):
             archive = download(source, root.parent, progress=config.engine.progress) if url else given
             if config.prepare.sha256 is not None:
                 require_checksum(archive, config.prepare.sha256)

@@ -131,6 +131,15 @@ def test_a_damaged_file_is_one_line(root):
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
+def test_a_cache_deleted_meanwhile_is_one_line(root):
+    data = build_datasets(config(root))
+    for path in packed_files(root).values():
+        path.unlink()
+    with pytest.raises(UserError, match="writes it anew"):
+        data.train.load(0, TASKS)
+    assert build_datasets(config(root)).train.load(0, TASKS).image.size
+
+
 def test_an_interrupted_writer_leaves_nothing(root, monkeypatch):
     load = Split.load
 

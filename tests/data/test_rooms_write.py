@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 import small_rooms
-from filelock import FileLock
 
 from atrc_exp.config import Config, StageConfig
 from atrc_exp.data.loader import build_datasets
@@ -15,6 +14,7 @@ from atrc_exp.data.rooms import generate, layouts, render_room, sheet, write
 from atrc_exp.data.rooms.classes import CLASSES
 from atrc_exp.data.sample import Sample
 from atrc_exp.errors import UserError
+from atrc_exp.files import alone
 
 SIZE = (36, 48)
 COUNT = 200
@@ -183,7 +183,7 @@ def test_two_generators_of_one_root_do_the_work_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(write, "_write_room", count)
     threads = [threading.Thread(target=small, args=(tmp_path / "rooms",)) for _ in range(2)]
-    with FileLock(tmp_path / ".rooms.lock"):
+    with alone(tmp_path / ".rooms.lock"):
         for thread in threads:
             thread.start()
         threads[0].join(0.3)

@@ -80,11 +80,15 @@ def dying(ranks: Ranks, runs_dir: Path) -> None:
 
 
 def interrupted(ranks: Ranks, runs_dir: Path) -> None:
-    """Rank 1 alone gets a signal in its fourth step; both leave after the same one, and go on together."""
+    """Rank 1 alone gets a signal in its fourth step; both leave after the same one, and go on together.
+
+    Beside it, in `whole`, the same run without the signal.
+    """
     import tiny_engine as tiny
 
     from atrc_exp.engine import step
 
+    tiny.run_training(tiny.config(runs_dir / "whole", kind="atrc", checkpoint_every=100), ranks)
     config, update = tiny.config(runs_dir, kind="atrc", checkpoint_every=100), step._update
 
     def signalled(config: tiny.Config, state: TrainState) -> None:

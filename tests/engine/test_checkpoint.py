@@ -95,8 +95,19 @@ def test_damaged_file_is_replaced_by_the_one_before(tmp_path: Path, caplog: pyte
 def test_two_damaged_files_are_an_error(tmp_path: Path) -> None:
     for name in (checkpoint.LAST, checkpoint.PREVIOUS):
         (tmp_path / name).write_bytes(b"not a checkpoint")
-    with pytest.raises(UserError, match=r"delete .* to start this run"):
+    with pytest.raises(UserError) as error:
         checkpoint.restore(tmp_path)
+    assert str(error.value).count("delete") == 1 and f"delete {tmp_path}" in str(error.value)
+    assert all(name in str(error.value) for name in (checkpoint.LAST, checkpoint.PREVIOUS))
+
+
+def test_lost_file_is_replaced_by_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for iteration in (10, 20):
+        checkpoint.save(tmp_path / checkpoint.LAST, {"iteration": iteration})
+    (tmp_path / checkpoint.LAST).unlink()
+    assert checkpoint.restore(tmp_path) == tmp_path / checkpoint.LAST
+    assert checkpoint.load(tmp_path / checkpoint.LAST) == {"iteration": 10}
+    assert "is missing" in caplog.text and "10 iterations" in caplog.text
 
 
 def test_file_system_without_hard_links_gets_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

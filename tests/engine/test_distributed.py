@@ -107,7 +107,10 @@ def test_signal_to_one_rank_stops_both_after_the_same_step(tmp_path: Path) -> No
     wait(start_two("interrupted", str(tmp_path / "cut")))
     config = tiny.config(tmp_path / "cut", kind="atrc")
     assert len(read_json(tiny.folder(config) / "environment.json")["starts"]) == 2
-    assert [record["step"] for record in cli.records(tiny.folder(config), "train")] == [2, 4, 6, 8, 10, 12]
+    whole = tiny.folder(tiny.config(tmp_path / "cut" / "whole", kind="atrc"))
+    assert [record["step"] for record in cli.records(whole, "train")] == [2, 4, 6, 8, 10, 12]
+    assert cli.records(tiny.folder(config)) == cli.records(whole), "that of step 6 spans the two starts"
+    assert cli.same(cli.last(tiny.folder(config)), cli.last(whole))
 
 
 def test_error_of_one_rank_is_its_own_to_print() -> None:
@@ -146,25 +149,21 @@ def test_device_goes_by_the_rank_on_the_host(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("visible", "jobs", "expected"),
+    ("visible", "workers", "expected"),
     [(None, [0, 1, 2, 3], ["0", "1", "2", "0"]), ("4,6", [0, 1, 2], ["4", "6", "4"]), ("", [0], [""])],
 )
-def test_jobs_of_a_sweep_take_gpus_in_turn(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, jobs: list[int], expected: list[str]
+def test_workers_of_a_sweep_take_gpus_in_turn(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, workers: list[int], expected: list[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     taken = []
-    for job in jobs:
+    for worker in workers:
         with monkeypatch.context() as process:
-            process.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-            process.setenv("ATRC_EXP_GPU", "")  # remembered as absent, and so removed at the end
-            process.delenv("ATRC_EXP_GPU")
-            if visible is not None:
-                process.setenv("CUDA_VISIBLE_DEVICES", visible)
-            take_gpu(job)
+            process.setenv("CUDA_VISIBLE_DEVICES", visible or "")  # remembered, and so as before at the end
+            if visible is None:
+                process.delenv("CUDA_VISIBLE_DEVICES")
+            take_gpu(worker)
             taken.append(os.environ["CUDA_VISIBLE_DEVICES"])
-            take_gpu(job + 1)  # a worker process keeps its device
-            assert os.environ["CUDA_VISIBLE_DEVICES"] == taken[-1]
     assert taken == expected
 
 

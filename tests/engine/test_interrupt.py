@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import tiny_engine as tiny
 import torch
 
+from atrc_exp import orphans
 from atrc_exp.engine.distributed import Ranks
 from atrc_exp.engine.evaluate import FirstImages
 from atrc_exp.engine.interrupt import Interrupted, Interruption
@@ -41,7 +43,9 @@ def send(number: signal.Signals) -> Any:
     return lambda: os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGHUP, 129)]
+)
 def test_signal_in_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int) -> None:
     from atrc_exp.engine import step
 
@@ -120,14 +124,76 @@ def test_second_ctrl_c_leaves_at_once() -> None:
     assert "Ctrl-C again leaves at once" in done.stderr
 
 
-def test_worker_whose_launcher_has_died_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_that_needs_its_parent_stops_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getppid", lambda: 77)
     with Interruption(Ranks()) as alone:
         monkeypatch.setattr(os, "getppid", lambda: 1)
         assert alone.agreed() == 0  # nohup: a run of its own goes on when the shell ends
-    monkeypatch.setattr(os, "getppid", lambda: 77)
-    monkeypatch.setattr("multiprocessing.parent_process", lambda: object())
-    with Interruption(Ranks()) as worker:
-        assert worker.agreed() == 0
+    monkeypatch.setattr(orphans, "_needed", 77)
+    with Interruption(Ranks()) as rank:
+        monkeypatch.setattr(os, "getppid", lambda: 77)
+        assert rank.agreed() == 0
         monkeypatch.setattr(os, "getppid", lambda: 1)
-        assert worker.agreed() == signal.SIGTERM
+        assert rank.agreed() == signal.SIGTERM
+
+
+def test_hang_up_is_ignored_where_it_was_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nohup starts commands so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption(Ranks()) as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interruption.agreed() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_terminal_that_hangs_up_takes_no_output_and_does_not_end_the_run() -> None:
+    """The last write to it would fail, after the checkpoint, and hide the exit code of the signal."""
+    program = (
+        "import signal, sys; from atrc_exp.engine.distributed import Ranks;"
+        "from atrc_exp.engine.interrupt import Interrupted, Interruption\n"
+        "with Interruption(Ranks()) as interruption:\n"
+        "    print('ready', flush=True)\n"
+        "    while not interruption.agreed(): pass\n"
+        "    print('this has no terminal to go to', flush=True)\n"
+        "    raise Interrupted(interruption.agreed())"
+    )
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-c", program])
+    while b"ready" not in os.read(terminal, 1000):
+        pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
+
+
+@pytest.mark.parametrize(
+    ("told", "queued"),
+    [
+        ("PreemptTime=None", False),
+        ("PreemptTime=2026-11-28T22:31:46", True),
+        ("PreemptTime=(null)", False),
+        ("", False),
+    ],
+)
+def test_preempted_job_is_queued_again_and_a_cancelled_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, queued: bool
+) -> None:
+    """Slurm sends SIGTERM to both; only what it says of the job tells them apart."""
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f"#!/bin/sh\necho '   PreemptEligibleTime=2026-11-28T22:31:00 {told}'\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    asked = []
+    before = signal.signal(signal.SIGUSR2, lambda *_: asked.append(True))
+    terminate = signal.signal(signal.SIGTERM, lambda *_: None)  # submitit's, which only writes a line
+    try:
+        with pytest.raises(Interrupted), Interruption(Ranks()) as interruption:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise Interrupted(interruption.agreed())
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+        signal.signal(signal.SIGTERM, terminate)
+    assert bool(asked) == queued

@@ -141,6 +141,138 @@ def test_signal_to_jobs_side_by_side(
     assert genotypes.load(tmp_path / RUN.parent).details["runs"] == 3
 
 
+def side_by_side(cwd: Path, rooms: Path) -> tuple[subprocess.Popen, list[str]]:
+    """A sweep of two long searches by joblib, both of which have made their first steps; and its command."""
+    data = (f"dataset.root={rooms}", "dataset.rooms.train=4", "dataset.rooms.val=2",
+            "dataset.rooms.image_size=[32,48]", f"dataset.cache_dir={cwd / 'cache'}")  # fmt: skip
+    command = [sys.executable, "-m", "atrc_exp", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *data,
+               *cli.SEARCH, "engine.workers=0", "seed=0,1"]  # fmt: skip
+    with (cwd / "console.txt").open("w") as console:
+        sweep = subprocess.Popen(command, cwd=cwd, stdout=console, stderr=console, start_new_session=True)
+    for seed in range(2):
+        while not cli.records(cwd / RUN.with_name(f"seed{seed}"), "train") and sweep.poll() is None:
+            time.sleep(0.02)
+        os.kill(owner(cwd, seed), signal.SIGSTOP)  # until the other one is there too
+    assert sweep.poll() is None, (cwd / "console.txt").read_text()
+    return sweep, command
+
+
+def owner(cwd: Path, seed: int) -> int:
+    return int((cwd / RUN.with_name(f"seed{seed}") / ".lock").read_text().split()[1])
+
+
+def parent(stat: Path) -> int:
+    """Of the process that a file `/proc/<id>/stat` tells of, 0 where it has just ended."""
+    try:
+        return int(stat.read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
+
+
+def gone(process: int) -> bool:
+    stat = Path(f"/proc/{process}/stat")
+    return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+
+@pytest.mark.slow
+def test_run_killed_beside_another(tmp_path: Path, rooms: Path, whole: Path) -> None:
+    """As by the kernel for lack of memory: the other run ends in peace, and the sweep says what is missing."""
+    sweep, command = side_by_side(tmp_path, rooms)
+    os.kill(owner(tmp_path, 0), signal.SIGKILL)
+    os.kill(owner(tmp_path, 1), signal.SIGCONT)
+    assert sweep.wait(300) == 3
+    printed = (tmp_path / "console.txt").read_text()
+    assert "Traceback" not in printed and "job 0, " in printed and "SIGKILL" in printed
+    assert (tmp_path / RUN.with_name("seed1") / "summary.json").exists()
+    assert genotypes.load(tmp_path / RUN.parent).details["runs"] == 1
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300, stdout=subprocess.DEVNULL)
+    check(tmp_path / RUN, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGHUP, 129)])
+def test_launcher_that_is_gone_leaves_nobody_behind(
+    tmp_path: Path, rooms: Path, whole: Path, number: signal.Signals, code: int
+) -> None:
+    """Runs save and end, and so do the workers above them, which hold a gigabyte each."""
+    sweep, command = side_by_side(tmp_path, rooms)
+    runs = [owner(tmp_path, seed) for seed in range(2)]
+    workers = [parent(Path(f"/proc/{run}/stat")) for run in runs]
+    os.kill(sweep.pid, number)
+    for run in runs:
+        os.kill(run, signal.SIGCONT)
+    assert sweep.wait(300) == code
+    until = time.monotonic() + 120
+    while not all(map(gone, runs + workers)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert all(map(gone, runs + workers))
+    for seed in range(2):
+        folder = tmp_path / RUN.with_name(f"seed{seed}")
+        assert json.loads((folder / "status.json").read_text())["status"] == "interrupted"
+        assert cli.last(folder)["iteration"] == max(record["step"] for record in cli.records(folder))
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300, stdout=subprocess.DEVNULL)
+    check(tmp_path / RUN, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
+def test_torchrun_that_is_gone_leaves_no_rank_behind(tmp_path: Path, rooms: Path, number: signal.Signals) -> None:
+    """By a kill, or by a signal that it does not hand on unless it is told to."""
+    data = (f"dataset.root={rooms}", "dataset.rooms.train=4", "dataset.rooms.val=2",
+            "dataset.rooms.image_size=[32,48]", f"dataset.cache_dir={tmp_path / 'cache'}")  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "atrc_exp",
+               *data, *cli.SEARCH, "engine.iterations=400", "engine.validate_every=400"]  # fmt: skip
+    with (tmp_path / "console.txt").open("w") as console:
+        torchrun = subprocess.Popen(command, cwd=tmp_path, stdout=console, stderr=console, start_new_session=True)
+    while not cli.records(tmp_path / RUN, "train") and torchrun.poll() is None:
+        time.sleep(0.02)
+    assert torchrun.poll() is None, (tmp_path / "console.txt").read_text()
+    ranks = [int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if parent(stat) == torchrun.pid]
+    torchrun.send_signal(number)
+    assert torchrun.wait(60) == -number
+    until = time.monotonic() + 120
+    while not all(map(gone, ranks)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(ranks) == 2 and all(map(gone, ranks))
+    assert "SIGTERM" in json.loads((tmp_path / RUN / "status.json").read_text())["error"]
+    assert cli.last(tmp_path / RUN)["iteration"] == max(record["step"] for record in cli.records(tmp_path / RUN))
+
+
+def wandb_log(folder: Path) -> list[dict]:
+    """What a folder of W&B holds, by the reader of its SDK."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+@pytest.mark.slow
+def test_wandb_offline_through_a_preemption_and_a_kill(tmp_path: Path, rooms: Path) -> None:
+    """Three starts are three folders of one run: preempted, without an end, finished."""
+    command, offline = (*cli.SEARCH, "logger=wandb"), {"WANDB_MODE": "offline"}
+    process = cli.start(tmp_path, rooms, *command, **offline)
+    while not cli.records(tmp_path / RUN, "train") and process.is_alive():
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(900)
+    assert process.exitcode == 143, (tmp_path / "console.txt").read_text()
+    assert cli.run(tmp_path, rooms, *command, kill=("step", 2), **offline) == -signal.SIGKILL
+    resumed = cli.last(tmp_path / RUN)["iteration"]
+    assert cli.run(tmp_path, rooms, *command, **offline) == 0
+
+    folders = sorted((tmp_path / RUN / "wandb").glob("offline-run-*"))
+    identity = json.loads((tmp_path / RUN / "environment.json").read_text())["run_id"]
+    assert len(folders) == 3 and all(folder.name.endswith(f"-{identity}") for folder in folders)
+    logs = [wandb_log(folder) for folder in folders]
+    assert [[record["exit"]["exit_code"] for record in log if record["type"] == "exit"] for log in logs] == [
+        [143],
+        [],
+        [0],
+    ]
+    assert [any(record["type"] == "preempting" for record in log) for log in logs] == [True, False, False]
+    steps = [record["history"]["item"]["_step"] for record in logs[2] if record["type"] == "history"]
+    assert sorted(set(steps) - {resumed}) == list(range(resumed + 1, 9))
+
+
 @pytest.mark.slow
 def test_keys_of_wandb_reach_no_file(tmp_path: Path, rooms: Path) -> None:
     """Neither the run folder, W&B's offline files among it, nor what is printed holds the key of the environment."""

@@ -24,9 +24,16 @@ def test_means_are_of_the_window() -> None:
 
 def test_open_window_survives_a_resume() -> None:
     before, after = record((1.0, 10.0)), record()
-    after.load_state_dict(before.state_dict())
+    after.load_state_dict(before.state_dict(Ranks()), Ranks())
     after.add(2, {"depth": torch.tensor(2.0), "depth_aux": torch.tensor(20.0)})
     assert after.read(Ranks()) == {"depth": 1.5, "depth_aux": 15.0}
+
+
+def test_other_ranks_resume_without_what_rank_0_resumes_with() -> None:
+    """The sums are those of all ranks; a second copy of them would count twice."""
+    other = record()
+    other.load_state_dict(record((1.0, 10.0)).state_dict(Ranks()), Ranks(rank=1, world=2))
+    assert other.sums.tolist() == [0.0, 0.0] and other.steps == 1
 
 
 def test_finite_losses_pass() -> None:

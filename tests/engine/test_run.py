@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import tiny_engine as tiny
 import yaml
 
+from atrc_exp.engine import run as run_module
 from atrc_exp.engine.run import Run
 from atrc_exp.errors import UserError
 from atrc_exp.normalisation import IMAGENET, Normalisation
@@ -164,6 +166,21 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
         start(config)
     with start(config):  # released
         pass
+
+
+def test_requeued_job_waits_for_its_process_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Slurm may start a job again before its old process has ended."""
+    config = tiny.config(tmp_path)
+    before = start(config)
+    assert before.lock is not None
+    monkeypatch.setattr(run_module, "_LOOK", 0.01)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    end = threading.Timer(0.2, before.lock.close)
+    end.start()
+    with start(config):
+        assert f"waiting for process {os.getpid()}" in caplog.text and not end.is_alive()
 
 
 def test_refused_start_releases_the_folder(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_the_labels_are_scored_as_a_partition_as_published_and_both_side_by_side
 def test_borders_are_a_partition_already():
     borders = {f"i{seed}": np.roll(image(seed)[1]["edge"].numpy(), 2, axis=1) for seed in range(3)}
     flats = [
-        scored(EvaluationConfig(boundary_truth=truth), borders=borders.__getitem__)[0]["edge/ods_f"]
+        scored(EvaluationConfig(boundary_truth=truth), truth=Truth(borders.__getitem__))[0]["edge/ods_f"]
         for truth in ("regions", "partition")
     ]
     assert flats[0] == flats[1]
@@ -152,7 +152,7 @@ def test_borders_are_a_partition_already():
 
 def test_borders_of_another_size_are_named():
     with pytest.raises(UserError, match=r"edge of image i0: .*\(3, 4\)"):
-        scored(images=(0,), borders=lambda image_id: np.ones((3, 4), np.uint8))
+        scored(images=(0,), truth=Truth(lambda image_id: np.ones((3, 4), np.uint8)))
 
 
 def test_labels_without_any_boundary_score_zero_and_unlabelled_pixels_are_no_boundary():

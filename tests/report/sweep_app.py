@@ -1,6 +1,5 @@
 """A stand-in for the real command: jobs that write their summary at once, fail, or vanish without a trace."""
 
-import os
 from pathlib import Path
 
 import hydra
@@ -10,7 +9,7 @@ from omegaconf import DictConfig
 
 from atrc_exp.files import write_json
 from atrc_exp.genotype import save, uniform
-from atrc_exp.report.sweep import SWEEP_VARIABLE, record_job
+from atrc_exp.report.sweep import current_sweep, record_job
 
 ConfigStore.instance().store(
     name="config",
@@ -40,7 +39,7 @@ def main(config: DictConfig) -> None:
     error = f"seed {config.seed} was told to fail" if config.seed in config.fail else None
     if error is None and not (folder / "summary.json").is_file():
         run(config, folder)
-    sweep_id, number = os.environ[SWEEP_VARIABLE], HydraConfig.get().job.num
+    sweep_id, number = current_sweep(), HydraConfig.get().job.num
     status = "failed" if error else "done"
     record_job(config.runs_dir, sweep_id, number, folder, config.name, config.stage.name, status, error)
 

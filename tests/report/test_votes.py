@@ -37,9 +37,15 @@ def test_file_holds_the_winners_and_how_they_won(searches):
     assert [(tie["target"], tie["source"]) for tie in details["ties"]] == [("semseg", "depth")]
 
 
-def test_unfinished_search_does_not_vote(searches, make_search):
+def test_vote_without_an_unfinished_search_is_marked(searches, make_search, capsys):
     (make_search("search", 3, TASKS, "nn nn") / "summary.json").unlink()
-    assert votes.vote_folder(searches).details["runs"] == 3
+    voted = votes.vote_folder(searches)
+    assert voted.details["runs"] == 3 and voted.details["unfinished"] == ["seed3"]
+    votes.show(voted)
+    assert "3 of 4 searches" in (printed := capsys.readouterr().out) and "seed3" in printed
+    assert any("3 of 4 searches" in text.get_text() for text in votes.draw(voted).axes[0].texts)
+    make_search("search", 3, TASKS, "nn nn")
+    assert "unfinished" not in votes.vote_folder(searches).details
 
 
 def test_later_seeds_renew_the_vote(searches, make_search):

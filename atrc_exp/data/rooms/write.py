@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from atrc_exp.data.rooms.layouts import LAYOUTS, Layout
 from atrc_exp.errors import UserError
-from atrc_exp.files import read_json, write_json
+from atrc_exp.files import alone, read_json, write_json
 
 RECORD = "rooms.json"  # written last: its folder is complete
 _VERSION = 1  # of the rooms: raise it when the same settings give other files
@@ -126,7 +125,7 @@ def generate(
         if _is_finished(root, settings):  # without the lock, which read-only storage has no place for
             return
         root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.parent / f".{root.name}.lock"):
+        with alone(root.parent / f".{root.name}.lock"):
             if not _is_finished(root, settings):
                 _generate(root, settings, workers, progress)
     except OSError as error:
