@@ -62,13 +62,13 @@ def _plan(kernel_size: int, *tensors: Tensor) -> Plan:
     if channels * height * width >= 2**31 or batch * height * width >= 2**31:
         raise Unsupported(f"shape {tuple(tensors[0].shape)} (the kernels count the elements of an image in 31 bits)")
     limit = torch.cuda.get_device_properties(tensors[0].device).shared_memory_per_block_optin
-    return make_plan(tensors[0].dtype, channels, kernel_size, _vectors(*tensors), limit)
+    return make_plan(tensors[0].dtype, channels, kernel_size, _vector(*tensors), limit)
 
 
-def _vectors(*tensors: Tensor) -> list[int]:
-    """Elements that one copy may move without leaving a row or an aligned address, in every tensor."""
+def _vector(*tensors: Tensor) -> int:
+    """Elements that one copy may move without leaving a row or an aligned address, in every tensor: 4, 2 or 1."""
     size, width = tensors[0].element_size(), tensors[0].shape[3]
-    return [n for n in (1, 2, 4) if width % n == 0 and all(x.data_ptr() % (n * size) == 0 for x in tensors)]
+    return next(n for n in (4, 2, 1) if width % n == 0 and all(x.data_ptr() % (n * size) == 0 for x in tensors))
 
 
 def _load(plan: Plan) -> Kernels:

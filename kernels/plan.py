@@ -3,7 +3,6 @@
 Pure arithmetic: no CUDA, no tensors. The sources assert the same shared-memory sizes at compile time.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,8 @@ ELEMENTS = {torch.float32: "float", torch.bfloat16: "bf16", torch.float16: "f16"
 # Tiles of queries (rows, columns) of the tensor-core kernels, best first: larger ones read less halo.
 TENSOR_CORE_TILES = ((8, 16), (8, 8), (4, 8))
 STRIP_TILE = (8, 16)
+# Shared memory that CUDA keeps for itself in every block; a multiprocessor has as much more than one block may ask for.
+RESERVED_BYTES = 1024
 
 
 class Unsupported(Exception):
@@ -42,12 +43,11 @@ class Plan:
         return batch * -(-height // rows) * -(-width // columns)
 
 
-def make_plan(dtype: torch.dtype, channels: int, kernel_size: int, vectors: Sequence[int], shared_limit: int) -> Plan:
+def make_plan(dtype: torch.dtype, channels: int, kernel_size: int, vector: int, shared_limit: int) -> Plan:
     """Choose the kernels for maps of `channels` channels.
 
     Args:
-        vectors: numbers of elements that one copy may move, i.e. that divide the width and the alignment of
-            all tensors; 1 is always among them.
+        vector: elements that one copy may move, 1, 2 or 4: it divides the width and the alignment of all tensors.
         shared_limit: bytes of shared memory that a block may ask for on the device.
 
     Raises:
@@ -61,10 +61,9 @@ def make_plan(dtype: torch.dtype, channels: int, kernel_size: int, vectors: Sequ
         raise Unsupported(f"kernel size {kernel_size} (the kernels take up to {MAX_KERNEL_SIZE})")
     candidates: list[Plan] = []
     if dtype != torch.float32 and kernel_size <= 9:
-        vector = max(n for n in vectors if n <= 4)
         candidates = [tensor_core_plan(dtype, channels, kernel_size, vector, tile) for tile in TENSOR_CORE_TILES]
     # 16-bit elements become float32 on their way to the strip kernels' shared memory, one by one.
-    candidates.append(strip_plan(dtype, kernel_size, max(vectors) if dtype == torch.float32 else 1))
+    candidates.append(strip_plan(dtype, kernel_size, vector if dtype == torch.float32 else 1, shared_limit))
     for plan in candidates:
         if max(plan.shared_bytes.values()) <= shared_limit:
             return plan
@@ -94,7 +93,7 @@ def tensor_core_plan(dtype: torch.dtype, channels: int, kernel_size: int, vector
     return _plan("tensor_core.cu", constants, 2 * queries, tile, shared_bytes)
 
 
-def strip_plan(dtype: torch.dtype, kernel_size: int, vector: int) -> Plan:
+def strip_plan(dtype: torch.dtype, kernel_size: int, vector: int, shared_limit: int) -> Plan:
     """strip.cu for any type, kernel size and number of channels."""
     rows, columns = STRIP_TILE
     strip, chunk = (8, 4) if kernel_size <= 9 else (4, 2)
@@ -103,12 +102,16 @@ def strip_plan(dtype: torch.dtype, kernel_size: int, vector: int) -> Plan:
     stage = chunk * (halo + rows * (columns + 4))
     partials = chunk * kernel_size * (rows + 2) * columns
     shared = 4 * (2 * stage + 2 * partials)
+    threads = rows * columns // strip * kernel_size
+    # As many blocks a multiprocessor as its shared memory holds and 16 warps allow: more would leave a thread fewer
+    # than the 128 registers that its scores and a window need.
+    fitting = (shared_limit + RESERVED_BYTES) // (shared + RESERVED_BYTES)
     constants: dict[str, str | int] = {
         "ELEMENT": ELEMENTS[dtype],
         "KERNEL_SIZE": kernel_size,
         "VECTOR": vector,
+        "FORWARD_BLOCKS": max(1, min(fitting, 16 // -(-threads // 32))),
     }
-    threads = rows * columns // strip * kernel_size
     shared_bytes = {"forward": shared, "dq": shared, "dkv": shared + 8 * halo}
     return _plan("strip.cu", constants, threads, STRIP_TILE, shared_bytes)
 
@@ -120,5 +123,6 @@ def _plan(
     tile: tuple[int, int],
     shared_bytes: dict[str, int],
 ) -> Plan:
-    sizes: dict[str, str | int] = {f"SHARED_{name.upper()}": size for name, size in shared_bytes.items()}
+    sizes: dict[str, str | int] = {"BLOCK_THREADS": threads}
+    sizes |= {f"SHARED_{name.upper()}": size for name, size in shared_bytes.items()}
     return Plan(source, tuple((constants | sizes).items()), threads, tile, shared_bytes)

@@ -6,8 +6,8 @@
 // so that nothing is transposed on the way in: `ldmatrix` transposes where the sum runs over channels.
 //
 // Set by the compiler's -D: ELEMENT (bf16, f16), CHANNELS (a multiple of 8, padded with zeros), KERNEL_SIZE, VECTOR
-// (elements a copy: all rows of all tensors are aligned to it), TILE_ROWS, TILE_COLUMNS, and the SHARED_... sizes
-// that the host launches with.
+// (elements a copy: all rows of all tensors are aligned to it), TILE_ROWS, TILE_COLUMNS, and BLOCK_THREADS and the
+// SHARED_... sizes that the host launches with.
 #pragma once
 #include "geometry.cuh"
 
@@ -25,6 +25,7 @@ constexpr int BLOCKS_PER_SM = (CHANNELS <= 48 ? 512 : 256) / THREADS;
 // the halves. All at once spill registers from 40 channels on when two blocks share a multiprocessor.
 constexpr int GROUP_ROWS = KEY_ROWS / 2;
 
+static_assert(BLOCK_THREADS == THREADS);
 static_assert(KERNEL_SIZE <= 2 * COLUMN_HALO + 1 && CHANNELS % 8 == 0 && TILE_ROWS % 2 == 0 && TILE_COLUMNS % 8 == 0);
 static_assert(SHARED_FORWARD == (2 * WIDE + NARROW) * CHANNELS * sizeof(T));
 static_assert(SHARED_DQ == 2 * (WIDE + NARROW) * CHANNELS * sizeof(T) + 2 * QUERIES * sizeof(float));

@@ -62,7 +62,7 @@ def test_failure_to_load_is_not_tried_twice(monkeypatch):
         return (7, 0)
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
-    plan = make_plan(torch.float32, 4, 13, [1], 2**17)
+    plan = make_plan(torch.float32, 4, 13, 1, 2**17)
     for _ in range(2):
         with pytest.raises(Unsupported):
             load_kernels(plan, 63)
@@ -85,7 +85,7 @@ def test_launch_arguments_are_the_parameters_of_the_sources(dtype, source, monke
         def launch(self, name, blocks, *arguments):
             launches[name] = (blocks, arguments)
 
-    monkeypatch.setattr(cuda, "_plan", lambda size, q, *_: make_plan(q.dtype, q.shape[1], size, [1], 2**18))
+    monkeypatch.setattr(cuda, "_plan", lambda size, q, *_: make_plan(q.dtype, q.shape[1], size, 1, 2**18))
     monkeypatch.setattr(cuda, "_load", lambda plan: Recorder())
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     named = {name: torch.randn(2, 3, 9, 17).to(dtype) for name in ("q", "k", "v", "g")}

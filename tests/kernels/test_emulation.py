@@ -12,10 +12,11 @@ from atrc_exp.kernels.build import SOURCES
 from atrc_exp.kernels.plan import Plan, strip_plan, tensor_core_plan
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
+HOPPER = 227 * 1024  # bytes of shared memory a block
 SIZES = [(1, 1), (1, 40), (2, 5), (3, 3), (8, 16), (9, 17), (16, 16)]
 ORDER = re.compile(r"__syncthreads\(\);|__syncwarp\(\);|copy_wait<\d>\(\);")
 TENSOR_CORE = (tensor_core_plan(BF16, 11, 9, 4, (8, 16)), BF16, (1, 11, 9, 20))
-STRIP = (strip_plan(F32, 9, 4), F32, (1, 11, 9, 20))  # an odd number of chunks: buffers meet themselves
+STRIP = (strip_plan(F32, 9, 4, HOPPER), F32, (1, 11, 9, 20))  # an odd number of chunks: buffers meet themselves
 
 
 def kernel_size_of(plan: Plan) -> int:
@@ -70,16 +71,16 @@ VARIANTS = [
     (tensor_core_plan(BF16, 96, 9, 4, (4, 8)), BF16, 96),
     (tensor_core_plan(F16, 128, 9, 4, (8, 8)), F16, 128),
     *((tensor_core_plan(BF16, 16, k, 2, (8, 8)), BF16, 16) for k in (1, 3, 5, 7)),
-    *((strip_plan(F32, k, 1), F32, 5) for k in (1, 3, 5, 7, 9, 11, 13, 15)),
-    (strip_plan(F32, 9, 2), F32, 33),
-    (strip_plan(F32, 15, 4), F32, 6),
-    (strip_plan(BF16, 11, 1), BF16, 9),
-    (strip_plan(F16, 9, 1), F16, 90),
+    *((strip_plan(F32, k, 1, HOPPER), F32, 5) for k in (1, 3, 5, 7, 9, 11, 13, 15)),
+    (strip_plan(F32, 9, 2, HOPPER), F32, 33),
+    (strip_plan(F32, 15, 4, HOPPER), F32, 6),
+    (strip_plan(BF16, 11, 1, HOPPER), BF16, 9),
+    (strip_plan(F16, 9, 1, HOPPER), F16, 90),
 ]
 
 
 def variant_name(value: object) -> str:
-    return "-".join(str(x) for _, x in value.definitions[:-3]) if isinstance(value, Plan) else str(value)
+    return "-".join(str(x) for _, x in value.definitions[:-4]) if isinstance(value, Plan) else str(value)
 
 
 @pytest.mark.exhaustive
