@@ -33,7 +33,7 @@ class Kernels:
     def forward(self, q: Tensor, k: Tensor, v: Tensor, scale: float, zero_border: bool) -> tuple[Tensor, Tensor]:
         """Output (B, C, H, W) and log-sum-exp (B, H, W), float32, of contiguous q, k, v on the device."""
         batch, channels, height, width = q.shape
-        out, lse = q.new_empty(q.shape), q.new_empty((batch, height, width), dtype=torch.float32)
+        out, lse = torch.empty_like(q), q.new_empty((batch, height, width), dtype=torch.float32)
         driver.ensure_context(self.device.index)
         self._forward.launch(
             self.plan.blocks(batch, height, width),
@@ -48,7 +48,7 @@ class Kernels:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients (dq, dk, dv), each (B, C, H, W), of contiguous tensors on the device."""
         batch, channels, height, width = q.shape
-        dq, dk, dv, delta = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), lse.new_empty(lse.shape)
+        dq, dk, dv, delta = (torch.empty_like(x) for x in (q, k, v, lse))
         driver.ensure_context(self.device.index)
         blocks, stream = self.plan.blocks(batch, height, width), torch.cuda.current_stream().cuda_stream
         shape = (channels, height, width, scale)

@@ -101,8 +101,11 @@ int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned gr
     if (parameters || extra[0] != (void*)1 || extra[2] != (void*)2 || extra[4]) return INVALID_VALUE;
     const unsigned char* bytes = extra[1];
     const size_t size = *(size_t*)extra[3];
-    char hex[512];
-    for (size_t i = 0; i < size && i < 250; ++i) sprintf(hex + 2 * i, "%02x", bytes[i]);
+    char hex[512] = {0};
+    for (size_t i = 0; i < size && i < 250; ++i) {
+        hex[2 * i] = "0123456789abcdef"[bytes[i] >> 4];
+        hex[2 * i + 1] = "0123456789abcdef"[bytes[i] & 15];
+    }
     WRITE("launch context=%p library=%d kernel=%s carveout=%d grid=%u,%u,%u block=%u,%u,%u shared=%u stream=%p "
           "arguments=%s\n",
           context, kernel->library, kernel->name, kernel->carveout, grid_x, grid_y, grid_z, block_x, block_y, block_z,

@@ -32,6 +32,19 @@ def test_kernels_are_right_and_clean(plan, dtype, shape, sanitizer, tmp_path):
         assert finished.returncode == 0, finished.stderr[:3000]
 
 
+@pytest.mark.parametrize(("plan", "dtype", "shape"), [TENSOR_CORE, STRIP], ids=["tensor_core", "strip"])
+def test_images_beyond_31_bits_and_several_tiles_each_way(plan, dtype, shape, tmp_path):
+    """The images are the last ones of a batch of over 2^31 elements, 3 x 3 tiles each; the others do not exist."""
+    shape = (1, 7, 17, 36)
+    first_image = 2**31 // (7 * 17 * 36) + 1
+    finished = run(build(plan_for(plan, 7), ADDRESS, tmp_path), shape, dtype, 9, "zero", first_image=first_image)
+    assert finished.returncode == 0, finished.stderr[:3000]
+
+
+def plan_for(plan: Plan, channels: int) -> Plan:
+    return tensor_core_plan(BF16, channels, 9, 4, (8, 16)) if plan.source == "tensor_core.cu" else plan
+
+
 def orders(source: str) -> list[tuple[str, re.Match[str]]]:
     """(file, match) of all barriers and waits of a source and the header it is made of."""
     files = (source, source.replace(".cu", ".cuh"))
