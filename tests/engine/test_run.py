@@ -12,6 +12,8 @@ import yaml
 
 from atrc_exp.engine.run import Run
 from atrc_exp.errors import UserError
+from atrc_exp.kernels.plan import Unsupported
+from atrc_exp.ops import local_attention_cpu, registration
 
 
 def start(config: tiny.Config, record: tiny.Record | None = None) -> Run:
@@ -163,3 +165,23 @@ def test_genotype_of_a_run_does_not_change(tmp_path: Path) -> None:
         run.keep_genotype(tiny.FIXED)
         with pytest.raises(UserError, match="differs"):
             run.keep_genotype(tiny.FIXED.changed({"depth": {"semseg": "none"}}))
+
+
+def test_form_of_local_attention_stands_in_the_record_of_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forms(name: str) -> list[str]:
+        config = replace(tiny.config(tmp_path, kind="atrc", iterations=2), name=name)
+        tiny.run_training(config)
+        [start] = json.loads((tiny.folder(config) / "environment.json").read_text())["starts"]
+        return start["local_attention"]
+
+    def unsupported(*_: object) -> None:
+        raise Unsupported("no compiler")
+
+    registration._warn_once.cache_clear()
+    assert forms("fast") == ["cpu-compiled"]
+    monkeypatch.setattr(local_attention_cpu, "forward", unsupported)
+    monkeypatch.setattr(local_attention_cpu, "backward", unsupported)
+    with pytest.warns(UserWarning, match="no compiler"):
+        assert forms("slow") == ["torch"]

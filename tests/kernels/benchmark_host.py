@@ -40,7 +40,8 @@ def main() -> None:
     with pytest.MonkeyPatch.context() as monkeypatch, tempfile.TemporaryDirectory() as folder:
         machine = stub_driver.StubMachine(stub_driver.build(Path(folder)), monkeypatch)
         monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-        monkeypatch.setattr(torch.cuda, "current_stream", lambda stream=SimpleNamespace(cuda_stream=0): stream)
+        stream = SimpleNamespace(cuda_stream=0)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
         # Tensors of the CPU take the way of CUDA tensors.
         operators = torch.library.Library("atrc_exp", "IMPL")
         with warnings.catch_warnings():

@@ -63,6 +63,15 @@ def test_other_source_constants_or_device_are_other_entries(nvrtc, cache_home, s
     assert len(cached_files(cache_home)) == 4
 
 
+def test_another_nvrtc_is_another_entry(nvrtc, cache_home, monkeypatch):
+    """Its code may be better, or right where that of the old one was wrong."""
+    build.machine_code(PLAN, HOPPER)
+    success, major, minor = nvrtc.nvrtcVersion()
+    monkeypatch.setattr(nvrtc, "nvrtcVersion", lambda: (success, major, minor + 1))
+    build.machine_code(PLAN, HOPPER)
+    assert len(cached_files(cache_home)) == 2
+
+
 @pytest.mark.parametrize("damage", [b"", b"short", "flip"])
 def test_corrupt_entry_is_compiled_again(nvrtc, cache_home, damage):
     code = build.machine_code(PLAN, HOPPER)

@@ -32,7 +32,11 @@ def test_kernels_are_right_and_clean(plan, dtype, shape, sanitizer, tmp_path):
         assert finished.returncode == 0, finished.stderr[:3000]
 
 
-@pytest.mark.parametrize(("plan", "dtype", "shape"), [TENSOR_CORE, STRIP], ids=["tensor_core", "strip"])
+@pytest.mark.parametrize(
+    ("plan", "dtype", "shape"),
+    [pytest.param(*TENSOR_CORE, marks=pytest.mark.slow), STRIP],
+    ids=["tensor_core", "strip"],
+)
 def test_images_beyond_31_bits_and_several_tiles_each_way(plan, dtype, shape, tmp_path):
     """The images are the last ones of a batch of over 2^31 elements, 3 x 3 tiles each; the others do not exist."""
     shape = (1, 7, 17, 36)

@@ -132,20 +132,27 @@ def test_maps_of_no_image_need_no_kernel(machine):
 def test_thread_without_a_context_gets_that_of_the_device(machine):
     """PyTorch's guard sets none for device 0, which a new thread takes to be current."""
     failures = []
+    lse = torch.zeros(2, 19, 36).as_subclass(OnFirst)
 
-    def work():
+    def forward():
+        registration._forward_cuda(*maps(3, device=OnFirst), 9, 1.0, True, "cuda")
+
+    def backward():  # on a thread of its own, as autograd's
+        registration._backward_cuda(*maps(5, device=OnFirst), lse, 9, 1.0, "cuda")
+
+    def work(call):
         try:
             assert machine.stub.stub_context() is None
-            registration._forward_cuda(*maps(3, device=OnFirst), 9, 1.0, True, "cuda")
+            call()
         except BaseException as error:
             failures.append(error)
 
-    for _ in range(2):  # loading needs a context; so does a launch of what is loaded
-        thread = threading.Thread(target=work)
+    for call in (forward, forward, backward):  # loading needs a context; so does a launch of what is loaded
+        thread = threading.Thread(target=work, args=(call,))
         thread.start()
         thread.join()
     assert not failures
-    assert [x["context"] for x in machine.records("launch")] == 2 * [machine.context(0)]
+    assert [x["context"] for x in machine.records("launch")] == 4 * [machine.context(0)]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
