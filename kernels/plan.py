@@ -61,7 +61,9 @@ def make_plan(dtype: torch.dtype, channels: int, kernel_size: int, vector: int, 
         raise Unsupported(f"kernel size {kernel_size} (the kernels take up to {MAX_KERNEL_SIZE})")
     candidates: list[Plan] = []
     if dtype != torch.float32 and kernel_size <= 9:
-        candidates = [tensor_core_plan(dtype, channels, kernel_size, vector, tile) for tile in TENSOR_CORE_TILES]
+        candidates = [
+            tensor_core_plan(dtype, channels, kernel_size, vector, tile, shared_limit) for tile in TENSOR_CORE_TILES
+        ]
     # 16-bit elements become float32 on their way to the strip kernels' shared memory, one by one.
     candidates.append(strip_plan(dtype, kernel_size, vector if dtype == torch.float32 else 1, shared_limit))
     for plan in candidates:
@@ -70,7 +72,9 @@ def make_plan(dtype: torch.dtype, channels: int, kernel_size: int, vector: int, 
     raise Unsupported(f"{shared_limit} bytes of shared memory a block (the kernels need {plan.shared_bytes})")
 
 
-def tensor_core_plan(dtype: torch.dtype, channels: int, kernel_size: int, vector: int, tile: tuple[int, int]) -> Plan:
+def tensor_core_plan(
+    dtype: torch.dtype, channels: int, kernel_size: int, vector: int, tile: tuple[int, int], shared_limit: int
+) -> Plan:
     """tensor_core.cu for 16-bit types, kernel sizes up to 9."""
     rows, columns = tile
     padded_channels = -(-channels // 8) * 8
@@ -90,7 +94,8 @@ def tensor_core_plan(dtype: torch.dtype, channels: int, kernel_size: int, vector
         "TILE_ROWS": rows,
         "TILE_COLUMNS": columns,
     }
-    return _plan("tensor_core.cu", constants, 2 * queries, tile, shared_bytes)
+    warps = dict.fromkeys(shared_bytes, 16 if padded_channels <= 48 else 8)
+    return _plan("tensor_core.cu", constants, 2 * queries, tile, shared_bytes, shared_limit, warps)
 
 
 def strip_plan(dtype: torch.dtype, kernel_size: int, vector: int, shared_limit: int) -> Plan:
@@ -103,17 +108,14 @@ def strip_plan(dtype: torch.dtype, kernel_size: int, vector: int, shared_limit: 
     partials = chunk * kernel_size * (rows + 2) * columns
     shared = 4 * (2 * stage + 2 * partials)
     threads = rows * columns // strip * kernel_size
-    # As many blocks a multiprocessor as its shared memory holds and 16 warps allow: more would leave a thread fewer
-    # than the 128 registers that its scores and a window need.
-    fitting = (shared_limit + RESERVED_BYTES) // (shared + RESERVED_BYTES)
     constants: dict[str, str | int] = {
         "ELEMENT": ELEMENTS[dtype],
         "KERNEL_SIZE": kernel_size,
         "VECTOR": vector,
-        "FORWARD_BLOCKS": max(1, min(fitting, 16 // -(-threads // 32))),
     }
     shared_bytes = {"forward": shared, "dq": shared, "dkv": shared + 8 * halo}
-    return _plan("strip.cu", constants, threads, STRIP_TILE, shared_bytes)
+    warps = {"forward": 16, "dq": 8, "dkv": 8}  # a backward holds two sets of scores
+    return _plan("strip.cu", constants, threads, STRIP_TILE, shared_bytes, shared_limit, warps)
 
 
 def _plan(
@@ -122,7 +124,17 @@ def _plan(
     threads: int,
     tile: tuple[int, int],
     shared_bytes: dict[str, int],
+    shared_limit: int,
+    warps: dict[str, int],
 ) -> Plan:
-    sizes: dict[str, str | int] = {"BLOCK_THREADS": threads}
-    sizes |= {f"SHARED_{name.upper()}": size for name, size in shared_bytes.items()}
-    return Plan(source, tuple((constants | sizes).items()), threads, tile, shared_bytes)
+    """Add what the sources assert and are compiled for.
+
+    `warps` of each kernel that a multiprocessor should hold at once: 16 leave a thread 128 registers, 8 leave it 255.
+    There are no more blocks than its shared memory holds, since the registers of others would lie idle.
+    """
+    derived: dict[str, str | int] = {"BLOCK_THREADS": threads}
+    for name, size in shared_bytes.items():
+        fitting = (shared_limit + RESERVED_BYTES) // (size + RESERVED_BYTES)
+        derived[f"SHARED_{name.upper()}"] = size
+        derived[f"{name.upper()}_BLOCKS"] = max(1, min(fitting, warps[name] // -(-threads // 32)))
+    return Plan(source, tuple((constants | derived).items()), threads, tile, shared_bytes)

@@ -5,8 +5,8 @@
 // these kernels, and strips make the reads few. Sums over dy pass through shared memory in a fixed order.
 //
 // Set by the compiler's -D: ELEMENT (float, bf16, f16), KERNEL_SIZE, VECTOR (elements a copy: all rows of all tensors
-// are aligned to it), FORWARD_BLOCKS (blocks of the forward that share a multiprocessor), and BLOCK_THREADS and the
-// SHARED_... sizes that the host launches with.
+// are aligned to it), FORWARD_BLOCKS, DQ_BLOCKS and DKV_BLOCKS (blocks that share a multiprocessor), and BLOCK_THREADS
+// and the SHARED_... sizes that the host launches with.
 #pragma once
 #include "geometry.cuh"
 

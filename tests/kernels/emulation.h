@@ -247,6 +247,11 @@ inline float infinity() { return std::numeric_limits<float>::infinity(); }
 inline float exp2_fast(float x) { return std::exp2(x); }
 inline float log2_fast(float x) { return std::log2(x); }
 
+inline int warp_number() {
+    const unsigned own = threadIdx.x / emulation::WARP;
+    return static_cast<int>(emulation::word(emulation::exchange("shuffle from lane 0", &own, 1), 0, 0));
+}
+
 inline float shuffle_xor(float x, int mask) {
     unsigned bits, other;
     std::memcpy(&bits, &x, 4);

@@ -172,10 +172,19 @@ def test_plans_take_what_fits():
 
 
 @pytest.mark.parametrize(
-    ("kernel_size", "shared_kib", "blocks"),
-    # A block takes 64 KiB at K = 9, of 228, 164 and 100 KiB a multiprocessor, and 5 warps; 15 warps at K = 15.
-    [(9, 227, 3), (9, 163, 2), (9, 99, 1), (15, 227, 1)],
+    ("dtype", "kernel_size", "shared_kib", "blocks"),
+    # Of a multiprocessor with 1 KiB more, a block takes 1 KiB more than its own: in float32 at K = 9 65 KiB (dkv 68.5)
+    # and 5 warps of the 16 (backward 8); at K = 15 15 warps; in bfloat16 72.9, 84.5 and 86.5 KiB and 8 warps of 16.
+    [
+        (torch.float32, 9, 227, (3, 1, 1)),
+        (torch.float32, 9, 163, (2, 1, 1)),
+        (torch.float32, 9, 99, (1, 1, 1)),
+        (torch.float32, 15, 227, (1, 1, 1)),
+        (torch.bfloat16, 9, 227, (2, 2, 2)),
+        (torch.bfloat16, 9, 163, (2, 1, 1)),
+    ],
+    ids=str,
 )
-def test_blocks_that_share_a_multiprocessor(kernel_size, shared_kib, blocks):
-    plan = strip_plan(torch.float32, kernel_size, 4, shared_kib * 1024)
-    assert dict(plan.definitions)["FORWARD_BLOCKS"] == blocks
+def test_blocks_that_share_a_multiprocessor(dtype, kernel_size, shared_kib, blocks):
+    constants = dict(make_plan(dtype, 33, kernel_size, 4, shared_kib * 1024).definitions)
+    assert tuple(constants[f"{name}_BLOCKS"] for name in ("FORWARD", "DQ", "DKV")) == blocks

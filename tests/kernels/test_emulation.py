@@ -15,7 +15,7 @@ BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 HOPPER = 227 * 1024  # bytes of shared memory a block
 SIZES = [(1, 1), (1, 40), (2, 5), (3, 3), (8, 16), (9, 17), (16, 16)]
 ORDER = re.compile(r"__syncthreads\(\);|__syncwarp\(\);|copy_wait<\d>\(\);")
-TENSOR_CORE = (tensor_core_plan(BF16, 11, 9, 4, (8, 16)), BF16, (1, 11, 9, 20))
+TENSOR_CORE = (tensor_core_plan(BF16, 11, 9, 4, (8, 16), HOPPER), BF16, (1, 11, 9, 20))
 STRIP = (strip_plan(F32, 9, 4, HOPPER), F32, (1, 11, 9, 20))  # an odd number of chunks: buffers meet themselves
 
 
@@ -46,7 +46,7 @@ def test_images_beyond_31_bits_and_several_tiles_each_way(plan, dtype, shape, tm
 
 
 def plan_for(plan: Plan, channels: int) -> Plan:
-    return tensor_core_plan(BF16, channels, 9, 4, (8, 16)) if plan.source == "tensor_core.cu" else plan
+    return tensor_core_plan(BF16, channels, 9, 4, (8, 16), HOPPER) if plan.source == "tensor_core.cu" else plan
 
 
 def orders(source: str) -> list[tuple[str, re.Match[str]]]:
@@ -83,11 +83,11 @@ def test_every_missing_barrier_is_noticed(case, index, tmp_path):
 
 
 VARIANTS = [
-    *((tensor_core_plan(BF16, c, 9, 1, (8, 16)), BF16, c) for c in (1, 8, 31, 33, 64, 90)),
-    (tensor_core_plan(F16, 33, 9, 2, (8, 16)), F16, 33),
-    (tensor_core_plan(BF16, 96, 9, 4, (4, 8)), BF16, 96),
-    (tensor_core_plan(F16, 128, 9, 4, (8, 8)), F16, 128),
-    *((tensor_core_plan(BF16, 16, k, 2, (8, 8)), BF16, 16) for k in (1, 3, 5, 7)),
+    *((tensor_core_plan(BF16, c, 9, 1, (8, 16), HOPPER), BF16, c) for c in (1, 8, 31, 33, 64, 90)),
+    (tensor_core_plan(F16, 33, 9, 2, (8, 16), HOPPER), F16, 33),
+    (tensor_core_plan(BF16, 96, 9, 4, (4, 8), HOPPER), BF16, 96),
+    (tensor_core_plan(F16, 128, 9, 4, (8, 8), HOPPER), F16, 128),
+    *((tensor_core_plan(BF16, 16, k, 2, (8, 8), HOPPER), BF16, 16) for k in (1, 3, 5, 7)),
     *((strip_plan(F32, k, 1, HOPPER), F32, 5) for k in (1, 3, 5, 7, 9, 11, 13, 15)),
     (strip_plan(F32, 9, 2, HOPPER), F32, 33),
     (strip_plan(F32, 15, 4, HOPPER), F32, 6),
@@ -97,7 +97,7 @@ VARIANTS = [
 
 
 def variant_name(value: object) -> str:
-    return "-".join(str(x) for _, x in value.definitions[:-4]) if isinstance(value, Plan) else str(value)
+    return "-".join(str(x) for _, x in value.definitions[:-7]) if isinstance(value, Plan) else str(value)
 
 
 @pytest.mark.exhaustive
