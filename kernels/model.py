@@ -30,7 +30,7 @@ from atrc_exp.kernels.plan import RESERVED_BYTES, Plan, make_plan
 KERNEL_SIZE = 9
 SHAPES = ((8, 33, 107, 140), (8, 90, 107, 140))
 # Classes of instructions by the beginning of their names.
-CLASSES = {"matrix": "HMMA", "fma": "FFMA|FMUL|FADD", "exp": "MUFU", "shared": "LDS|STS", "global": "LDG|STG",
+CLASSES = {"matrix": "HMMA", "fma": "FFMA", "add": "FMUL|FADD", "exp": "MUFU", "shared": "LDS|STS", "global": "LDG|STG",
            "spill": "LDL|STL"}  # fmt: skip
 # Maps with and without halo that a block reads or writes, and numbers a pixel.
 TRAFFIC = {"forward": (2, 2), "dq": (2, 4), "dkv": (2, 4)}
@@ -141,17 +141,21 @@ def disassemble(code: bytes) -> dict[str, list[tuple[str, str]]]:
 
 
 def count(listing: list[tuple[str, str]], chunks: int) -> Counter[str]:
-    """Instructions by operation, those between a label and a branch back to it once a chunk of channels."""
+    """Instructions by operation: in a loop once a chunk of channels, in a loop inside it twice a chunk.
+
+    A loop is what lies between a label and a branch back to it.
+    """
     places = {text: at for at, (operation, text) in enumerate(listing) if not operation}
-    repeated = [False] * len(listing)
+    loops: dict[int, int] = {}  # first and last place
     for at, (operation, text) in enumerate(listing):
         target = re.search(r"\.L_x_\d+", text) if operation.startswith("BRA") else None
         if target and places[target[0]] < at - 1:  # not the trap after the end, which branches to itself
-            repeated[places[target[0]] : at + 1] = [True] * (at + 1 - places[target[0]])
+            loops[places[target[0]]] = at
     executed: Counter[str] = Counter()
-    for (operation, _), again in zip(listing, repeated, strict=True):
+    for at, (operation, _) in enumerate(listing):
         if operation and operation != "NOP":
-            executed[operation] += chunks if again else 1
+            depth = sum(first < at <= last for first, last in loops.items())
+            executed[operation] += (1, chunks, 2 * chunks)[min(depth, 2)]
     return executed
 
 
