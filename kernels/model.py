@@ -33,6 +33,7 @@ SHAPES = ((8, 33, 107, 140), (8, 90, 107, 140))
 CLASSES = {"matrix": "HMMA", "fma": "FFMA", "add": "FMUL|FADD", "exp": "MUFU", "shared": "LDS|STS", "global": "LDG|STG",
            "spill": "LDL|STL"}  # fmt: skip
 # Maps with and without halo that a block reads or writes, and numbers a pixel.
+PRODUCTS = {"forward": 2, "dq": 3, "dkv": 4}  # sums over channels or neighbours, of C * K * K multiply-adds a pixel
 TRAFFIC = {"forward": (2, 2), "dq": (2, 4), "dkv": (2, 4)}
 BYTES_A_CLOCK = 128  # of a multiprocessor's shared memory
 
@@ -87,7 +88,9 @@ def main() -> None:
 
 
 def estimate(name: str, shape: tuple[int, int, int, int], dtype: torch.dtype) -> list[dict[str, Any]]:
-    """One row a kernel: registers, warps, instructions a thread, bounds in microseconds, and the largest of them.
+    """One row a kernel: registers, warps, instructions a thread, bounds in microseconds and the largest of them.
+
+    `floor_us` is what any kernel needs: its multiply-adds at the device's rate, or each map read or written once.
 
     Raises:
         Unsupported: NVRTC is missing or does not know the device.
@@ -113,11 +116,14 @@ def estimate(name: str, shape: tuple[int, int, int, int], dtype: torch.dtype) ->
             "l2": 1e6 * pixels * channels * element * (wide * halo(plan) + narrow) / device.l2,
             "memory": 1e6 * pixels * (channels * element * (wide + narrow) + 4) / device.memory,
         }
+        rate = (device.fma * 32 if dtype == torch.float32 else device.matrix * 16 * 8 * 16) * device.multiprocessors
+        products = 1e6 * PRODUCTS[kernel] * channels * KERNEL_SIZE**2 * pixels / rate / device.hertz
         rows.append({
             "device": name, "shape": shape, "dtype": str(dtype).removeprefix("torch."), "kernel": kernel,
             "tile": plan.tile, "registers": registers[kernel],
             "warps": resident_warps(plan, kernel, registers[kernel], device), "instructions": sum(executed.values()),
             "classes": classes, "bounds_us": bounds, "bound_us": max(bounds.values()),
+            "floor_us": max(products, bounds["memory"]),
         })  # fmt: skip
     return rows
 
@@ -190,7 +196,7 @@ def line(row: dict[str, Any]) -> str:
     classes = " ".join(f"{name} {n}" for name, n in row["classes"].items())
     where = f"{row['device']:9}{row['dtype']:9} C={row['shape'][1]:<3} {row['kernel']:8}"
     return (f"{where} tile {row['tile']}  {row['registers']} registers  {row['warps']:2} warps  "
-            f">= {row['bound_us']:6.1f} us  ({bounds})  {row['instructions']} instructions ({classes})")  # fmt: skip
+            f">= {row['bound_us']:6.1f} us  floor {row['floor_us']:5.1f}  ({bounds})  {row['instructions']} instructions ({classes})")  # fmt: skip
 
 
 def _nvdisasm() -> str:

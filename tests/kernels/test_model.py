@@ -29,6 +29,14 @@ def test_multiply_adds_of_the_strip_kernels():
         assert 1 <= found[kernel] / (products * 72 * 36) < 1.1, kernel
 
 
+def test_floor_is_that_of_the_notes():
+    try:
+        row = model.estimate("H200", SHAPE, torch.float32)[0]
+    except (Unsupported, RuntimeError, OSError) as error:
+        pytest.skip(f"NVRTC or nvdisasm is not here: {error}")
+    assert row["floor_us"] == pytest.approx(19.1, abs=0.1) and row["bound_us"] > row["floor_us"]
+
+
 def test_loops_count_once_a_chunk():
     listing = [("MOV", ""), ("", ".L_x_1"), ("FFMA", "R0"), ("BRA", "`(.L_x_1)"), ("BRA", "`(.L_x_2)"), ("LDS", "R1"),
                ("", ".L_x_2"), ("EXIT", ""), ("", ".L_x_3"), ("BRA", "`(.L_x_3)"), ("NOP", "")]  # fmt: skip
