@@ -195,8 +195,9 @@ def line(row: dict[str, Any]) -> str:
     bounds = "  ".join(f"{name} {value:.1f}" for name, value in row["bounds_us"].items())
     classes = " ".join(f"{name} {n}" for name, n in row["classes"].items())
     where = f"{row['device']:9}{row['dtype']:9} C={row['shape'][1]:<3} {row['kernel']:8}"
-    return (f"{where} tile {row['tile']}  {row['registers']} registers  {row['warps']:2} warps  "
-            f">= {row['bound_us']:6.1f} us  floor {row['floor_us']:5.1f}  ({bounds})  {row['instructions']} instructions ({classes})")  # fmt: skip
+    held = f"tile {row['tile']}  {row['registers']} registers  {row['warps']:2} warps"
+    times = f">= {row['bound_us']:6.1f} us  floor {row['floor_us']:5.1f}  ({bounds})"
+    return f"{where} {held}  {times}  {row['instructions']} instructions ({classes})"
 
 
 def _nvdisasm() -> str:
