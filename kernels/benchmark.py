@@ -8,6 +8,7 @@ repeats.
 import argparse
 import datetime
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from atrc_exp.files import write_json
-from atrc_exp.kernels.build import check, load_nvrtc
+from atrc_exp.kernels.build import check, further_options, load_nvrtc
 from atrc_exp.kernels.plan import Unsupported
 from atrc_exp.kernels.rivals import CPU_RIVALS, RIVALS, Attention
 from atrc_exp.kernels.timing import device_times, peak_memory, wall_times
@@ -34,10 +35,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     parser.add_argument("--repeats", type=int, help="measured calls of each kind (default: 50; on a CPU 5)")
+    parser.add_argument(
+        "--only", nargs="*", choices=list(RIVALS), metavar="NAME", help="rows to measure (default: all)"
+    )
     parser.add_argument("--output", type=Path, default=Path("local_attention_benchmark.json"))
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     on_gpu = device.type == "cuda"
+    further_options.append("-lineinfo")  # a profiler then shows lines of the sources
+    names = arguments.only or (RIVALS if on_gpu else CPU_RIVALS)
     repeats = arguments.repeats or (50 if on_gpu else 5)
     result: dict[str, Any] = {"environment": environment(device), "repeats": repeats, "rows": []}
     print("  ".join(f"{key}: {value}" for key, value in result["environment"].items()))
@@ -46,7 +52,7 @@ def main() -> None:
         print(f"Left out on a CPU: {', '.join(name for name in RIVALS if name not in CPU_RIVALS)}.")
     for shape in GPU_SHAPES if on_gpu else CPU_SHAPES:
         for dtype in (torch.float32, torch.bfloat16) if on_gpu else (torch.float32,):
-            rows = measure_all(shape, dtype, device, repeats)
+            rows = measure_all(shape, dtype, device, repeats, names)
             result["rows"] += rows
             print_table(shape, dtype, rows)
             write_json(arguments.output, result)
@@ -75,7 +81,11 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def measure_all(
-    shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, repeats: int
+    shape: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+    repeats: int,
+    names: Iterable[str],
 ) -> list[dict[str, Any]]:
     """One row a rival; those that cannot run say why in "failed"."""
     generator = torch.Generator().manual_seed(0)
@@ -83,7 +93,7 @@ def measure_all(
     expected = RIVALS["ours"](q.shape, KERNEL_SIZE, device)(q, k, v)
     floors = floor(shape, dtype, device)
     rows = []
-    for name in RIVALS if device.type == "cuda" else CPU_RIVALS:
+    for name in names:
         row: dict[str, Any] = {"name": name, "shape": shape, "dtype": str(dtype).removeprefix("torch.")}
         try:
             attention = RIVALS[name](q.shape, KERNEL_SIZE, device)

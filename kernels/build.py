@@ -15,6 +15,7 @@ from atrc_exp.kernels.plan import Plan, Unsupported
 
 SOURCES = Path(__file__).parent
 HEADERS = ("primitives.cuh", "geometry.cuh", "tensor_core.cuh", "strip.cuh")
+further_options: list[str] = []  # of NVRTC: the benchmark asks for line numbers, which a profiler shows
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -119,7 +120,7 @@ def _guarded(function: Any) -> tuple[Any, ...]:
 
 def _options(plan: Plan, target: str) -> list[str]:
     constants = [f"-D{name}={value}" for name, value in plan.definitions]
-    return [f"-arch={target}", "-std=c++17", "-lineinfo", "--ptxas-options=-v", *constants]
+    return [f"-arch={target}", "-std=c++17", "--ptxas-options=-v", *further_options, *constants]
 
 
 def _key(plan: Plan, target: str, version: tuple[int, int]) -> str:

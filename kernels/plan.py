@@ -3,7 +3,6 @@
 Pure arithmetic: no CUDA, no tensors. The sources assert the same shared-memory sizes at compile time.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,8 @@ ELEMENTS = {torch.float32: "float", torch.bfloat16: "bf16", torch.float16: "f16"
 # Tiles of queries (rows, columns) of the tensor-core kernels, best first: larger ones read less halo.
 TENSOR_CORE_TILES = ((8, 16), (8, 8), (4, 8))
 STRIP_TILE = (8, 16)
+# Shared memory that CUDA keeps for itself in every block; a multiprocessor has as much more than one block may ask for.
+RESERVED_BYTES = 1024
 
 
 class Unsupported(Exception):
@@ -42,12 +43,11 @@ class Plan:
         return batch * -(-height // rows) * -(-width // columns)
 
 
-def make_plan(dtype: torch.dtype, channels: int, kernel_size: int, vectors: Sequence[int], shared_limit: int) -> Plan:
+def make_plan(dtype: torch.dtype, channels: int, kernel_size: int, vector: int, shared_limit: int) -> Plan:
     """Choose the kernels for maps of `channels` channels.
 
     Args:
-        vectors: numbers of elements that one copy may move, i.e. that divide the width and the alignment of
-            all tensors; 1 is always among them.
+        vector: elements that one copy may move, 1, 2 or 4: it divides the width and the alignment of all tensors.
         shared_limit: bytes of shared memory that a block may ask for on the device.
 
     Raises:
@@ -61,17 +61,20 @@ def make_plan(dtype: torch.dtype, channels: int, kernel_size: int, vectors: Sequ
         raise Unsupported(f"kernel size {kernel_size} (the kernels take up to {MAX_KERNEL_SIZE})")
     candidates: list[Plan] = []
     if dtype != torch.float32 and kernel_size <= 9:
-        vector = max(n for n in vectors if n <= 4)
-        candidates = [tensor_core_plan(dtype, channels, kernel_size, vector, tile) for tile in TENSOR_CORE_TILES]
+        candidates = [
+            tensor_core_plan(dtype, channels, kernel_size, vector, tile, shared_limit) for tile in TENSOR_CORE_TILES
+        ]
     # 16-bit elements become float32 on their way to the strip kernels' shared memory, one by one.
-    candidates.append(strip_plan(dtype, kernel_size, max(vectors) if dtype == torch.float32 else 1))
+    candidates.append(strip_plan(dtype, kernel_size, vector if dtype == torch.float32 else 1, shared_limit))
     for plan in candidates:
         if max(plan.shared_bytes.values()) <= shared_limit:
             return plan
     raise Unsupported(f"{shared_limit} bytes of shared memory a block (the kernels need {plan.shared_bytes})")
 
 
-def tensor_core_plan(dtype: torch.dtype, channels: int, kernel_size: int, vector: int, tile: tuple[int, int]) -> Plan:
+def tensor_core_plan(
+    dtype: torch.dtype, channels: int, kernel_size: int, vector: int, tile: tuple[int, int], shared_limit: int
+) -> Plan:
     """tensor_core.cu for 16-bit types, kernel sizes up to 9."""
     rows, columns = tile
     padded_channels = -(-channels // 8) * 8
@@ -91,10 +94,11 @@ def tensor_core_plan(dtype: torch.dtype, channels: int, kernel_size: int, vector
         "TILE_ROWS": rows,
         "TILE_COLUMNS": columns,
     }
-    return _plan("tensor_core.cu", constants, 2 * queries, tile, shared_bytes)
+    warps = dict.fromkeys(shared_bytes, 16 if padded_channels <= 48 else 8)
+    return _plan("tensor_core.cu", constants, 2 * queries, tile, shared_bytes, shared_limit, warps)
 
 
-def strip_plan(dtype: torch.dtype, kernel_size: int, vector: int) -> Plan:
+def strip_plan(dtype: torch.dtype, kernel_size: int, vector: int, shared_limit: int) -> Plan:
     """strip.cu for any type, kernel size and number of channels."""
     rows, columns = STRIP_TILE
     strip, chunk = (8, 4) if kernel_size <= 9 else (4, 2)
@@ -103,14 +107,15 @@ def strip_plan(dtype: torch.dtype, kernel_size: int, vector: int) -> Plan:
     stage = chunk * (halo + rows * (columns + 4))
     partials = chunk * kernel_size * (rows + 2) * columns
     shared = 4 * (2 * stage + 2 * partials)
+    threads = rows * columns // strip * kernel_size
     constants: dict[str, str | int] = {
         "ELEMENT": ELEMENTS[dtype],
         "KERNEL_SIZE": kernel_size,
         "VECTOR": vector,
     }
-    threads = rows * columns // strip * kernel_size
     shared_bytes = {"forward": shared, "dq": shared, "dkv": shared + 8 * halo}
-    return _plan("strip.cu", constants, threads, STRIP_TILE, shared_bytes)
+    warps = {"forward": 16, "dq": 8, "dkv": 8}  # a backward holds two sets of scores
+    return _plan("strip.cu", constants, threads, STRIP_TILE, shared_bytes, shared_limit, warps)
 
 
 def _plan(
@@ -119,6 +124,17 @@ def _plan(
     threads: int,
     tile: tuple[int, int],
     shared_bytes: dict[str, int],
+    shared_limit: int,
+    warps: dict[str, int],
 ) -> Plan:
-    sizes: dict[str, str | int] = {f"SHARED_{name.upper()}": size for name, size in shared_bytes.items()}
-    return Plan(source, tuple((constants | sizes).items()), threads, tile, shared_bytes)
+    """Add what the sources assert and are compiled for.
+
+    `warps` of each kernel that a multiprocessor should hold at once: 16 leave a thread 128 registers, 8 leave it 255.
+    There are no more blocks than its shared memory holds, since the registers of others would lie idle.
+    """
+    derived: dict[str, str | int] = {"BLOCK_THREADS": threads}
+    for name, size in shared_bytes.items():
+        fitting = (shared_limit + RESERVED_BYTES) // (size + RESERVED_BYTES)
+        derived[f"SHARED_{name.upper()}"] = size
+        derived[f"{name.upper()}_BLOCKS"] = max(1, min(fitting, warps[name] // -(-threads // 32)))
+    return Plan(source, tuple((constants | derived).items()), threads, tile, shared_bytes)

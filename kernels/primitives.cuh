@@ -44,6 +44,10 @@ DEVICE float log2_fast(float x) {
     return y;
 }
 
+// Number of this thread's warp in the block. The compiler cannot see that a division by 32 is the same for a whole warp;
+// what comes out of one lane is, and then addresses and branches take the instructions for uniform values.
+DEVICE int warp_number() { return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x / 32), 0); }
+
 DEVICE float shuffle_xor(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 
 DEVICE float to_float(float x) { return x; }

@@ -64,7 +64,7 @@ local_attention_forward(const T* q, const T* k, const T* v, T* out, float* lse, 
 }
 
 // dq, and delta (B, H, W) for local_attention_dkv.
-KERNEL(THREADS, 1)
+KERNEL(THREADS, DQ_BLOCKS)
 local_attention_dq(const T* g, const T* q, const T* k, const T* v, const T* out, const float* lse, T* dq, float* delta,
                    int channels, int height, int width, float scale) {
     SHARED_MEMORY(memory);
@@ -105,7 +105,7 @@ local_attention_dq(const T* g, const T* q, const T* k, const T* v, const T* out,
 
 // dk and dv. A pixel is in its neighbour's window exactly if the neighbour is in its own, so a key gathers from the
 // queries around it as a query does from its keys: dq with the roles exchanged, and no atomic sums.
-KERNEL(THREADS, 1)
+KERNEL(THREADS, DKV_BLOCKS)
 local_attention_dkv(const T* g, const T* q, const T* k, const T* v, const float* lse, const float* delta, T* dk, T* dv,
                     int channels, int height, int width, float scale) {
     SHARED_MEMORY(memory);

@@ -5,7 +5,8 @@
 // these kernels, and strips make the reads few. Sums over dy pass through shared memory in a fixed order.
 //
 // Set by the compiler's -D: ELEMENT (float, bf16, f16), KERNEL_SIZE, VECTOR (elements a copy: all rows of all tensors
-// are aligned to it) and the SHARED_... sizes that the host launches with.
+// are aligned to it), FORWARD_BLOCKS, DQ_BLOCKS and DKV_BLOCKS (blocks that share a multiprocessor), and BLOCK_THREADS
+// and the SHARED_... sizes that the host launches with.
 #pragma once
 #include "geometry.cuh"
 
@@ -27,13 +28,8 @@ constexpr int STAGE = CHUNK * (ROWS * PITCH + TILE_ROWS * CENTRE_PITCH);
 constexpr int SLICE = (TILE_COLUMNS / 4) * (TILE_ROWS + 2) * 4;
 constexpr int PARTIALS = CHUNK * KERNEL_SIZE * SLICE;
 constexpr int STATISTICS = ROWS * PITCH;
-// Blocks that a multiprocessor's registers should hold: as many as its shared memory does, if that spills nothing.
-#if __CUDA_ARCH__ < 1200
-constexpr int FORWARD_BLOCKS = KERNEL_SIZE <= 9 ? 3 : 1;
-#else
-constexpr int FORWARD_BLOCKS = 1;
-#endif
 
+static_assert(BLOCK_THREADS == THREADS);
 static_assert(SHARED_FORWARD == (2 * STAGE + 2 * PARTIALS) * sizeof(float));
 static_assert(SHARED_DQ == SHARED_FORWARD);
 static_assert(SHARED_DKV == (2 * STAGE + 2 * PARTIALS + 2 * STATISTICS) * sizeof(float));
@@ -162,7 +158,7 @@ struct Block {
             if (first + CHUNK < image.channels)
                 loader.load(stages + (turn ^ 1) * STAGE, halo, centre, image, first + CHUNK);
             const float* stage = stages + turn * STAGE;
-#pragma unroll
+#pragma unroll 2  // four channels at once spill a register where three blocks share a multiprocessor
             for (int c = 0; c < CHUNK; ++c) {
                 float own[STRIP], window[WINDOW];
                 load_floats(own, stage + CHUNK * ROWS * PITCH + c * TILE_ROWS * CENTRE_PITCH + thread.centre());

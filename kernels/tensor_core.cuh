@@ -6,8 +6,8 @@
 // so that nothing is transposed on the way in: `ldmatrix` transposes where the sum runs over channels.
 //
 // Set by the compiler's -D: ELEMENT (bf16, f16), CHANNELS (a multiple of 8, padded with zeros), KERNEL_SIZE, VECTOR
-// (elements a copy: all rows of all tensors are aligned to it), TILE_ROWS, TILE_COLUMNS, and the SHARED_... sizes
-// that the host launches with.
+// (elements a copy: all rows of all tensors are aligned to it), TILE_ROWS, TILE_COLUMNS, FORWARD_BLOCKS, DQ_BLOCKS and
+// DKV_BLOCKS (blocks that share a multiprocessor), and BLOCK_THREADS and the SHARED_... sizes that the host launches with.
 #pragma once
 #include "geometry.cuh"
 
@@ -20,11 +20,11 @@ constexpr int KEY_ROWS = 2 + 2 * KERNEL_RADIUS;
 // Elements between channels: an odd multiple of 16 bytes, so that ldmatrix rows of 8 channels meet distinct banks.
 constexpr int WIDE = ROWS * COLUMNS + 8, NARROW = QUERIES + 8;
 constexpr int STEPS_16 = CHANNELS / 16, STEPS_8 = CHANNELS / 8 % 2, CHANNEL_TILES = CHANNELS / 8;
-constexpr int BLOCKS_PER_SM = (CHANNELS <= 48 ? 512 : 256) / THREADS;
 // Key rows whose scores are in registers at once: half of them, with one step of the running-maximum softmax between
 // the halves. All at once spill registers from 40 channels on when two blocks share a multiprocessor.
 constexpr int GROUP_ROWS = KEY_ROWS / 2;
 
+static_assert(BLOCK_THREADS == THREADS);
 static_assert(KERNEL_SIZE <= 2 * COLUMN_HALO + 1 && CHANNELS % 8 == 0 && TILE_ROWS % 2 == 0 && TILE_COLUMNS % 8 == 0);
 static_assert(SHARED_FORWARD == (2 * WIDE + NARROW) * CHANNELS * sizeof(T));
 static_assert(SHARED_DQ == 2 * (WIDE + NARROW) * CHANNELS * sizeof(T) + 2 * QUERIES * sizeof(float));
@@ -38,7 +38,7 @@ struct Lane {
     int by_channel, by_column, centre;
 
     DEVICE Lane() {
-        int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        int warp = warp_number(), lane = threadIdx.x % 32;
         row = warp / (TILE_COLUMNS / 8) * 2;
         column = warp % (TILE_COLUMNS / 8) * 8;
         g = lane / 4;

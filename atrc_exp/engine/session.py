@@ -28,6 +28,7 @@ from atrc_exp.engine.summary import Progress, by_task, summarise
 from atrc_exp.errors import UserError
 from atrc_exp.logging import Logger
 from atrc_exp.losses import MultiTaskLoss
+from atrc_exp.ops import forms_that_ran
 from atrc_exp.tasks import Task
 from atrc_exp.words import counted
 
@@ -73,6 +74,8 @@ class Session(ABC):
         self.best = BestCheckpoints(run.checkpoint.parent, config.engine.keep_best)
         self.interruption = Interruption(ranks)
         self.operations = NondeterministicOperations()
+        self.forms: list[str] = []
+        forms_that_ran.clear()  # another run of this process may have used others
 
     def restored(self) -> dict[str, Any] | None:
         """Content of the run's latest checkpoint that is whole, None where there is none."""
@@ -125,6 +128,7 @@ class Session(ABC):
         """Write the mean losses since the last record, and other `numbers`; returns the means of all terms."""
         state = self.state
         state.record.check(self.ranks)
+        self.note_forms(logger)
         terms = state.record.read(self.ranks)
         losses = {name: terms[name] for name in self.losses.weights}
         now, (then, since) = time.monotonic(), self.last_record
@@ -136,6 +140,14 @@ class Session(ABC):
             "memory_mib": memory.peak_mib(self.ranks.device),
         })  # fmt: skip
         return terms
+
+    def note_forms(self, logger: Logger) -> None:
+        """Record the forms of local attention that have run, when another has: one may be ten times as slow."""
+        forms = sorted(forms_that_ran)
+        if forms != self.forms and self.ranks.is_main:
+            self.run.note_start(local_attention=forms)
+            logger.note(local_attention=forms)
+        self.forms = forms
 
     def validate(self, logger: Logger) -> None:
         """Score the validation split and write the architecture. The last one writes predictions if asked."""

@@ -51,6 +51,11 @@ class Logger:
             if self.wandb is not None:
                 self.wandb.record(record)
 
+    def note(self, **facts: Any) -> None:
+        """Add what has turned out about the run to its configuration in W&B."""
+        if self.is_main and self.wandb is not None:
+            self.wandb.note(facts)
+
     def predictions(self, step: int, results: "Sequence[ImageResult]", normalisation: Normalisation) -> None:
         """Show validation images with labels and predictions in W&B, the n-th as predictions/n with its id below.
 

@@ -26,6 +26,10 @@ class WandbRun:
         numbers = _flat({key: value for key, value in record.items() if key not in ("step", "kind")})
         self._run.log({f"{record['kind']}/{key}": value for key, value in numbers.items()}, step=record["step"])
 
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Add facts to the run's configuration, in place of those of an earlier start."""
+        self._run.config.update(dict(facts), allow_val_change=True)
+
     def image(self, step: int, key: str, panel: Any, caption: str | None = None) -> None:
         """Log an (H, W, 3) uint8 array."""
         self._run.log({key: self._wandb.Image(panel, caption=caption)}, step=step)

@@ -21,6 +21,8 @@ from atrc_exp.ops import local_attention_cpu, local_attention_torch
 
 FORWARD = "atrc_exp::local_attention_fwd"
 BACKWARD = "atrc_exp::local_attention_bwd"
+# "cuda", "cpu-compiled" or "torch", in this process: runs record it, as one may be ten times as fast as another.
+forms_that_ran: set[str] = set()
 
 torch.library.define(
     FORWARD,
@@ -37,6 +39,7 @@ torch.library.define(
 def _forward_torch(
     q: Tensor, k: Tensor, v: Tensor, kernel_size: int, scale: float, zero_border: bool, backend: str
 ) -> tuple[Tensor, Tensor]:
+    forms_that_ran.add("torch")
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     return local_attention_torch.forward(q, k, v, kernel_size, scale, zero_border)
 
@@ -52,6 +55,7 @@ def _backward_torch(
     scale: float,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    forms_that_ran.add("torch")
     g, q, k, v, out = (x.contiguous() for x in (g, q, k, v, out))
     return local_attention_torch.backward(g, q, k, v, out, lse, kernel_size, scale)
 
@@ -68,9 +72,12 @@ def _compiled_on_cpu(compiled: Callable, plain: Callable, *arguments: Any) -> An
     *operands, backend = arguments
     if backend != "torch" and operands[0].dtype != torch.float64:
         try:
-            return compiled(*operands)
+            result = compiled(*operands)
         except Unsupported as reason:
             _warn_once("compiled CPU", str(reason))
+        else:
+            forms_that_ran.add("cpu-compiled")
+            return result
     return plain(*arguments)
 
 
@@ -80,9 +87,12 @@ def _forward_cuda(
     if backend != "torch":
         try:
             q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-            return local_attention_cuda.forward(q, k, v, kernel_size, scale, zero_border)
+            result = local_attention_cuda.forward(q, k, v, kernel_size, scale, zero_border)
         except Unsupported as reason:
             _fall_back(str(reason), backend)
+        else:
+            forms_that_ran.add("cuda")
+            return result
     return _forward_torch(q, k, v, kernel_size, scale, zero_border, backend)
 
 
@@ -100,9 +110,12 @@ def _backward_cuda(
     if backend != "torch":
         try:
             g, q, k, v, out, lse = (x.contiguous() for x in (g, q, k, v, out, lse))
-            return local_attention_cuda.backward(g, q, k, v, out, lse, kernel_size, scale)
+            result = local_attention_cuda.backward(g, q, k, v, out, lse, kernel_size, scale)
         except Unsupported as reason:
             _fall_back(str(reason), backend)
+        else:
+            forms_that_ran.add("cuda")
+            return result
     return _backward_torch(g, q, k, v, out, lse, kernel_size, scale, backend)
 
 
@@ -136,9 +149,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     q, k, v, ctx.kernel_size, ctx.scale, _zero_border, ctx.backend = inputs
     ctx.save_for_backward(q, k, v, *output)
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # else every backward fills a map of zeros for `lse`
 
 
-def _differentiate(ctx: Any, g: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, g: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if g is None:
+        return (None,) * 7
     gradients = torch.ops.atrc_exp.local_attention_bwd(g, *ctx.saved_tensors, ctx.kernel_size, ctx.scale, ctx.backend)
     return *gradients, None, None, None, None
 

@@ -18,6 +18,7 @@ from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.models import build_network
 from atrc_exp.models.network import Network
 from atrc_exp.models.weights import weights_normalisation
+from atrc_exp.ops import forms_that_ran
 from atrc_exp.stages.common import build_tasks_of, genotype_of, open_data
 from atrc_exp.tasks import Task
 
@@ -45,7 +46,8 @@ def run(config: Config) -> None:
     path = Path(config.runs_dir) / config.name / "benchmark.json"
     date = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(path, {"date": date, **environment, "threads": torch.get_num_threads(), "data": settings.data,
-                      "steps": settings.steps, "warmup": settings.warmup, "overrides": settings.overrides,
+                      "steps": settings.steps, "local_attention": sorted(forms_that_ran),
+                      "warmup": settings.warmup, "overrides": settings.overrides,
                       "configurations": rows})  # fmt: skip
     print(f"written to {path}")
 

@@ -14,7 +14,9 @@ import yaml
 from atrc_exp.engine import run as run_module
 from atrc_exp.engine.run import Run
 from atrc_exp.errors import UserError
+from atrc_exp.kernels.plan import Unsupported
 from atrc_exp.normalisation import IMAGENET, Normalisation
+from atrc_exp.ops import local_attention_cpu, registration
 
 
 def start(config: tiny.Config, record: tiny.Record | None = None) -> Run:
@@ -245,3 +247,23 @@ def test_a_damaged_file_of_the_run_is_named(tmp_path: Path, name: str, content: 
     (run.folder / name).write_text(content)
     with pytest.raises(UserError, match=f"seed0/{name}"):
         start(tiny.config(tmp_path))
+
+
+def test_form_of_local_attention_stands_in_the_record_of_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forms(name: str) -> list[str]:
+        config = replace(tiny.config(tmp_path, kind="atrc", iterations=2), name=name)
+        tiny.run_training(config)
+        [start] = json.loads((tiny.folder(config) / "environment.json").read_text())["starts"]
+        return start["local_attention"]
+
+    def unsupported(*_: object) -> None:
+        raise Unsupported("no compiler")
+
+    registration._warn_once.cache_clear()
+    assert forms("fast") == ["cpu-compiled"]
+    monkeypatch.setattr(local_attention_cpu, "forward", unsupported)
+    monkeypatch.setattr(local_attention_cpu, "backward", unsupported)
+    with pytest.warns(UserWarning, match="no compiler"):
+        assert forms("slow") == ["torch"]

@@ -1,5 +1,7 @@
-// Runs the three kernels of one source on the CPU: emulation FOLDER BATCH CHANNELS HEIGHT WIDTH SCALE ZERO_BORDER.
-// Reads q, k, v and g from FOLDER as raw elements; writes out, lse, dq, delta, dk and dv there.
+// Runs the three kernels of one source on the CPU:
+// emulation FOLDER BATCH CHANNELS HEIGHT WIDTH SCALE ZERO_BORDER FIRST_IMAGE.
+// Reads q, k, v and g from FOLDER as raw elements; writes out, lse, dq, delta, dk and dv there. The images are those
+// from FIRST_IMAGE on of a batch whose other images do not exist: no kernel may look at them.
 #include SOURCE
 
 #include <fstream>
@@ -44,18 +46,26 @@ int main(int, char** argument) {
     const auto out = unwritten<T>(count), dq = unwritten<T>(count), dk = unwritten<T>(count), dv = unwritten<T>(count);
     const auto lse = unwritten<float>(pixels), delta = unwritten<float>(pixels);
 
-    const unsigned blocks = batch * ((height + TILE_ROWS - 1) / TILE_ROWS) * ((width + TILE_COLUMNS - 1) / TILE_COLUMNS);
-    emulation::launch(blocks, THREADS, SHARED_FORWARD, [&] {
-        local_attention_forward(q.get(), k.get(), v.get(), out.get(), lse.get(), channels, height, width, scale,
-                                zero_border);
+    const long long first_image = std::atoll(argument[8]), first = first_image * channels * height * width;
+    const long long first_pixel = first_image * height * width;
+    const unsigned blocks_per_image =
+        ((height + TILE_ROWS - 1) / TILE_ROWS) * ((width + TILE_COLUMNS - 1) / TILE_COLUMNS);
+    const unsigned first_block = static_cast<unsigned>(first_image) * blocks_per_image;
+    const unsigned blocks = batch * blocks_per_image;
+    // Where the batch would begin.
+    const auto start = [&](const auto& values) { return values.get() - first; };
+    const auto start_of_pixels = [&](const auto& values) { return values.get() - first_pixel; };
+    emulation::launch(first_block, blocks, THREADS, SHARED_FORWARD, [&] {
+        local_attention_forward(start(q), start(k), start(v), start(out), start_of_pixels(lse), channels, height, width,
+                                scale, zero_border);
     });
-    emulation::launch(blocks, THREADS, SHARED_DQ, [&] {
-        local_attention_dq(g.get(), q.get(), k.get(), v.get(), out.get(), lse.get(), dq.get(), delta.get(), channels,
-                           height, width, scale);
+    emulation::launch(first_block, blocks, THREADS, SHARED_DQ, [&] {
+        local_attention_dq(start(g), start(q), start(k), start(v), start(out), start_of_pixels(lse), start(dq),
+                           start_of_pixels(delta), channels, height, width, scale);
     });
-    emulation::launch(blocks, THREADS, SHARED_DKV, [&] {
-        local_attention_dkv(g.get(), q.get(), k.get(), v.get(), lse.get(), delta.get(), dk.get(), dv.get(), channels,
-                            height, width, scale);
+    emulation::launch(first_block, blocks, THREADS, SHARED_DKV, [&] {
+        local_attention_dkv(start(g), start(q), start(k), start(v), start_of_pixels(lse), start_of_pixels(delta),
+                            start(dk), start(dv), channels, height, width, scale);
     });
     write("out", out, count);
     write("lse", lse, pixels);

@@ -2,8 +2,9 @@
 //
 // Every CUDA thread is a fiber of one OS thread; barriers and warp collectives switch to the next fiber. The thread
 // sanitizer is told that fibers are threads and that only __syncthreads and __syncwarp order them, so a missing barrier
-// is a reported race although the run itself is sequential. Background copies happen when they are waited for, shared
-// memory starts as NaN and has its exact size on the heap, and a barrier that some thread does not reach is an error.
+// is a reported race although the run itself is sequential. Background copies poison their target when they are issued
+// and happen when they are waited for, shared memory starts as NaN and has its exact size on the heap, and a barrier that
+// some thread does not reach is an error.
 #pragma once
 #include <ucontext.h>
 
@@ -36,6 +37,7 @@ using std::min;
 namespace emulation {
 
 constexpr int WARP = 32, MAX_THREADS = 1024;
+constexpr unsigned POISON = 0xffffffff;  // not a number in every type
 
 struct Index {
     unsigned x;
@@ -77,7 +79,7 @@ struct Machine {
     Warp warps[MAX_THREADS / WARP];
     Rendezvous block;
     int threads = 0, current = 0, idle = 0;
-    unsigned blocks = 0;
+    unsigned first_block = 0, blocks = 0;
     std::vector<unsigned char*> shared;
     std::function<void()> kernel;
 };
@@ -90,7 +92,7 @@ inline Machine machine;
 
 UNSEEN inline int thread_number() { return machine.current; }
 UNSEEN inline Index thread_index() { return {static_cast<unsigned>(machine.current)}; }
-UNSEEN inline Index block_index() { return {machine.fibers[machine.current].block}; }
+UNSEEN inline Index block_index() { return {machine.first_block + machine.fibers[machine.current].block}; }
 UNSEEN inline unsigned char* shared_memory() { return machine.shared[machine.fibers[machine.current].block]; }
 UNSEEN inline Fiber& self() { return machine.fibers[machine.current]; }
 
@@ -192,14 +194,15 @@ inline void fiber_body() {
     finish();
 }
 
-// Run `kernel` for every thread of every block, with `shared_bytes` of shared memory each.
-inline void launch(unsigned blocks, int threads, std::size_t shared_bytes, std::function<void()> kernel) {
+// Run `kernel` for every thread of `blocks` blocks from `first_block` on, with `shared_bytes` of shared memory each.
+inline void launch(unsigned first_block, unsigned blocks, int threads, std::size_t shared_bytes, std::function<void()> kernel) {
+    machine.first_block = first_block;
     machine.blocks = blocks;
     machine.threads = threads;
     machine.kernel = std::move(kernel);
     for (unsigned i = 0; i < blocks; ++i) {
         machine.shared.push_back(static_cast<unsigned char*>(std::aligned_alloc(16, shared_bytes)));
-        std::memset(machine.shared.back(), 0xff, shared_bytes);
+        std::memset(machine.shared.back(), POISON, shared_bytes);
     }
 #if defined(__SANITIZE_THREAD__)
     machine.main.sanitizer = __tsan_get_current_fiber();
@@ -243,6 +246,11 @@ inline SharedAddress shared_address(const void* pointer) { return static_cast<co
 inline float infinity() { return std::numeric_limits<float>::infinity(); }
 inline float exp2_fast(float x) { return std::exp2(x); }
 inline float log2_fast(float x) { return std::log2(x); }
+
+inline int warp_number() {
+    const unsigned own = threadIdx.x / emulation::WARP;
+    return static_cast<int>(emulation::word(emulation::exchange("shuffle from lane 0", &own, 1), 0, 0));
+}
 
 inline float shuffle_xor(float x, int mask) {
     unsigned bits, other;
@@ -309,6 +317,7 @@ void copy_async(void* target, const void* source, bool valid) {
     static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16);
     if (reinterpret_cast<std::uintptr_t>(target) % BYTES || reinterpret_cast<std::uintptr_t>(source) % BYTES)
         emulation::fail("a background copy between addresses that are not aligned");
+    for (int i = 0; i < BYTES / 4; ++i) static_cast<unsigned*>(target)[i] = emulation::POISON;
     emulation::Fiber& fiber = emulation::self();
     fiber.copies.push_back({target, source, BYTES, fiber.group, valid});
 }

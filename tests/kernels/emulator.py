@@ -58,25 +58,48 @@ def run(
     kernel_size: int,
     border: str,
     scale: float | None = None,
+    first_image: int = 0,
 ) -> subprocess.CompletedProcess[str]:
     """Run on random maps; raise AssertionError if a result is off. The return code is the sanitizers'."""
-    folder, channels = program.parent, shape[1]
     generator = torch.Generator().manual_seed(0)
     maps = {name: torch.randn(shape, generator=generator).to(dtype) for name in "qkvg"}
-    for name, value in maps.items():
-        (folder / name).write_bytes(value.view(torch.uint8).numpy().tobytes())
-    scale = channels**-0.5 if scale is None else scale
-    arguments = [str(folder), *map(str, shape), str(scale), str(int(border == "zero"))]
-    finished = subprocess.run([program, *arguments], text=True, capture_output=True, env=ENVIRONMENT)
+    scale = shape[1] ** -0.5 if scale is None else scale
+    finished = _execute(program, maps, border, scale, first_image)
     if finished.returncode == 0:
-        _compare(folder, maps, dtype, kernel_size, border, scale)
+        _compare(_read(program.parent, maps["q"]), maps, kernel_size, border, scale)
     return finished
 
 
+def results(program: Path, maps: dict[str, torch.Tensor], border: str, scale: float) -> dict[str, torch.Tensor]:
+    """out, lse, dq, dk and dv of the kernels for q, k, v and g."""
+    finished = _execute(program, maps, border, scale, 0)
+    assert finished.returncode == 0, finished.stderr[:3000]
+    return _read(program.parent, maps["q"])
+
+
+def _execute(
+    program: Path, maps: dict[str, torch.Tensor], border: str, scale: float, first_image: int
+) -> subprocess.CompletedProcess[str]:
+    folder = program.parent
+    for name, value in maps.items():
+        (folder / name).write_bytes(value.contiguous().view(torch.uint8).numpy().tobytes())
+    shape = maps["q"].shape
+    arguments = [str(folder), *map(str, shape), str(scale), str(int(border == "zero")), str(first_image)]
+    return subprocess.run([program, *arguments], text=True, capture_output=True, env=ENVIRONMENT)
+
+
+def _read(folder: Path, like: torch.Tensor) -> dict[str, torch.Tensor]:
+    def array(name: str, dtype: torch.dtype) -> torch.Tensor:
+        return torch.frombuffer(bytearray((folder / name).read_bytes()), dtype=dtype)
+
+    found = {name: array(name, like.dtype).view(like.shape) for name in ("out", "dq", "dk", "dv")}
+    batch, _, height, width = like.shape
+    return found | {"lse": array("lse", torch.float32).view(batch, height, width)}
+
+
 def _compare(
-    folder: Path,
+    found: dict[str, torch.Tensor],
     maps: dict[str, torch.Tensor],
-    dtype: torch.dtype,
     kernel_size: int,
     border: str,
     scale: float,
@@ -84,15 +107,13 @@ def _compare(
     q, k, v = (maps[name].double().requires_grad_() for name in "qkv")
     out, lse = oracle(q, k, v, kernel_size, border, scale)
     dq, dk, dv = torch.autograd.grad(out, (q, k, v), maps["g"].double())
-    tolerance, gradient_tolerance = TOLERANCE[dtype]
+    tolerance, gradient_tolerance = TOLERANCE[maps["q"].dtype]
     if out.shape[1] == 1:  # the terms of dq and dk nearly cancel, and only the rounding of `out` and dS is left
         gradient_tolerance *= 4
     expected = {"out": (out, tolerance)} | {
         name: (value, gradient_tolerance) for name, value in (("dq", dq), ("dk", dk), ("dv", dv))
     }
     for name, (reference, allowed) in expected.items():
-        value = torch.frombuffer(bytearray((folder / name).read_bytes()), dtype=dtype).view(out.shape).double()
-        error = (value - reference).abs().max() / reference.abs().max().clamp_min(SMALLEST_SCALE)
+        error = (found[name].double() - reference).abs().max() / reference.abs().max().clamp_min(SMALLEST_SCALE)
         assert error <= allowed, f"{name}: relative error {error:.1e}"  # also false for NaN
-    written = torch.frombuffer(bytearray((folder / "lse").read_bytes()), dtype=torch.float32).view(lse.shape)
-    assert (written - lse).abs().max() <= 2e-6 * max(1, lse.abs().max()), "lse"
+    assert (found["lse"] - lse).abs().max() <= 2e-6 * max(1, lse.abs().max()), "lse"

@@ -11,8 +11,8 @@ import torch
 from atrc_exp.kernels import build
 from atrc_exp.kernels.plan import Unsupported, make_plan, strip_plan
 
-PLAN = strip_plan(torch.float32, 9, 1)
-HOPPER = (9, 0)
+HOPPER, HOPPER_SHARED = (9, 0), 227 * 1024
+PLAN = strip_plan(torch.float32, 9, 1, HOPPER_SHARED)
 
 
 @pytest.fixture(autouse=True)
@@ -57,10 +57,19 @@ def test_second_time_comes_from_the_cache(nvrtc, cache_home, monkeypatch):
 def test_other_source_constants_or_device_are_other_entries(nvrtc, cache_home, sources):
     build.machine_code(PLAN, HOPPER)
     build.machine_code(PLAN, (8, 0))
-    build.machine_code(strip_plan(torch.float32, 9, 2), HOPPER)
+    build.machine_code(strip_plan(torch.float32, 9, 2, HOPPER_SHARED), HOPPER)
     (sources / build.HEADERS[0]).write_text("// changed")
     build.machine_code(PLAN, HOPPER)
     assert len(cached_files(cache_home)) == 4
+
+
+def test_another_nvrtc_is_another_entry(nvrtc, cache_home, monkeypatch):
+    """Its code may be better, or right where that of the old one was wrong."""
+    build.machine_code(PLAN, HOPPER)
+    success, major, minor = nvrtc.nvrtcVersion()
+    monkeypatch.setattr(nvrtc, "nvrtcVersion", lambda: (success, major, minor + 1))
+    build.machine_code(PLAN, HOPPER)
+    assert len(cached_files(cache_home)) == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", "flip"])
@@ -83,7 +92,7 @@ def test_two_processes_fill_the_cache_at_once(nvrtc, cache_home, sources):
     program = (
         "import sys, pathlib, torch; from atrc_exp.kernels import build, plan\n"
         "build.SOURCES = pathlib.Path(sys.argv[1])\n"
-        "print(len(build.machine_code(plan.strip_plan(torch.float32, 9, 1), (9, 0))))"
+        "print(len(build.machine_code(plan.strip_plan(torch.float32, 9, 1, 2**17), (9, 0))))"
     )
     command = [sys.executable, "-c", program, str(sources)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) for _ in range(2)]
@@ -137,10 +146,10 @@ def test_ptx_for_devices_that_nvrtc_does_not_know(nvrtc):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((torch.float64, 8, 9, [1], 2**17), "dtype torch.float64"),
-        ((torch.float32, 129, 9, [1], 2**17), "129 channels"),
-        ((torch.float32, 8, 17, [1], 2**17), "kernel size 17"),
-        ((torch.bfloat16, 8, 9, [1], 1000), "1000 bytes of shared memory"),
+        ((torch.float64, 8, 9, 1, 2**17), "dtype torch.float64"),
+        ((torch.float32, 129, 9, 1, 2**17), "129 channels"),
+        ((torch.float32, 8, 17, 1, 2**17), "kernel size 17"),
+        ((torch.bfloat16, 8, 9, 1, 1000), "1000 bytes of shared memory"),
     ],
 )
 def test_plans_have_limits(arguments, message):
@@ -149,14 +158,33 @@ def test_plans_have_limits(arguments, message):
 
 
 def test_plans_take_what_fits():
-    hopper, ada = 227 * 1024, 99 * 1024
-    assert make_plan(torch.bfloat16, 90, 9, [1, 2, 4], hopper).tile == (8, 16)
-    assert make_plan(torch.bfloat16, 90, 9, [1, 2, 4], ada).tile == (4, 8)
-    assert make_plan(torch.bfloat16, 128, 9, [1, 2, 4], ada).source == "strip.cu"
-    assert make_plan(torch.bfloat16, 16, 11, [1, 2, 4], hopper).source == "strip.cu"
-    assert make_plan(torch.float32, 33, 9, [1, 2], hopper).source == "strip.cu"
-    assert dict(make_plan(torch.bfloat16, 33, 9, [1, 2], hopper).definitions)["VECTOR"] == 2
+    hopper, ada = HOPPER_SHARED, 99 * 1024
+    assert make_plan(torch.bfloat16, 90, 9, 4, hopper).tile == (8, 16)
+    assert make_plan(torch.bfloat16, 90, 9, 4, ada).tile == (4, 8)
+    assert make_plan(torch.bfloat16, 128, 9, 4, ada).source == "strip.cu"
+    assert make_plan(torch.bfloat16, 16, 11, 4, hopper).source == "strip.cu"
+    assert make_plan(torch.float32, 33, 9, 2, hopper).source == "strip.cu"
+    assert dict(make_plan(torch.bfloat16, 33, 9, 2, hopper).definitions)["VECTOR"] == 2
     for dtype in (torch.float32, torch.float16):
         for kernel_size in range(1, 16, 2):
             for channels in (1, 128):
-                make_plan(dtype, channels, kernel_size, [1], ada)
+                make_plan(dtype, channels, kernel_size, 1, ada)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kernel_size", "shared_kib", "blocks"),
+    # Of a multiprocessor with 1 KiB more, a block takes 1 KiB more than its own: in float32 at K = 9 65 KiB (dkv 68.5)
+    # and 5 warps of the 16 (backward 8); at K = 15 15 warps; in bfloat16 72.9, 84.5 and 86.5 KiB and 8 warps of 16.
+    [
+        (torch.float32, 9, 227, (3, 1, 1)),
+        (torch.float32, 9, 163, (2, 1, 1)),
+        (torch.float32, 9, 99, (1, 1, 1)),
+        (torch.float32, 15, 227, (1, 1, 1)),
+        (torch.bfloat16, 9, 227, (2, 2, 2)),
+        (torch.bfloat16, 9, 163, (2, 1, 1)),
+    ],
+    ids=str,
+)
+def test_blocks_that_share_a_multiprocessor(dtype, kernel_size, shared_kib, blocks):
+    constants = dict(make_plan(dtype, 33, kernel_size, 4, shared_kib * 1024).definitions)
+    assert tuple(constants[f"{name}_BLOCKS"] for name in ("FORWARD", "DQ", "DKV")) == blocks

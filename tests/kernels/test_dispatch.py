@@ -1,7 +1,5 @@
 """Which implementation an operator takes, and what reaches the kernels, seen without a GPU."""
 
-import contextlib
-import re
 import subprocess
 import sys
 import warnings
@@ -11,9 +9,7 @@ import torch
 
 from atrc_exp.errors import UserError
 from atrc_exp.kernels import local_attention as cuda
-from atrc_exp.kernels.build import SOURCES
-from atrc_exp.kernels.driver import load_kernels
-from atrc_exp.kernels.plan import Unsupported, make_plan
+from atrc_exp.kernels.plan import Unsupported
 from atrc_exp.ops import local_attention, registration
 
 
@@ -54,57 +50,25 @@ def test_forced_backend_is_never_silent(broken):
         registration._forward_cuda(q, k, v, 3, 0.5, True, "torch")
 
 
-def test_failure_to_load_is_not_tried_twice(monkeypatch):
-    attempts = []
+def test_form_that_ran_is_known(broken, monkeypatch):
+    q, k, v = maps(3)
 
-    def capability(device):
-        attempts.append(device)
-        return (7, 0)
+    def forms(call, *arguments):
+        registration.forms_that_ran.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            call(*arguments)
+        return registration.forms_that_ran
 
-    monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
-    plan = make_plan(torch.float32, 4, 13, [1], 2**17)
-    for _ in range(2):
-        with pytest.raises(Unsupported):
-            load_kernels(plan, 63)
-    assert attempts == [63]
-
-
-def parameters(source: str, kernel: str) -> list[tuple[str, str]]:
-    """(kind, name) of a kernel's parameters, read from its source."""
-    text = (SOURCES / source).read_text()
-    (listed,) = re.findall(rf"local_attention_{kernel}\(([^)]*)\)", text)
-    pairs = [part.split() for part in re.sub(r"\s+", " ", listed).split(",")]
-    return [("pointer" if "*" in " ".join(words) else words[-2], words[-1]) for words in pairs]
-
-
-@pytest.mark.parametrize(("dtype", "source"), [(torch.float32, "strip.cu"), (torch.bfloat16, "tensor_core.cu")])
-def test_launch_arguments_are_the_parameters_of_the_sources(dtype, source, monkeypatch):
-    launches = {}
-
-    class Recorder:
-        def launch(self, name, blocks, *arguments):
-            launches[name] = (blocks, arguments)
-
-    monkeypatch.setattr(cuda, "_plan", lambda size, q, *_: make_plan(q.dtype, q.shape[1], size, [1], 2**18))
-    monkeypatch.setattr(cuda, "_load", lambda plan: Recorder())
-    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
-    named = {name: torch.randn(2, 3, 9, 17).to(dtype) for name in ("q", "k", "v", "g")}
-    named["out"], named["lse"] = cuda.forward(named["q"], named["k"], named["v"], 9, 0.25, True)
-    inputs = [named[name] for name in ("g", "q", "k", "v", "out", "lse")]
-    named["dq"], named["dk"], named["dv"] = cuda.backward(*inputs, 9, 0.25)
-    named["delta"] = launches["dq"][1][7]
-    numbers = {"channels": 3, "height": 9, "width": 17, "scale": 0.25, "zero_border": 1}
-    for kernel in ("forward", "dq", "dkv"):
-        blocks, arguments = launches[kernel]
-        assert blocks == 2 * 2 * 2
-        expected = parameters(source, kernel)
-        assert len(arguments) == len(expected)
-        for argument, (kind, name) in zip(arguments, expected, strict=True):
-            if kind == "pointer":
-                assert argument is named[name.lstrip("*")], (kernel, name)
-            else:
-                assert type(argument).__name__ == kind and argument == numbers[name], (kernel, name)
-    assert named["delta"].shape == (2, 9, 17)
+    lse = torch.zeros(1, 5, 6)
+    assert forms(registration._forward_cuda, q, k, v, 3, 0.5, True, "auto") == {"torch"}
+    assert forms(registration._backward_cuda, q, q, k, v, q, lse, 3, 0.5, "auto") == {"torch"}
+    monkeypatch.setattr(cuda, "forward", lambda *_: (q, lse))
+    monkeypatch.setattr(cuda, "backward", lambda *_: (q, k, v))
+    assert forms(registration._forward_cuda, q, k, v, 3, 0.5, True, "auto") == {"cuda"}
+    assert forms(registration._backward_cuda, q, q, k, v, q, lse, 3, 0.5, "auto") == {"cuda"}
+    assert forms(local_attention, q, k, v, 3) == {"cpu-compiled"}
+    assert forms(local_attention, q.double(), k.double(), v.double(), 3) == {"torch"}
 
 
 def test_import_needs_no_cuda():

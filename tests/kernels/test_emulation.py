@@ -12,10 +12,11 @@ from atrc_exp.kernels.build import SOURCES
 from atrc_exp.kernels.plan import Plan, strip_plan, tensor_core_plan
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
+HOPPER = 227 * 1024  # bytes of shared memory a block
 SIZES = [(1, 1), (1, 40), (2, 5), (3, 3), (8, 16), (9, 17), (16, 16)]
 ORDER = re.compile(r"__syncthreads\(\);|__syncwarp\(\);|copy_wait<\d>\(\);")
-TENSOR_CORE = (tensor_core_plan(BF16, 11, 9, 4, (8, 16)), BF16, (1, 11, 9, 20))
-STRIP = (strip_plan(F32, 9, 4), F32, (1, 11, 9, 20))  # an odd number of chunks: buffers meet themselves
+TENSOR_CORE = (tensor_core_plan(BF16, 11, 9, 4, (8, 16), HOPPER), BF16, (1, 11, 9, 20))
+STRIP = (strip_plan(F32, 9, 4, HOPPER), F32, (1, 11, 9, 20))  # an odd number of chunks: buffers meet themselves
 
 
 def kernel_size_of(plan: Plan) -> int:
@@ -29,6 +30,23 @@ def test_kernels_are_right_and_clean(plan, dtype, shape, sanitizer, tmp_path):
     for border in ("zero", "mask"):
         finished = run(program, shape, dtype, 9, border)
         assert finished.returncode == 0, finished.stderr[:3000]
+
+
+@pytest.mark.parametrize(
+    ("plan", "dtype", "shape"),
+    [pytest.param(*TENSOR_CORE, marks=pytest.mark.slow), STRIP],
+    ids=["tensor_core", "strip"],
+)
+def test_images_beyond_31_bits_and_several_tiles_each_way(plan, dtype, shape, tmp_path):
+    """The images are the last ones of a batch of over 2^31 elements, 3 x 3 tiles each; the others do not exist."""
+    shape = (1, 7, 17, 36)
+    first_image = 2**31 // (7 * 17 * 36) + 1
+    finished = run(build(plan_for(plan, 7), ADDRESS, tmp_path), shape, dtype, 9, "zero", first_image=first_image)
+    assert finished.returncode == 0, finished.stderr[:3000]
+
+
+def plan_for(plan: Plan, channels: int) -> Plan:
+    return tensor_core_plan(BF16, channels, 9, 4, (8, 16), HOPPER) if plan.source == "tensor_core.cu" else plan
 
 
 def orders(source: str) -> list[tuple[str, re.Match[str]]]:
@@ -65,21 +83,21 @@ def test_every_missing_barrier_is_noticed(case, index, tmp_path):
 
 
 VARIANTS = [
-    *((tensor_core_plan(BF16, c, 9, 1, (8, 16)), BF16, c) for c in (1, 8, 31, 33, 64, 90)),
-    (tensor_core_plan(F16, 33, 9, 2, (8, 16)), F16, 33),
-    (tensor_core_plan(BF16, 96, 9, 4, (4, 8)), BF16, 96),
-    (tensor_core_plan(F16, 128, 9, 4, (8, 8)), F16, 128),
-    *((tensor_core_plan(BF16, 16, k, 2, (8, 8)), BF16, 16) for k in (1, 3, 5, 7)),
-    *((strip_plan(F32, k, 1), F32, 5) for k in (1, 3, 5, 7, 9, 11, 13, 15)),
-    (strip_plan(F32, 9, 2), F32, 33),
-    (strip_plan(F32, 15, 4), F32, 6),
-    (strip_plan(BF16, 11, 1), BF16, 9),
-    (strip_plan(F16, 9, 1), F16, 90),
+    *((tensor_core_plan(BF16, c, 9, 1, (8, 16), HOPPER), BF16, c) for c in (1, 8, 31, 33, 64, 90)),
+    (tensor_core_plan(F16, 33, 9, 2, (8, 16), HOPPER), F16, 33),
+    (tensor_core_plan(BF16, 96, 9, 4, (4, 8), HOPPER), BF16, 96),
+    (tensor_core_plan(F16, 128, 9, 4, (8, 8), HOPPER), F16, 128),
+    *((tensor_core_plan(BF16, 16, k, 2, (8, 8), HOPPER), BF16, 16) for k in (1, 3, 5, 7)),
+    *((strip_plan(F32, k, 1, HOPPER), F32, 5) for k in (1, 3, 5, 7, 9, 11, 13, 15)),
+    (strip_plan(F32, 9, 2, HOPPER), F32, 33),
+    (strip_plan(F32, 15, 4, HOPPER), F32, 6),
+    (strip_plan(BF16, 11, 1, HOPPER), BF16, 9),
+    (strip_plan(F16, 9, 1, HOPPER), F16, 90),
 ]
 
 
 def variant_name(value: object) -> str:
-    return "-".join(str(x) for _, x in value.definitions[:-3]) if isinstance(value, Plan) else str(value)
+    return "-".join(str(x) for _, x in value.definitions[:-7]) if isinstance(value, Plan) else str(value)
 
 
 @pytest.mark.exhaustive

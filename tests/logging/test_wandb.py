@@ -32,6 +32,7 @@ class FakeWandb(ModuleType):
         self.errors = SimpleNamespace(Error=self.Error)
         self.starts: list[dict[str, Any]] = []
         self.finished: list[int | str] = []
+        self.facts: dict[str, Any] = {}
 
     def login(self, *, prompt: bool, verify: bool) -> bool:
         assert not prompt, "a prompt would hang a job"
@@ -44,6 +45,7 @@ class FakeWandb(ModuleType):
         return SimpleNamespace(
             finish=lambda exit_code: self.finished.append(exit_code),
             mark_preempting=lambda: self.finished.append("preempting"),
+            config=SimpleNamespace(update=lambda facts, allow_val_change: self.facts.update(facts)),
         )
 
 
@@ -67,6 +69,12 @@ def test_identity_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given["config"]["engine"]["iterations"] == 40_000 and given["settings"].init_timeout <= 60
     run.close(1)
     assert wandb.finished == [1]
+
+
+def test_facts_join_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = FakeWandb()
+    start(monkeypatch, wandb, "offline").note({"local_attention": ["cuda"]})
+    assert wandb.facts == {"local_attention": ["cuda"]}
 
 
 def stopped_by(error: BaseException, monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[int | str]:
@@ -116,6 +124,8 @@ def test_offline_run_is_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert run is not None
     (tmp_path / "genotype.json").write_text("{}")
     run.record({"step": 5, "kind": "search", "entropy": 0.25, "probabilities": {"depth": {"edge": {"local": 0.75}}}})
+    run.note({"local_attention": ["torch"]})
+    run.note({"local_attention": ["cpu-compiled", "torch"]})  # another form has run since
     run.image(5, "genotype", np.zeros((4, 4, 3), dtype=np.uint8))
     run.artifact(tmp_path / "genotype.json", "genotype", "a/preset-seed3-genotype")  # a name with a sub-folder
     run.close(0)
