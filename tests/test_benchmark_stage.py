@@ -16,6 +16,7 @@ from atrc_exp.stages.benchmark import _changed
 BENCHMARK = ("stage=benchmark", "benchmark.steps=3", "benchmark.warmup=1")
 
 
+@pytest.mark.slow
 def test_configurations_are_measured_side_by_side(tmp_path, rooms, capsys):
     config = command(tmp_path, rooms, "+experiment=rooms_hrnet18_global", *QUICK, *BENCHMARK, "engine.accumulate=2",
                      "engine.iterations=4000", "benchmark.against=['distillation=none']")  # fmt: skip

@@ -20,6 +20,7 @@ SEARCH = ("+experiment=rooms_resnet50_branch", *TINY, "engine.iterations=3", "br
           "branching.warmup=0.34", "engine.log_every=1", "engine.validate_every=3")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_search_leaves_a_branching_on_which_atrc_trains(tmp_path, rooms, caplog):
     run_stage(command(tmp_path, rooms, *SEARCH, "engine.save_predictions=true"))
     folder = tmp_path / "runs" / "rooms_resnet50_branch" / "seed0"

@@ -86,6 +86,7 @@ def test_other_backbones_have_presets_of_everything_that_a_delta_needs():
         assert settings[0].optim.name == ("sgd" if backbone == "efficientnet" else "adamw")
 
 
+@pytest.mark.slow
 def test_lite_has_the_presets_of_the_papers_tables_with_the_same_modules():
     whats = {name.removeprefix("rooms_hrnet18_") for name in PRESETS if name.startswith("rooms_hrnet18_")}
     whats = {what for what in whats if not what.startswith(("fpm", "mti_net"))}

@@ -78,7 +78,8 @@ class Recorder(ModuleType):
     def init(self, *, config: dict[str, Any], **_: Any) -> SimpleNamespace:
         self.config = config
         return SimpleNamespace(log=lambda row, step: self.keys.update(row), finish=lambda exit_code: None,
-                               log_artifact=lambda artifact: None)  # fmt: skip
+                               log_artifact=lambda artifact: None,
+                               config=SimpleNamespace(update=lambda facts, allow_val_change: None))  # fmt: skip
 
     def Image(self, array: Any, caption: str | None = None) -> None:
         assert array.ndim == 3

@@ -178,6 +178,7 @@ def test_boundaries_of_listed_images_need_no_other_files(tmp_path, rooms, files)
         evaluate_files(tmp_path, rooms, files, f"evaluation.boundary_ids={tmp_path / 'ids.txt'}")
 
 
+@pytest.mark.slow
 def test_the_published_truth_is_scored_beside_the_default(tmp_path, rooms, files):
     default = evaluate_files(tmp_path, rooms, files)["metrics"]["edge"]
     both = evaluate_files(tmp_path, rooms, files, "evaluation.boundary_truth=both")["metrics"]["edge"]

@@ -26,6 +26,7 @@ def export(run, *overrides):
     run_stage(as_typed("stage=export", f"run={run}", *overrides))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_exported_beside_its_weights(tmp_path, finished_run, capsys):
     run = shutil.copytree(finished_run, tmp_path / "run")
     export(run, "export.size=[40,64]")

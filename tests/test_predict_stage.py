@@ -64,6 +64,7 @@ def test_arrays_are_written_on_request_only_and_the_run_folder_is_the_default(tm
     assert [path.name for path in (run / "predicted").iterdir()] == ["panels"]
 
 
+@pytest.mark.slow
 def test_evaluation_and_prediction_agree_on_images_larger_than_the_crop(tmp_path, rooms):
     run_stage(command(tmp_path, rooms, "+experiment=rooms_hrnet18_multi_task", *QUICK, "dataset.crop=[32,32]"))
     run = tmp_path / "runs" / "rooms_hrnet18_multi_task" / "seed0"
@@ -183,6 +184,7 @@ def test_a_network_of_one_size_gets_tiles_of_it(monkeypatch):
     assert set(fixed.sizes) == {(32, 48)}
 
 
+@pytest.mark.slow
 def test_a_network_with_initial_predictions_predicts_the_final_ones(tmp_path, rooms):
     run_stage(command(tmp_path, rooms, "+experiment=rooms_hrnet18_mti_net", *QUICK))
     image = next((rooms / "images").iterdir())

@@ -115,6 +115,7 @@ def test_every_wrong_file_is_in_one_report(tmp_path, archives):
     assert report["dataset"]["fingerprint"] is None
 
 
+@pytest.mark.slow
 def test_an_address_is_fetched_checked_and_unpacked_once(tmp_path, archives, capsys):
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(archives))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -161,6 +162,7 @@ def test_what_cannot_be_prepared_is_one_line_and_leaves_nothing_half_done(tmp_pa
         assert not root.exists()
 
 
+@pytest.mark.slow
 def test_a_killed_unpacking_leaves_no_dataset_and_the_next_start_repeats_it(tmp_path, archives):
     big = tmp_path / "big.tar"
     with tarfile.open(big, "w") as tar:
@@ -206,6 +208,7 @@ def test_the_crop_of_the_larger_packaging(tmp_path, capsys):
     assert not (tmp_path / "small-425x560").exists()
 
 
+@pytest.mark.slow
 def test_what_looks_wrong_is_a_warning_and_on_request_an_error(tmp_path, archives, capsys):
     root = tmp_path / "copy"
     shutil.copytree(archives / "NYUDv2", root)

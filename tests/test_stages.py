@@ -42,6 +42,7 @@ def test_every_kind_of_network_trains_and_leaves_its_files(tmp_path, rooms, what
         assert load(folder) == PUBLISHED_GENOTYPES["nyud_hrnet18"]
 
 
+@pytest.mark.slow
 def test_hrnet48_searches(tmp_path, rooms):
     run_stage(command(tmp_path, rooms, "+experiment=rooms_hrnet48_search"))
     assert (tmp_path / "runs" / "rooms_hrnet48_search" / "seed0" / "genotype.json").is_file()

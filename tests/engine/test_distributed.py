@@ -50,6 +50,7 @@ def wait(processes: list[subprocess.Popen]) -> None:
             process.kill()
 
 
+@pytest.mark.slow
 def test_collectives_of_two_ranks() -> None:
     wait(start_two("collectives"))
 

@@ -127,6 +127,7 @@ def test_limits_of_control_groups(tmp_path: Path) -> None:
     assert sorted(memory._cgroup_free(tmp_path / "cgroup", tmp_path / "fs")) == [750, 4000]
 
 
+@pytest.mark.slow
 def test_peak_is_not_that_of_the_process_that_started_this_one():
     held = torch.ones(2**28)  # 1 GiB
     code = "import torch; from atrc_exp.engine.memory import peak_mib; print(peak_mib(torch.device('cpu')))"

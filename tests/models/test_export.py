@@ -49,6 +49,7 @@ def network(make_network, tmp_path):
     return export.Predictions(built.eval()).eval()
 
 
+@pytest.mark.slow
 def test_all_contexts_run_for_any_batch_and_without_this_package(network, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")

@@ -98,6 +98,7 @@ def test_evaluation_reads_the_statistics_of_each_norm_and_changes_none():
     assert all(torch.equal(value, before[name]) for name, value in shared.state_dict().items())
 
 
+@pytest.mark.slow
 def test_norms_keep_their_class():
     """Norms are called, not imitated: one that holds its statistics in training does so for all."""
 

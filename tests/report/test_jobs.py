@@ -56,6 +56,7 @@ NOWHERE = ("dataset=nyud", "dataset.root=nowhere")  # every job fails at once, s
         (("stage=evaluate", "run=somewhere", "evaluation.absent=zero,skip"), ["evaluation.absent"]),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_jobs_that_share_a_place_are_refused_before_any_starts_and_the_advice_works(tmp_path, arguments, keys):
     done = start(tmp_path, *NOWHERE, *arguments)
     assert done.returncode == 2 and all(key in done.stderr for key in keys), done.stderr
@@ -65,6 +66,7 @@ def test_jobs_that_share_a_place_are_refused_before_any_starts_and_the_advice_wo
     assert followed.returncode == 3 and "job 1" in followed.stderr, followed.stderr
 
 
+@pytest.mark.slow
 def test_jobs_with_names_of_their_own_start(tmp_path):
     single = ("+experiment=nyud_hrnet18_single_task", "tasks=[depth],[edge]", "seed=0,1", "dataset.root=nowhere")
     done = start(tmp_path, *single)
@@ -83,6 +85,7 @@ def test_a_multirun_inside_torchrun_is_refused_by_one_of_its_processes(tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_no_folder_is_called_after_the_sign_for_home(tmp_path):
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     preset = "# @package _global_\nruns_dir: ~/from_a_file\n"

@@ -156,6 +156,7 @@ def launch(folder, *overrides):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_command_runs_on_after_a_failure_and_a_second_one_only_what_is_missing(tmp_path):
     first = launch(tmp_path, "seed=0,1,2,3", "fail=[1]", "vanish=[3]")
     assert first.returncode == sweep.EXIT_CODE, first.stderr
