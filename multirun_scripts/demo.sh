@@ -17,8 +17,9 @@ atrc_exp -m +experiment=rooms_lite_multi_task seed=0,1,2 "${common[@]}"
 atrc_exp -m +experiment=rooms_lite_atrc "genotype=$runs/rooms_lite_search" seed=0,1,2 "${common[@]}"
 atrc_exp -m +experiment=rooms_lite_single_task "tasks=[semseg],[depth],[normals],[edge]" seed=0,1 "${common[@]}"
 
+atrc_exp stage=predict "run=$runs/rooms_lite_atrc/seed0" input=data/rooms-64x96-240-60-seed0/images/0295.png
 python -m atrc_exp.report "$runs" --out "$runs"
 python -m atrc_exp stage=report "runs_dir=$runs"
 echo "Shown: after 160 steps from ImageNet weights, one network for four tasks beats the constants of the training rooms."
-echo "Not shown: which module is best. These runs are too short and too few; docs/study.md has five seeds and intervals."
+echo "Not shown: which module is best. These runs are too short and too few; multirun_scripts/study.sh has more of both."
 echo "Table: $runs/table.md   votes: $runs/rooms_lite_search/votes.png   all: $runs/report/index.html"
