@@ -213,13 +213,17 @@ class _BoundaryMatcher:
         if self.owns_pool:
             self.pool.shutdown()
         parts = self.ranks.gather((self.counts, self.unlabelled))
-        gathered: dict[str, list[ImageCounts]] = {}
-        for counts, _ in parts:
-            for suffix, own in counts.items():
-                gathered.setdefault(suffix, []).extend(own)
-        if not gathered:
+
+        def pooled() -> dict[str, BoundaryScores] | None:
+            gathered: dict[str, list[ImageCounts]] = {}
+            for counts, _ in parts:
+                for suffix, own in counts.items():
+                    gathered.setdefault(suffix, []).extend(own)
+            if gathered:
+                interpolate = self.rules.boundary_interpolate
+                return {suffix: score(all_, interpolate=interpolate) for suffix, all_ in gathered.items()}
             if any(unlabelled for _, unlabelled in parts):
                 return None
             raise UserError(f"{self.task.name}: no image to score; evaluation.boundary_ids must name validation images")
-        interpolate = self.rules.boundary_interpolate
-        return self.ranks.on_main(lambda: {key: score(all_, interpolate=interpolate) for key, all_ in gathered.items()})
+
+        return self.ranks.on_main(pooled)

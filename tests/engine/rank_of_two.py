@@ -15,7 +15,7 @@ from atrc_exp.engine.scores import Scores
 from atrc_exp.engine.state import TrainState
 from atrc_exp.errors import UserError
 from atrc_exp.models.search import gumbel_noise
-from atrc_exp.tasks import build_tasks
+from atrc_exp.tasks import IGNORE, build_tasks
 
 
 def collectives(ranks: Ranks) -> None:
@@ -52,6 +52,10 @@ def boundaries(ranks: Ranks) -> None:
         together.add(str(rank), {"edge": image}, {"edge": label})
     assert apart.compute() == together.compute()
     assert apart.boundaries == together.boundaries and apart.boundaries["edge"].images == 2
+    nothing = Scores(task, ranks)
+    nothing.add(str(ranks.rank), {"edge": images[0]}, {"edge": torch.full_like(label, IGNORE)})
+    nothing.compute()
+    assert not nothing.boundaries
 
 
 def training(ranks: Ranks, runs_dir: Path) -> None:

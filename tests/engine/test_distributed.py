@@ -26,8 +26,9 @@ def start_two(*arguments: str) -> list[subprocess.Popen]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
+    paths = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1])))
     environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-                   "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parents[1]}"}  # fmt: skip
+                   "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}  # fmt: skip
     return [
         subprocess.Popen(
             [sys.executable, str(HERE / "rank_of_two.py"), *arguments],
