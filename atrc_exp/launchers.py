@@ -17,7 +17,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, filter_overrides
 from hydra_plugins.hydra_joblib_launcher import joblib_launcher
 
-from atrc_exp import slurm
+from atrc_exp import local_sweep, slurm
 from atrc_exp.errors import UserError
 
 try:
@@ -47,12 +47,14 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs; what each of them has come to is in its record, not in what is returned."""
-        from joblib.externals.loky.process_executor import TerminatedWorkerError
+        from joblib.externals.loky import process_executor
 
+        process_executor.kill_process_tree = local_sweep.end_worker  # its own kills the runs below the workers as well
         try:
             return super().launch(job_overrides, initial_job_idx)
-        except TerminatedWorkerError:  # the worker itself: a run that is killed does not get here
-            print("a worker process was killed, and joblib has ended the others", file=sys.stderr)
+        except process_executor.TerminatedWorkerError:  # the worker itself: a run that is killed does not get here
+            print("a worker process was killed, and joblib ends the others; running jobs save and end", file=sys.stderr)
+            local_sweep.wait_for_workers()
             return []
 
 

@@ -4,6 +4,7 @@ joblib answers a Ctrl-C by killing its workers, and the end of one worker by kil
 sent to a worker: they leave the process group of the terminal, and the launching process notes a signal in a file. Runs
 look there where they look for signals of their own, and a job that has not begun returns at once. For the same reason
 each run is a process of its own below its worker: where the kernel kills one for lack of memory, the others go on.
+Where it is a worker that was killed, runs outlive the workers that joblib kills; each finds its own gone, and saves.
 """
 
 import multiprocessing
@@ -12,11 +13,13 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
+from typing import IO, Any
 
 from atrc_exp import orphans
-from atrc_exp.files import write_text
+from atrc_exp.files import alone, take_lock, write_text
 from atrc_exp.signals import SIGNALS, answer
 
 NOTE_VARIABLE = "ATRC_EXP_SWEEP_SIGNAL"
@@ -25,6 +28,7 @@ NOTE_VARIABLE = "ATRC_EXP_SWEEP_SIGNAL"
 _LOOK = 1.0  # seconds between a worker's looks for its launcher
 _running: int | None = None  # process id of the run below this worker
 _first: int | None = None  # number of the first job of this worker
+_lock: IO[Any] | None = None  # that this worker and its run hold, until both have ended
 
 
 def watch(note: Path) -> None:
@@ -44,6 +48,7 @@ def is_worker() -> bool:
 
 def join() -> None:
     """Prepare this worker for its next job. From the first on it ends with its launcher."""
+    global _lock
     if os.getsid(0) != os.getpid():
         os.setsid()
         launcher = multiprocessing.parent_process()
@@ -51,6 +56,11 @@ def join() -> None:
         orphans.depend_on(launcher.pid)
         signal.signal(signal.SIGALRM, _look_for_launcher)
         signal.setitimer(signal.ITIMER_REAL, _LOOK, _LOOK)
+        with suppress(OSError):  # on a full disk nobody waits for this worker's run if it loses its worker
+            path = _locks() / f"{os.getpid()}.lock"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _lock = path.open("w")
+            take_lock(_lock, wait=False)
     multiprocessing.set_start_method(None, force=True)  # type: ignore[arg-type] # joblib's own starts no loader processes
     answer(_pass_on)
 
@@ -67,7 +77,7 @@ def run_apart(number: int, job: Callable[[int], None]) -> int:
     """
     global _running, _first
     _first = number if _first is None else _first
-    process = multiprocessing.get_context("fork").Process(target=_below, args=(job, _first))
+    process = multiprocessing.get_context("fork").Process(target=_below, args=(job, _first, os.getpid()))
     process.start()
     _running = process.pid
     process.join()
@@ -93,8 +103,26 @@ def noted() -> int:
         return 0
 
 
-def _below(job: Callable[[int], None], first: int) -> None:
-    orphans.depend_on(os.getppid())
+def end_worker(worker: BaseProcess) -> None:
+    """End a worker as joblib does, but not what is below it: the run finds its worker gone, saves and leaves."""
+    if worker.pid is not None and worker.exitcode is None:
+        os.kill(worker.pid, signal.SIGKILL)
+    worker.join()
+
+
+def wait_for_workers() -> None:
+    """In the launching process: wait until all workers have ended, and all runs that have lost theirs."""
+    for path in _locks().glob("*.lock"):
+        with alone(path):
+            pass
+
+
+def _locks() -> Path:
+    return Path(os.environ[NOTE_VARIABLE]).parent
+
+
+def _below(job: Callable[[int], None], first: int, worker: int) -> None:
+    orphans.depend_on(worker)
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -1,6 +1,9 @@
 """Waiting for jobs that leave a result, are queued again, or die; and what a launcher says when it cannot start."""
 
+import os
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from hydra.core.plugins import Plugins
 
-from atrc_exp import launchers, slurm
+from atrc_exp import launchers, local_sweep, slurm
 from atrc_exp.errors import UserError
 
 pytest.importorskip("submitit", reason="the extra slurm is not installed")
@@ -71,15 +74,32 @@ def test_reason_of_a_refusal_is_slurms() -> None:
     assert "MaxArraySize" in launchers._refusal("sbatch: error: Invalid job array specification", 5000)
 
 
-def test_killed_worker_does_not_keep_a_sweep_from_its_end(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+def test_killed_worker_ends_the_sweep_but_not_the_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+    """With joblib's own workers: what is below one goes on after another has been killed."""
+    from joblib.externals.loky import ProcessPoolExecutor, process_executor
 
-    def break_down(*_: object) -> None:
-        raise TerminatedWorkerError("a worker was killed")
+    workers = ProcessPoolExecutor(2)
 
-    monkeypatch.setattr(launchers.JoblibLauncher.__base__, "launch", break_down)
+    def launch(*_: object) -> None:
+        workers.submit(os.system, f"cd '{tmp_path}'; touch runs; until [ -e go ]; do sleep 0.05; done; touch saved")
+        wait_for(tmp_path / "runs")
+        workers.submit(signal.raise_signal, signal.SIGKILL).result()
+
+    monkeypatch.setattr(process_executor, "kill_process_tree", process_executor.kill_process_tree)
+    monkeypatch.setattr(launchers.JoblibLauncher.__base__, "launch", launch)
+    monkeypatch.setenv(local_sweep.NOTE_VARIABLE, str(tmp_path / "signal"))
     assert launchers.JoblibLauncher().launch([["seed=0"]], 0) == []
     assert "worker" in capsys.readouterr().err
+    workers.shutdown()
+    (tmp_path / "go").touch()
+    wait_for(tmp_path / "saved")
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert path.exists()
 
 
 def test_launchers_take_the_place_of_the_plugins() -> None:

@@ -1,8 +1,12 @@
 """Runs below a worker of a sweep: how they end is told, and ends nothing else."""
 
+import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +37,28 @@ def test_run_needs_its_worker() -> None:
 
     assert local_sweep.run_apart(0, look) == 7
     assert not orphans.orphaned(), "this process depends on none"
+
+
+def test_run_that_has_lost_its_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(local_sweep.NOTE_VARIABLE, str(tmp_path / "signal"))
+    runs, go, saved = (tmp_path / name for name in ("runs", "go", "saved"))
+
+    def run(worker: int) -> None:
+        runs.touch()
+        while not (go.exists() and orphans.orphaned()):
+            time.sleep(0.01)
+        saved.touch()
+
+    def work() -> None:
+        local_sweep.join()
+        local_sweep.run_apart(0, run)
+
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    while not runs.exists() and worker.is_alive():
+        time.sleep(0.01)
+    local_sweep.end_worker(worker)
+    assert worker.exitcode == -signal.SIGKILL
+    threading.Timer(0.3, go.touch).start()
+    local_sweep.wait_for_workers()
+    assert saved.exists()

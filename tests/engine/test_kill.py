@@ -190,6 +190,31 @@ def test_run_killed_beside_another(tmp_path: Path, rooms: Path, whole: Path) -> 
 
 
 @pytest.mark.slow
+def test_killed_worker_leaves_the_runs_time_to_save(tmp_path: Path, rooms: Path, whole: Path) -> None:
+    """joblib ends the other workers then; no run is lost or left behind, and the sweep says what is missing."""
+    sweep, command = side_by_side(tmp_path, rooms)
+    runs = [owner(tmp_path, seed) for seed in range(2)]
+    folders = [tmp_path / RUN.with_name(f"seed{seed}") for seed in range(2)]
+    workers = [parent(Path(f"/proc/{run}/stat")) for run in runs]
+    os.kill(workers[1], signal.SIGKILL)
+    os.kill(runs[1], signal.SIGCONT)
+    while not all(map(gone, workers)) and sweep.poll() is None:
+        time.sleep(0.02)
+    assert sweep.poll() is None, "the sweep waits for the runs, or the same command would find their folders in use"
+    os.kill(runs[0], signal.SIGCONT)
+    assert sweep.wait(300) == 3
+    assert all(map(gone, runs + workers))
+    printed = (tmp_path / "console.txt").read_text()
+    assert "Traceback" not in printed and "job 0, 1" in printed, printed
+    for folder in folders:
+        assert json.loads((folder / "status.json").read_text())["status"] == "interrupted"
+        assert cli.last(folder)["iteration"] == max(record["step"] for record in cli.records(folder))
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=300, stdout=subprocess.DEVNULL)
+    check(folders[0], whole)
+    assert genotypes.load(tmp_path / RUN.parent).details["runs"] == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGHUP, 129)])
 def test_launcher_that_is_gone_leaves_nobody_behind(
     tmp_path: Path, rooms: Path, whole: Path, number: signal.Signals, code: int
