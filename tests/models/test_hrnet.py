@@ -190,9 +190,11 @@ def test_fusion_at_an_odd_size_is_compiled_as_one_graph_and_written_as_onnx(tmp_
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
     network, program, expected = traced_at_an_odd_size()
-    export.save_checked(
-        tmp_path / "a.onnx", lambda path: export.save_onnx(program, path, ("depth",)), export.read_onnx, expected
-    )
+
+    def write(path):
+        export.save_onnx(program, path, ("depth",), {})
+
+    export.save_checked(tmp_path / "a.onnx", write, export.read_onnx, expected)
     compiled = torch.compile(network, fullgraph=True, backend="eager")
     with torch.no_grad():
         torch.testing.assert_close(compiled(expected[0][0]), expected[0][1])
