@@ -160,7 +160,7 @@ def test_tasks_of_a_job_are_the_ranks_of_its_run(launch: Callable[..., Sweep], t
     sweep = launch("seed=0", "hydra.launcher.tasks_per_node=2")
     assert sweep.end() == 0, sweep.printed
     assert [start["world"] for start in read_json(tmp_path / NAME / "seed0/environment.json")["starts"]] == [2]
-    assert "1 of 1 jobs done" in sweep.printed
+    assert "1 of 1 job" in sweep.printed
 
 
 @pytest.mark.parametrize(
