@@ -24,14 +24,16 @@ def _sum_in_reach(grid, pixels, halves, stride, running, sums):
 def saturates(few, many, halves, stride, size, steps):
     """Whether every cheapest matching is shown to pair all of the `few` pixels with some of the `many`.
 
-    A path of alternating pairs with at most `steps` new ones must cost less than a pixel left alone. Let every pixel of
-    `many` give away one unit in shares to the `few` in its reach, and let each of those get at least 1 + a. Then any set
-    S of the few has at least (1 + a) |S| of the many in reach. Suppose that a cheapest matching left a pixel of the few
-    alone. Let S_0 be that pixel, and S_(h+1) be S_0 and the partners of all pixels in reach of S_h. None of the many
-    that are met in `steps` steps is alone, since a path to it would make the matching cheaper. So
-    |S_(h+1)| >= 1 + (1 + a) |S_h|, and |S_steps| >= ((1 + a)^(steps + 1) - 1) / a, which cannot be more than the few.
+    A path of alternating pairs with at most `steps` new ones must cost less than a pixel left alone. Let every pixel
+    of `many` give away one unit in shares to the `few` in its reach, and let each of those get at least 1 + a. Then
+    any set S of the few has at least (1 + a) |S| of the many in reach. Suppose that a cheapest matching left a pixel
+    of the few alone. Let S_0 be that pixel, and S_(h+1) be S_0 and the partners of all pixels in reach of S_h. For
+    h < `steps` none of the latter is alone, since a path to it would make the matching cheaper. So |S_(h+1)| is at
+    least 1 + (1 + a) |S_h|, and |S_steps| at least ((1 + a)^(steps + 1) - 1) / a. This must not be more than the few.
 
-    Shares are products of a weight at either end, fitted in turn towards equal receipts. False proves nothing.
+    `halves` are the half widths of the rows of the disc, `size` that of the flat array with its rows `stride` apart.
+    Shares are products of a weight at either end, fitted in turn towards equal receipts (a power above 1 gets there
+    sooner). False proves nothing.
     """
     if few.size == 0:
         return True

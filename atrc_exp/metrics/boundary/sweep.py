@@ -104,6 +104,12 @@ def _sweep(
 
     `found` (columns) becomes which columns are matched at the lowest threshold.
 
+    What is kept from threshold to threshold is cheapest at the price `least` of a pixel left alone, not at `outlier`.
+    The number of pairs never falls as that price rises. A cheapest matching that no path can augment has as many pairs
+    as any, so it is the cheapest of them and stays so at every higher price. Where one can be augmented, a copy goes on
+    to higher prices. Low prices keep searches short on dense maps, where they would be long; `least` may be `outlier`.
+    Where only numbers are asked for and many pixels change, `saturates` may spare a dense map its matching.
+
     `pixels` are sorted by falling response; the first `passing[t]` of them pass threshold t. `numbers` has the column
     at every flat position, -1 where there is none, `place` the reverse. Rows are positions in `pixels`.
     """
