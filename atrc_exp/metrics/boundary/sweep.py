@@ -1,7 +1,7 @@
 """The cheapest matchings of one image at all thresholds, each from that of the next higher one.
 
 Images are flat arrays with a margin as wide as the matching radius, so that no kernel tests for the border. numba keeps
-the machine code until this file changes: after a change of `matching` or `thinning` it has to be saved again.
+the machine code until this file changes: after a change of a kernel that it imports it has to be saved again.
 """
 
 from collections.abc import Sequence
@@ -239,7 +239,7 @@ class _Grid:
         self.passing = np.ascontiguousarray(passing)
         self.stride = levels.shape[1] + 2 * self.margin
         dy, dx, cost = disc(radius)
-        self.halves = np.unique_counts(dy).counts // 2
+        self.halves = np.unique(dy, return_counts=True)[1] // 2
         self.offsets, self.costs = dy * self.stride + dx, 2 * cost
 
     def sweep(self, truth: NDArray[np.bool_], matched: NDArray, predicted: NDArray, hit: NDArray) -> NDArray[np.bool_]:
