@@ -256,3 +256,29 @@ def free_column(
         if column == root:
             return
         end_row, column = via_row[column], via_column[column]
+
+
+@compiled("boolean(int64[::1], int64[::1], int64[::1], int32[::1], int32[::1], int32[::1])")
+def can_grow(edge, start, stop, columns, owner, stack):
+    """Whether an augmenting path leads from a row at its outlier to an unowned column: else the pairs are most."""
+    if np.count_nonzero(owner < 0) == 0:
+        return False
+    seen = np.zeros(owner.size, np.bool_)
+    for root in range(edge.size):
+        if edge[root] != OUTLIER:
+            continue
+        row, level = root, 0
+        while True:
+            for e in range(start[row], stop[row]):
+                column = columns[e]
+                if owner[column] < 0:
+                    return True
+                if not seen[column]:
+                    seen[column] = True
+                    stack[level] = column
+                    level += 1
+            if level == 0:
+                break
+            level -= 1
+            row = owner[stack[level]]
+    return False

@@ -1,7 +1,7 @@
 """The cheapest matchings of one image at all thresholds, each from that of the next higher one.
 
 Images are flat arrays with a margin as wide as the matching radius, so that no kernel tests for the border. numba keeps
-the machine code until this file changes: after a change of `matching` or `thinning` it has to be saved again.
+the machine code until this file changes: after a change of a kernel that it imports it has to be saved again.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from .compiled import compiled
 from .maps import disc
-from .matching import FREE, UNREACHED, assign, bid, free_column
+from .matching import FREE, OUTLIER, UNREACHED, assign, bid, can_grow, free_column
+from .saturation import saturates
 from .thinning import ON, thin_pixels
+
+DENSE = 16  # a truth with more than one pixel in so many has its matchings kept at a low price
+STEP = 4  # from one price of a pixel left alone to the next
 
 
 @compiled("int64(int64, int32[::1], int64[::1], int64[::1], int32[::1], int32[::1], int64)")
@@ -57,13 +61,54 @@ def _exchange(pixels, state, row_at, columns, edge, owner, fresh, lost):
 
 
 @compiled(
-    "void(int32[::1], int64[::1], int32[::1], int32[::1], int64[::1], int64[::1], int64, int64, int32[::1],"
-    " int32[::1], boolean[:,::1], boolean[::1])"
+    "void(int64, int32[::1], int32[::1], int64[::1], int64[::1], int64[::1], int64[::1], int32[::1], int32[::1],"
+    " int64, int64[::1], int64[::1], int32[::1], int64[::1], int64[::1], int32[::1], int32[::1], int64[::1],"
+    " int32[::1], int32[::1])"
 )
-def _sweep(pixels, passing, numbers, place, offsets, offset_costs, outlier, stride, matched, predicted, hit, found):
+def _raise_outlier(
+    by, row_at, place, offsets, offset_costs, start, stop, columns, costs, outlier, price, edge, owner, distance, via,
+    via_row, via_column, heap, stack, touched,
+):  # fmt: skip
+    """Make a matching that is cheapest at `outlier` cheapest at `outlier` + `by`, from the side with fewer left alone.
+
+    Rows at their outlier are assigned anew. Or every price is lowered, too, which keeps the choice of every row, and
+    the columns without a row go back to price zero.
+    """
+    outlier += by
+    if np.count_nonzero(edge == OUTLIER) < np.count_nonzero(owner < 0):
+        for row in np.flatnonzero(edge == OUTLIER):
+            edge[row] = FREE
+            assign(
+                row, start, stop, columns, costs, outlier, price, edge, owner, distance, via, via_row, heap, stack,
+                touched,
+            )  # fmt: skip
+    else:
+        price -= by
+        for column in np.flatnonzero(owner < 0):
+            if price[column] < 0:
+                free_column(
+                    column, row_at, place, offsets, offset_costs, start, stop, columns, costs, outlier, price, edge,
+                    owner, distance, via_row, via_column, heap, stack, touched,
+                )  # fmt: skip
+
+
+@compiled(
+    "void(int32[::1], int64[::1], int32[::1], int32[::1], int64[::1], int64[::1], int64, int64, int64, int32[::1],"
+    " int32[::1], boolean[:,::1], boolean[::1], int64[::1])"
+)
+def _sweep(
+    pixels, passing, numbers, place, offsets, offset_costs, least, outlier, stride, matched, predicted, hit, found,
+    halves,
+):  # fmt: skip
     """Fill `matched` and `predicted` (T,) from the highest threshold down; add matched rows to `hit` (T, rows or 0).
 
     `found` (columns) becomes which columns are matched at the lowest threshold.
+
+    What is kept from threshold to threshold is cheapest at the price `least` of a pixel left alone, not at `outlier`.
+    The number of pairs never falls as that price rises. A cheapest matching that no path can augment has as many pairs
+    as any, so it is the cheapest of them and stays so at every higher price. Where one can be augmented, a copy goes on
+    to higher prices. Low prices keep searches short on dense maps, where they would be long; `least` may be `outlier`.
+    Where only numbers are asked for and many pixels change, `saturates` may spare a dense map its matching.
 
     `pixels` are sorted by falling response; the first `passing[t]` of them pass threshold t. `numbers` has the column
     at every flat position, -1 where there is none, `place` the reverse. Rows are positions in `pixels`.
@@ -78,16 +123,28 @@ def _sweep(pixels, passing, numbers, place, offsets, offset_costs, outlier, stri
     distance, via = np.full(n_columns, UNREACHED, np.int64), np.empty(n_columns, np.int64)
     via_row, via_column = np.empty(n_columns, np.int32), np.empty(n_columns, np.int32)
     stack, touched, lost = (np.empty(n_columns, np.int32), np.empty(n_columns, np.int32), np.empty(n_columns, np.int32))
-    previous, alive, pairs = 0, 0, 0
+    steps = (outlier - 1) // max(offset_costs[-1], 1)
+    previous, alive, pairs, chosen = 0, 0, 0, np.zeros(n_rows, np.bool_)
     for t in range(passing.size - 1, -1, -1):
         if passing[t] != previous:
             previous = passing[t]
             thin_pixels(state, stride, pixels[:previous])
+            if least < outlier and hit.size == 0:
+                passed = pixels[:previous]
+                survives = (state[passed] & ON) > 0
+                survivors = passed[survives]
+                few, many = (survivors, place) if survivors.size < place.size else (place, survivors)
+                changed = np.count_nonzero(survives != (row_at[passed] >= 0))
+                if 8 * changed > alive and saturates(few, many, halves, stride, numbers.size, steps):
+                    state[passed] = 0
+                    alive, pairs = survivors.size, few.size
+                    matched[t], predicted[t] = pairs, alive
+                    continue
             alive, n_fresh, n_lost = _exchange(pixels[:previous], state, row_at, columns, edge, owner, fresh, lost)
             for i in range(n_lost):
                 if price[lost[i]] < 0:
                     free_column(
-                        lost[i], row_at, place, offsets, offset_costs, start, stop, columns, costs, outlier,
+                        lost[i], row_at, place, offsets, offset_costs, start, stop, columns, costs, least,
                         price, edge, owner, distance, via_row, via_column, heap, stack, touched,
                     )  # fmt: skip
             for i in range(n_fresh):
@@ -100,18 +157,28 @@ def _sweep(pixels, passing, numbers, place, offsets, offset_costs, outlier, stri
                     start[row] = used
                     used = _look_up(pixels[row], numbers, offsets, offset_costs, columns, costs, used)
                     stop[row] = used
-            left = bid(fresh, n_fresh, start, stop, columns, costs, outlier, price, edge, owner)
+            left = bid(fresh, n_fresh, start, stop, columns, costs, least, price, edge, owner)
             for i in range(left):
                 assign(
-                    fresh[i], start, stop, columns, costs, outlier, price, edge, owner, distance, via, via_row,
+                    fresh[i], start, stop, columns, costs, least, price, edge, owner, distance, via, via_row,
                     heap, stack, touched,
                 )  # fmt: skip
+            kept_price, kept_edge, kept_owner = price.copy(), edge[:previous].copy(), owner.copy()
+            now = least
+            while now < outlier and can_grow(edge[:previous], start, stop, columns, owner, stack):
+                by = min(STEP * now, outlier) - now
+                _raise_outlier(
+                    by, row_at, place, offsets, offset_costs, start, stop, columns, costs, now, price, edge[:previous],
+                    owner, distance, via, via_row, via_column, heap, stack, touched,
+                )  # fmt: skip
+                now += by
             pairs = int(np.count_nonzero(owner >= 0))
+            chosen[:previous] = edge[:previous] >= 0
+            found[:] = owner >= 0
+            price[:], edge[:previous], owner[:] = kept_price, kept_edge, kept_owner
         matched[t], predicted[t] = pairs, alive
         if hit.size > 0:
-            for row in range(previous):
-                hit[t, row] |= edge[row] >= 0
-    found[:] = owner >= 0
+            hit[t] |= chosen
 
 
 def cheapest_matchings(
@@ -172,6 +239,7 @@ class _Grid:
         self.passing = np.ascontiguousarray(passing)
         self.stride = levels.shape[1] + 2 * self.margin
         dy, dx, cost = disc(radius)
+        self.halves = np.unique(dy, return_counts=True)[1] // 2
         self.offsets, self.costs = dy * self.stride + dx, 2 * cost
 
     def sweep(self, truth: NDArray[np.bool_], matched: NDArray, predicted: NDArray, hit: NDArray) -> NDArray[np.bool_]:
@@ -181,8 +249,9 @@ class _Grid:
         numbers = np.full(padded.size, -1, np.int32)
         numbers[place] = np.arange(place.size)
         found = np.zeros(place.size, np.bool_)
+        least = self.outlier // 100 | 1 if DENSE * place.size > padded.size else self.outlier
         _sweep(
-            self.pixels, self.passing, numbers, place, self.offsets, self.costs, self.outlier, self.stride,
-            matched, predicted, hit, found,
+            self.pixels, self.passing, numbers, place, self.offsets, self.costs, least, self.outlier, self.stride,
+            matched, predicted, hit, found, self.halves,
         )  # fmt: skip
         return found
