@@ -255,4 +255,4 @@ def test_worst_cases_are_bounded(kind):
     begin = time.process_time()
     found = count(prediction, truth, max_dist=0.011, protocol="seism" if kind == "noise" else "mtl_pytorch")
     assert time.process_time() - begin < 10
-    assert found.matched.max() > 30_000
+    assert found.matched.max() > (30_000 if kind == "unsuppressed noise" else 50_000)
