@@ -180,3 +180,13 @@ def test_command_line_runs_what_is_missing_and_ends_with_the_table(tmp_path, roo
     assert row["n"] == "2" and row["title"] == "ATRC"
     again = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=1200, check=False)
     assert again.returncode == 0 and "0 of 4 runs missing" in again.stdout and "+ python" not in again.stdout
+
+
+def test_the_study_is_the_rows_of_several_tables_each_once(measured, capsys, monkeypatch):
+    """Four single tasks, nine networks, the search and two trainings of their vote with five seeds; four with three."""
+    monkeypatch.setattr(campaign.subprocess, "Popen", None)
+    main(["study", "--dataset", "rooms", "--backbone", "lite", "--dry-run"])
+    runs = 5 * (4 + 9 + 1 + 2) + 3 * (2 + 2)
+    assert f"{runs} of {runs} runs are missing: {1.5 * runs:.2f} hours" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--rows pap"):
+        main(["study", "--rows", "pap"])
