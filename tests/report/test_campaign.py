@@ -182,11 +182,12 @@ def test_command_line_runs_what_is_missing_and_ends_with_the_table(tmp_path, roo
     assert again.returncode == 0 and "0 of 4 runs missing" in again.stdout and "+ python" not in again.stdout
 
 
-def test_the_study_is_the_rows_of_several_tables_each_once(measured, capsys, monkeypatch):
+def test_the_study_is_the_rows_of_several_tables_each_once(capsys, monkeypatch):
     """Four single tasks, nine networks, the search and two trainings of their vote with five seeds; four with three."""
     monkeypatch.setattr(campaign.subprocess, "Popen", None)
+    monkeypatch.setattr(campaign, "estimate", lambda step: hours.Estimate(1.5, "abacus"))
     main(["study", "--dataset", "rooms", "--backbone", "lite", "--dry-run"])
     runs = 5 * (4 + 9 + 1 + 2) + 3 * (2 + 2)
-    assert f"{runs} of {runs} runs are missing: {1.5 * runs:.2f} hours" in capsys.readouterr().out
+    assert f"{runs} of {runs} runs missing: {1.5 * runs:.2f} hours" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="--rows pap"):
         main(["study", "--rows", "pap"])
