@@ -20,9 +20,9 @@ SERVER.set_forkserver_preload(["command_line", "atrc_exp.__main__", "atrc_exp.st
 MEASURED = ("seconds_per_step", "memory_mib")
 SEARCH = ("+experiment=rooms_hrnet18_search", "backbone=timm", "backbone.name=mobilenetv3_small_050",
           "backbone.weights=random", "distillation.channels=8", "distillation.kernel_size=3", "search.arch_lr=0.4",
-          "engine.iterations=8", "engine.batch_size=2", "engine.val_batch_size=1", "engine.validate_every=4",
-          "engine.checkpoint_every=3", "engine.log_every=1", "engine.workers=1", "engine.progress=false",
-          "engine.memory_check=false", "tasks=[semseg,depth]", "logger=none")  # fmt: skip
+          "search.freeze_gap=0.05", "engine.iterations=8", "engine.batch_size=2", "engine.val_batch_size=1",
+          "engine.validate_every=4", "engine.checkpoint_every=3", "engine.log_every=1", "engine.workers=1",
+          "engine.progress=false", "engine.memory_check=false", "tasks=[semseg,depth]", "logger=none")  # fmt: skip
 """A search of seconds in which blocks freeze."""
 
 
