@@ -30,7 +30,8 @@ class CrossStitch(nn.Module):
         own = torch.eye(number)
         initial = 0.9 * own + 0.1 / max(number - 1, 1) * (1 - own)
         width = channels if weights == "channel" else 1
-        self.stitch = nn.Parameter(initial[..., None, None, None].repeat(1, 1, width, 1, 1))  # (N, N, C or 1, 1, 1)
+        # (N, N, C or 1): with two more dimensions of one, `Module.to(memory_format=torch.channels_last)` would fail.
+        self.stitch = nn.Parameter(initial[..., None].repeat(1, 1, width))
 
     def undecayed_parameters(self) -> list[nn.Parameter]:
         """Parameters without weight decay, which would pull combinations towards nothing at all (inferred)."""
@@ -40,7 +41,7 @@ class CrossStitch(nn.Module):
         self, features: dict[str, Tensor], aux_logits: dict[str, Tensor], valid: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Refine features (B, C, h, w) by task; `aux_logits` and `valid` are not read."""
-        stitch = self.stitch.to(features[self.tasks[0]])
+        stitch = self.stitch[..., None, None].to(features[self.tasks[0]])
         refined = {}
         for target, row in zip(self.tasks, stitch, strict=True):
             products = [a * features[source] for source, a in zip(self.tasks, row, strict=True)]

@@ -105,6 +105,17 @@ def test_training_changes_batch_statistics_and_evaluation_does_not(case):
     assert (len(before) == 0) == (case.name == "cross_stitch")
 
 
+def test_channels_last_is_the_same_function(case):
+    case.module.eval()
+    features, logits = case.inputs((7, 5))
+    with torch.no_grad():
+        expected = case(features, logits)
+        case.module.to(memory_format=torch.channels_last)  # as the engine does by default
+        refined = case(features, logits)
+    for task, x in refined.items():
+        torch.testing.assert_close(x, expected[task], rtol=1e-4, atol=1e-5)
+
+
 def test_bfloat16_is_finite_and_close(case):
     case.module.eval()
     features, logits = case.inputs((7, 5))
