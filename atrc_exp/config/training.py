@@ -18,7 +18,7 @@ class SearchConfig:
     freeze_gap: float = 0.3
     """A block is fixed once its two largest probabilities differ by this much, in (0, 1]."""
     clip_norm: float = 10.0
-    """Bound of the joint gradient norm of network and architecture, > 0."""
+    """Bound of the joint gradient norm of network and architecture, > 0. Retraining has `optim.clip_norm`."""
 
     def __post_init__(self) -> None:
         positive("search.arch_lr", self.arch_lr)
@@ -47,6 +47,8 @@ class OptimConfig:
     """On all network parameters but the weights of cross_stitch, and with adamw biases and norms, >= 0."""
     power: float = 0.9
     """Rate at iteration i is lr * (1 - i / iterations) ** power, >= 0."""
+    clip_norm: float | None = None
+    """Bound of the gradient norm in retraining, > 0; None, as in the paper, bounds it in the search alone."""
 
     def __post_init__(self) -> None:
         require(self.name in ("sgd", "adamw"), "optim.name", self.name, "sgd or adamw")
@@ -56,6 +58,8 @@ class OptimConfig:
         require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "in [0, 1)")
         require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, ">= 0")
         require(self.power >= 0, "optim.power", self.power, ">= 0")
+        if self.clip_norm is not None:
+            positive("optim.clip_norm", self.clip_norm)
 
 
 @dataclass(kw_only=True)

@@ -166,13 +166,14 @@ def whole_batch_counts(losses: MultiTaskLoss, micro: Sequence[Batch], ranks: Ran
 
 
 def _update(config: Config, state: TrainState) -> None:
-    """Clip (search only), step both optimisers, clear the gradients."""
+    """Clip where asked for, step both optimisers, clear the gradients."""
     scaler, optimizers = state.scaler, state.optimizers()
     for optimizer in optimizers:
         scaler.unscale_(optimizer)
     finite = True
-    if state.arch_optimizer is not None:
-        norm = nn.utils.clip_grad_norm_(list(state.network.parameters()), config.search.clip_norm)
+    bound = config.search.clip_norm if state.arch_optimizer is not None else config.optim.clip_norm
+    if bound is not None:
+        norm = nn.utils.clip_grad_norm_(list(state.network.parameters()), bound)
         # The scaler would judge each optimiser by its own gradients: an overflow in one must stop both.
         finite = not scaler.is_enabled() or bool(norm.isfinite())
     scale = scaler.get_scale() if scaler.is_enabled() else 1.0

@@ -97,13 +97,19 @@ def test_learning_rate_follows_poly_and_architecture_rate_stays(tmp_path: Path) 
     assert setting.state.arch_optimizer.param_groups[0]["lr"] == 0.3
 
 
-def test_retraining_does_not_clip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bound", [None, 1e-9])
+def test_retraining_clips_by_its_own_bound_alone(tmp_path: Path, bound: float | None) -> None:
     config = tiny.config(tmp_path, kind="atrc")
-    config = replace(config, search=replace(config.search, clip_norm=1e-9))
+    config = replace(
+        config,
+        search=replace(config.search, clip_norm=1e-9),
+        optim=replace(config.optim, clip_norm=bound, weight_decay=0.0),
+    )
     setting = Setting(config)
     before = setting.weights()
     setting.step()
-    assert max((setting.weights()[name] - before[name]).abs().max() for name in before) > 1e-4
+    moved = torch.stack([(setting.weights()[name] - before[name]).square().sum() for name in before]).sum().sqrt()
+    assert moved > 1e-4 if bound is None else 0.9e-11 < moved <= 1.001e-11  # lr 0.01 times the bound
 
 
 @pytest.mark.parametrize("kind", ["search", "atrc", "fpm"])
