@@ -17,17 +17,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from atrc_exp import __version__, launchers, local_sweep
-from atrc_exp.arguments import prepared
+from atrc_exp import __version__
 from atrc_exp.config import STORED_STAGES, TRAINING_STAGES, Config
+from atrc_exp.config.arguments import prepared
 from atrc_exp.config.checks import with_home
+from atrc_exp.config.hydra_errors import SLURM_PLUGIN, USER_MISTAKES, explain
 from atrc_exp.config.keys import require_used
 from atrc_exp.errors import RankError, UserError, missing_extra
 from atrc_exp.files import print_any_text, unwritable
 from atrc_exp.help import help_text
-from atrc_exp.messages import SLURM_PLUGIN, USER_MISTAKES, explain
+from atrc_exp.processes import launchers, local_sweep
+from atrc_exp.runs.configurations import with_stored
 from atrc_exp.stages import run_stage
-from atrc_exp.stored import with_stored
 
 _PACKAGE = Path(__file__).resolve().parent
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (path / "config.yaml").is_file())
@@ -93,7 +94,7 @@ def _sweep_job(composed: DictConfig) -> None:
         import atrc_exp.stages.training  # noqa: F401
 
     def run(worker: int) -> None:
-        from atrc_exp.engine.distributed import take_gpu
+        from atrc_exp.processes.ranks import take_gpu
 
         take_gpu(worker)
         _run_and_record(composed)

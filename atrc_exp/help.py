@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from atrc_exp.distillation import DISTILLATIONS, Entry
+from atrc_exp.models.distillation import DISTILLATIONS, Entry
 
 TEMPLATE = """Which context should flow between which tasks of one network, and what does that gain?
 

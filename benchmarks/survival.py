@@ -25,8 +25,8 @@ import command_line as cli  # noqa: E402 # of the tests: fast starts, kills at a
 import small_rooms  # noqa: E402
 
 from atrc_exp import genotype  # noqa: E402
-from atrc_exp.data.rooms import generate  # noqa: E402
-from atrc_exp.engine import checkpoint  # noqa: E402
+from atrc_exp.rooms import generate  # noqa: E402
+from atrc_exp.runs import checkpoint  # noqa: E402
 
 RUN = Path("runs/rooms_hrnet18_search/seed0")
 DAY = 86_400

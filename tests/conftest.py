@@ -22,7 +22,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of a few procedural rooms; read only."""
     import small_rooms
 
-    from atrc_exp.data.rooms import generate
+    from atrc_exp.rooms import generate
 
     root = tmp_path_factory.mktemp("data") / "rooms"
     generate(root, train=small_rooms.TRAIN, val=small_rooms.VAL, image_size=small_rooms.SIZE, seed=0, workers=1,

@@ -14,12 +14,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from small_rooms import as_typed
 
 from atrc_exp import __version__
-from atrc_exp.arguments import prepared, quoted, readable
 from atrc_exp.config import STAGES, Config
+from atrc_exp.config.arguments import prepared, quoted, readable
 from atrc_exp.config.checks import path_keys
+from atrc_exp.config.hydra_errors import USER_MISTAKES, explain
 from atrc_exp.config.keys import USED_BY, is_used, require_used
 from atrc_exp.errors import UserError
-from atrc_exp.messages import USER_MISTAKES, explain
 
 
 def message(*overrides: str) -> str:

@@ -8,10 +8,10 @@ import sys
 import pytest
 from small_rooms import QUICK, command
 
-from atrc_exp.engine.benchmark import PHASES
 from atrc_exp.errors import UserError
 from atrc_exp.stages import run_stage
 from atrc_exp.stages.benchmark import _changed
+from atrc_exp.training.benchmark import PHASES
 
 BENCHMARK = ("stage=benchmark", "benchmark.steps=3", "benchmark.warmup=1")
 

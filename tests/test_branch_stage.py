@@ -7,12 +7,12 @@ import pytest
 import torch
 from small_rooms import as_typed, command
 
-from atrc_exp.branching import Branching, load, save
-from atrc_exp.engine import memory
-from atrc_exp.engine.branch import BranchSession
-from atrc_exp.engine.branch_state import BranchSchedule
+from atrc_exp.bmtas import figure
+from atrc_exp.bmtas.loop import BranchSession
+from atrc_exp.bmtas.state import BranchSchedule
+from atrc_exp.bmtas.tree import Branching, load, save
 from atrc_exp.errors import UserError
-from atrc_exp.report import branching as figure
+from atrc_exp.processes import memory
 from atrc_exp.stages import run_stage
 
 TINY = ("backbone.name=resnet10t", "engine.checkpoint_every=1")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from atrc_exp.branching import FILE_NAME, Branching, load, refine, save
+from atrc_exp.bmtas.tree import FILE_NAME, Branching, load, refine, save
 from atrc_exp.errors import UserError
 
 TASKS = ("semseg", "depth", "normals", "edge")

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from atrc_exp import coding
-from atrc_exp.coding import Decoder, TriangularCode, decode_depth, delaunay_triangles, triangular_code
 from atrc_exp.errors import UserError
-from atrc_exp.labels import depth_bins
 from atrc_exp.tasks import build_tasks
+from atrc_exp.tasks import classification as coding
+from atrc_exp.tasks.classification import Decoder, TriangularCode, decode_depth, delaunay_triangles, triangular_code
+from atrc_exp.tasks.regions import depth_bins
 
 HALF_OCTAHEDRON = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1]], dtype=torch.float64)
 

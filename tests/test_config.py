@@ -12,9 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from atrc_exp.__main__ import CONF, typed
 from atrc_exp.config import Config
+from atrc_exp.config.hydra_errors import explain
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import PUBLISHED_GENOTYPES
-from atrc_exp.messages import explain
 
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 

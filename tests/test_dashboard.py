@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from atrc_exp.config import LoggerConfig
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.scores import Scores
 from atrc_exp.errors import UserError
+from atrc_exp.evaluation.scores import Scores
+from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import TASKS, build_tasks
 
 sys.path.insert(0, str(Path(__file__).parent / "engine"))

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 from atrc_exp.__main__ import CONF
-from atrc_exp.distillation import DISTILLATIONS
 from atrc_exp.help import help_text
+from atrc_exp.models.distillation import DISTILLATIONS
 
 
 def test_help_has_one_line_for_every_module(tmp_path):

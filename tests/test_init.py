@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file
 from small_rooms import QUICK, command
 
-from atrc_exp.engine import checkpoint, initial
 from atrc_exp.errors import UserError
+from atrc_exp.runs import checkpoint
 from atrc_exp.stages import run_stage, training
+from atrc_exp.training import initial
 
 
 def start(tmp_path, rooms, source, *overrides, preset="multi_task"):

@@ -13,7 +13,7 @@ from PIL import Image
 from small_rooms import QUICK, as_typed, command
 
 from atrc_exp.errors import UserError
-from atrc_exp.report.attention import region_names
+from atrc_exp.report.figures.attention import region_names
 from atrc_exp.stages import attention, run_stage
 from atrc_exp.tasks import TASKS, build_tasks
 

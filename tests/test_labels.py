@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from atrc_exp.labels import depth_bins, nearest_codeword, region_labels, require_classes, valid_pixels
 from atrc_exp.tasks import TASKS
+from atrc_exp.tasks.regions import depth_bins, nearest_codeword, region_labels, require_classes, valid_pixels
 
 
 def depth_edge(index: int) -> float:

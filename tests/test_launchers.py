@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from hydra.core.plugins import Plugins
 
-from atrc_exp import launchers, local_sweep, slurm
 from atrc_exp.errors import UserError
+from atrc_exp.processes import launchers, local_sweep, slurm
 
 pytest.importorskip("submitit", reason="the extra slurm is not installed")
 

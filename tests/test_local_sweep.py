@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from atrc_exp import local_sweep, orphans
+from atrc_exp.processes import local_sweep, orphans
 
 
 @pytest.mark.parametrize(("number", "text"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGTERM, "SIGTERM")])

@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
-from atrc_exp import cross_entropy
-from atrc_exp.coding import TriangularCode
-from atrc_exp.losses import build_losses
+from atrc_exp.losses import build_losses, cross_entropy
 from atrc_exp.tasks import build_tasks
+from atrc_exp.tasks.classification import TriangularCode
 
 NAMES = ("semseg", "human_parts", "sal", "depth", "normals", "edge")
 SHAPE = (3, 4, 5)  # B, H, W

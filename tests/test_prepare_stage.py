@@ -18,11 +18,11 @@ from PIL import Image
 from small_rooms import QUICK, SMALL, as_typed
 
 from atrc_exp.config import Config
-from atrc_exp.data.crop import cropped_copy
-from atrc_exp.data.datasets import open_dataset, open_reader
 from atrc_exp.data.loader import build_datasets
+from atrc_exp.data.prepare.crop import cropped_copy
+from atrc_exp.data.readers.datasets import open_dataset, open_reader
 from atrc_exp.errors import UserError
-from atrc_exp.report import dataset as dataset_report
+from atrc_exp.report.results import dataset as dataset_report
 from atrc_exp.stages import run_stage
 
 sys.path.insert(0, str(Path(__file__).parent / "data"))

@@ -63,7 +63,7 @@ class DistillationConfig:
     """What refines the features of a task by those of the others."""
 
     name: str = "search"
-    """One of `atrc_exp.distillation.DISTILLATIONS`, as `python -m atrc_exp --help` lists them."""
+    """One of `atrc_exp.models.distillation.DISTILLATIONS`, as `python -m atrc_exp --help` lists them."""
     channels: int | None = None
     """Head channels C, >= 2; null is a quarter of the concatenated channels, for mti_net all of them."""
     kernel_size: int = 9

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from atrc_exp.data.finish import Item
-from atrc_exp.data.sample import Sample
+from atrc_exp.data.readers.sample import Sample
 from atrc_exp.tasks import IGNORE, Task
 
 _SCALES = (0.5, 2.0)

@@ -35,11 +35,11 @@ from atrc_exp.__main__ import CONF, typed
 from atrc_exp.config import Config
 from atrc_exp.data import plain
 from atrc_exp.data.augment import EvalTransform, TrainTransform
-from atrc_exp.data.datasets import open_reader
 from atrc_exp.data.finish import finish
 from atrc_exp.data.loader import build_datasets, crop_labels, needed_labels
-from atrc_exp.data.reader import IMAGE
-from atrc_exp.data.sample import Source
+from atrc_exp.data.readers.datasets import open_reader
+from atrc_exp.data.readers.reader import IMAGE
+from atrc_exp.data.readers.sample import Source
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
 from atrc_exp.normalisation import IMAGENET

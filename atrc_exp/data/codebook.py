@@ -13,7 +13,7 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.data.cache import cache_dir
-from atrc_exp.data.sample import Data
+from atrc_exp.data.readers.sample import Data
 from atrc_exp.errors import UserError
 from atrc_exp.files import replacing
 from atrc_exp.tasks import CODEWORDS

@@ -15,13 +15,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from atrc_exp.config import Config
-from atrc_exp.data.datasets import open_dataset
 from atrc_exp.data.decode import read_ids
 from atrc_exp.data.finish import Batch, Item, finish
-from atrc_exp.data.packed import pack
-from atrc_exp.data.plausible import FirstLook
-from atrc_exp.data.procedural import make_rooms
-from atrc_exp.data.sample import Data, Sample, Source
+from atrc_exp.data.prepare.plausible import FirstLook
+from atrc_exp.data.readers.datasets import open_dataset
+from atrc_exp.data.readers.packed import pack
+from atrc_exp.data.readers.procedural import make_rooms
+from atrc_exp.data.readers.sample import Data, Sample, Source
 from atrc_exp.errors import UserError
 from atrc_exp.normalisation import Normalisation
 from atrc_exp.tasks import Task, build_tasks

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from atrc_exp.data.reader import IMAGE, Reader
+from atrc_exp.data.readers.reader import IMAGE, Reader
 from atrc_exp.normalisation import IMAGENET
 from atrc_exp.tasks import IGNORE, Task
 

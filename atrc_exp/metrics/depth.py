@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from atrc_exp.labels import valid_pixels
+from atrc_exp.tasks.regions import valid_pixels
 
 REFERENCE_INVALID_DEPTH = 255.0
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from atrc_exp.labels import require_classes, valid_pixels
+from atrc_exp.tasks.regions import require_classes, valid_pixels
 
 
 class MeanIoU(Metric):

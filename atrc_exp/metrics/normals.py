@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-from atrc_exp.labels import valid_pixels
+from atrc_exp.tasks.regions import valid_pixels
 
 WITHIN = (11.25, 22.5, 30.0)
 """Angles in degrees below which the share of pixels is reported."""

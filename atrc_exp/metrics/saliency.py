@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from atrc_exp.labels import require_classes, valid_pixels
 from atrc_exp.metrics.boundary import Curve
+from atrc_exp.tasks.regions import require_classes, valid_pixels
 
 BETA_SQUARED = 0.3
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))

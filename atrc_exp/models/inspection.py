@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype
-from atrc_exp.models.atrc import ATRC, ContextBlocks
 from atrc_exp.models.contexts import RelationalContext
-from atrc_exp.models.maps import Block, TaskMaps
+from atrc_exp.models.contexts.maps import Block, TaskMaps
+from atrc_exp.models.distillation.atrc import ATRC, ContextBlocks
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import SearchATRC
 from atrc_exp.resizing import resize

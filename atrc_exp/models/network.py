@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atrc_exp import branching as branchings
-from atrc_exp import distillation as distillations
+from atrc_exp.bmtas import tree as branchings
 from atrc_exp.config import Config
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype
-from atrc_exp.models.backbone import Backbone, build_backbone
-from atrc_exp.models.branched import BranchedBackbone
+from atrc_exp.models import distillation as distillations
+from atrc_exp.models.backbones.backbone import Backbone, build_backbone
+from atrc_exp.models.backbones.branched import BranchedBackbone
+from atrc_exp.models.backbones.necks import build_neck
+from atrc_exp.models.backbones.pyramid import Neck, Pyramid, join
 from atrc_exp.models.contexts import region_densities
 from atrc_exp.models.heads import auxiliary_head, feature_head, pointwise_head
 from atrc_exp.models.layers import logit_conv
-from atrc_exp.models.neck import build_neck
-from atrc_exp.models.pyramid import Neck, Pyramid, join
 from atrc_exp.models.search import ArchSample, SearchATRC
 from atrc_exp.resizing import resize
 from atrc_exp.tasks import Task

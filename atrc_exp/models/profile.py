@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from atrc_exp.genotype import CONTEXTS
-from atrc_exp.models.atrc import ContextBlocks
+from atrc_exp.models.distillation.atrc import ContextBlocks
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import ArchSample
 

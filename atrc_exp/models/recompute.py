@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from atrc_exp.errors import UserError
-from atrc_exp.models.backbone import Backbone
+from atrc_exp.models.backbones.backbone import Backbone
 
 
 def recompute_activations(network: nn.Module) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atrc_exp.errors import UserError
-from atrc_exp.report import tables
+from atrc_exp.report.results import tables
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("root", help="folder with images/ and gt_sets/")
     parser.add_argument("--out", type=Path, help=f"folder of runs in which to keep the scores, as {FILE_NAME}")
     options = parser.parse_args()
-    from atrc_exp.report.constant_scores import constant_scores  # tables read the kept file without its imports
+    from atrc_exp.report.results.constant_scores import constant_scores  # tables read the kept file without its imports
 
     try:
         found = constant_scores(options.root)

@@ -21,9 +21,9 @@ from matplotlib.patches import Patch
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_settings
 from atrc_exp.genotype import Genotype, candidates, load
-from atrc_exp.logging import jsonl
-from atrc_exp.report import figures
-from atrc_exp.report.aggregate import common_experiment, read_runs, seed_folders
+from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.results.aggregate import common_experiment, read_runs, seed_folders
+from atrc_exp.runs.logging import jsonl
 from atrc_exp.tasks import TASKS
 
 RECORDS = "metrics.jsonl"

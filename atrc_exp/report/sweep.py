@@ -25,11 +25,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from atrc_exp import local_sweep
 from atrc_exp.config import TRAINING_STAGES
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json
-from atrc_exp.report.jobs import job_overrides, require_one_process, require_own_places
+from atrc_exp.processes import local_sweep
+from atrc_exp.report.campaign.jobs import job_overrides, require_one_process, require_own_places
 from atrc_exp.words import counted
 
 FOLDER = ".multirun"
@@ -112,7 +112,7 @@ def finish(runs_dir: str | Path, sweep_id: str, expected: int, ranking: str | No
 
 def _damaged(folders: Iterable[Path]) -> list[str]:
     """Finished runs that vote and table had to do without."""
-    from atrc_exp.report.aggregate import SUMMARY, left_out
+    from atrc_exp.report.results.aggregate import SUMMARY, left_out
 
     return [reason for folder in folders for path, reason in left_out(folder).items() if (path / SUMMARY).is_file()]
 
@@ -131,7 +131,7 @@ def _vote(folders: Iterable[Path]) -> list[str]:
 
 def _tabulate(folders: list[Path]) -> list[str]:
     """Write the table of every name and print one table of all of them."""
-    from atrc_exp.report import tables
+    from atrc_exp.report.results import tables
 
     problems, finished = [], []
     for folder in folders:
@@ -146,7 +146,7 @@ def _tabulate(folders: list[Path]) -> list[str]:
 
 
 def _rank(folders: list[Path], output: Path) -> list[str]:
-    from atrc_exp.report import ranking
+    from atrc_exp.report.results import ranking
 
     try:
         ranking.show(ranking.rank(folders), output)

@@ -19,9 +19,9 @@ from rich.text import Text
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS, FILE_NAME, Genotype, candidates, load, save, vote
-from atrc_exp.report import figures
-from atrc_exp.report.aggregate import common_experiment, left_out, read_runs, run_name, seed_folders
-from atrc_exp.report.tables import console
+from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.results.aggregate import common_experiment, left_out, read_runs, run_name, seed_folders
+from atrc_exp.report.results.tables import console
 from atrc_exp.tasks import TASKS
 
 FIGURE = "votes"

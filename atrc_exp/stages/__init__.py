@@ -6,7 +6,7 @@ from pathlib import Path
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import TRAINING_STAGES, Config
 from atrc_exp.errors import UserError
-from atrc_exp.stored import has_begun, init_file
+from atrc_exp.runs.configurations import has_begun, init_file
 
 MODULES = {
     "search": "training",

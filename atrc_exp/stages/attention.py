@@ -11,15 +11,16 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.data.decode import read_photo
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.sizing import on_canvas
 from atrc_exp.errors import UserError
-from atrc_exp.logging.console import show_messages
-from atrc_exp.models.attention_rows import AttentionRow, attention_row
+from atrc_exp.evaluation.tiled import on_canvas
+from atrc_exp.models.contexts.attention_rows import AttentionRow, attention_row
+from atrc_exp.models.contexts.maps import Block, TaskMaps
 from atrc_exp.models.inspection import BlockView
-from atrc_exp.models.maps import Block, TaskMaps
-from atrc_exp.report import attention, figures
-from atrc_exp.report.attention import Place
+from atrc_exp.processes.ranks import Ranks
+from atrc_exp.report.figures import attention
+from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures.attention import Place
+from atrc_exp.runs.logging.console import show_messages
 from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run
 
 

@@ -7,20 +7,20 @@ from pathlib import Path
 import torch
 
 from atrc_exp.config import Config
+from atrc_exp.config.hydra_errors import USER_MISTAKES, explain
 from atrc_exp.config.keys import override_key
 from atrc_exp.data.loader import Batch, train_loader
-from atrc_exp.engine.benchmark import Subject, measure, random_batches, table
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.environment import describe_environment
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
-from atrc_exp.messages import USER_MISTAKES, explain
 from atrc_exp.models import build_network
+from atrc_exp.models.backbones.weights import weights_normalisation
 from atrc_exp.models.network import Network
-from atrc_exp.models.weights import weights_normalisation
 from atrc_exp.ops import forms_that_ran
+from atrc_exp.processes.ranks import Ranks
+from atrc_exp.runs.environment import describe_environment
 from atrc_exp.stages.common import build_tasks_of, genotype_of, open_data
 from atrc_exp.tasks import Task
+from atrc_exp.training.benchmark import Subject, measure, random_batches, table
 
 
 def run(config: Config) -> None:

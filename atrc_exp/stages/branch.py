@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import torch
 
-from atrc_exp import branching as branchings
+from atrc_exp.bmtas import tree as branchings
+from atrc_exp.bmtas.loop import BranchLoaders, search_branching
+from atrc_exp.bmtas.state import BranchSchedule
+from atrc_exp.bmtas.supergraph import build_branch_search
 from atrc_exp.config import Config
 from atrc_exp.data.loader import check_batch, val_loader
-from atrc_exp.data.parts import divide
-from atrc_exp.engine.branch import BranchLoaders, search_branching
-from atrc_exp.engine.branch_state import BranchSchedule
-from atrc_exp.engine.run import Run
-from atrc_exp.models.branch_search import build_branch_search
+from atrc_exp.data.readers.parts import divide
+from atrc_exp.runs.folder import Run
 from atrc_exp.stages.common import batches, build_tasks_of, keep_codebook, open_data, processes
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,6 @@ def run(config: Config) -> None:
 
 
 def _draw(run: Run) -> None:
-    from atrc_exp.report.branching import FIGURE, save
+    from atrc_exp.bmtas.figure import FIGURE, save
 
     save(branchings.load(run.folder), run.folder / FIGURE)

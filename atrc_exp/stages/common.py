@@ -12,20 +12,20 @@ from torch import Tensor
 from atrc_exp.config import Config
 from atrc_exp.data.codebook import codebook_for
 from atrc_exp.data.loader import Batch, Data, build_datasets, train_loader
-from atrc_exp.engine import checkpoint
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.run import Run
-from atrc_exp.engine.setup import place_network
-from atrc_exp.engine.state import load_network
-from atrc_exp.engine.step import Predictor
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, replacing
 from atrc_exp.genotype import Genotype, load, uniform
-from atrc_exp.logging.console import show_messages
 from atrc_exp.models import build_network
 from atrc_exp.normalisation import IMAGENET, Normalisation
-from atrc_exp.stored import checkpoint_file, run_folder
+from atrc_exp.processes.ranks import Ranks
+from atrc_exp.runs import checkpoint
+from atrc_exp.runs.configurations import checkpoint_file, run_folder
+from atrc_exp.runs.folder import Run
+from atrc_exp.runs.logging.console import show_messages
 from atrc_exp.tasks import CODEWORDS, Task, build_tasks
+from atrc_exp.training.setup import place_network
+from atrc_exp.training.state import load_network
+from atrc_exp.training.step import Predictor
 
 
 def build_tasks_of(config: Config) -> tuple[Task, ...]:

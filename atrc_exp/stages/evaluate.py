@@ -7,16 +7,16 @@ from typing import Any
 from atrc_exp.config import Config
 from atrc_exp.data.decode import read_ids
 from atrc_exp.data.loader import Data, val_count, val_loader, val_samples
-from atrc_exp.engine.best import PREFIX, SELECTED_ON
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.evaluate import Observer, PredictionWriter, evaluate, evaluate_files
-from atrc_exp.engine.predictions import predicted_tasks
-from atrc_exp.engine.scores import Scores
-from atrc_exp.engine.summary import by_task, headline
 from atrc_exp.errors import UserError
-from atrc_exp.logging.console import image_progress
-from atrc_exp.logging.jsonl import plain
-from atrc_exp.report import evaluation
+from atrc_exp.evaluation.evaluate import Observer, PredictionWriter, evaluate, evaluate_files
+from atrc_exp.evaluation.predictions import predicted_tasks
+from atrc_exp.evaluation.scores import Scores
+from atrc_exp.processes.ranks import Ranks
+from atrc_exp.report.results import evaluation
+from atrc_exp.runs.best import PREFIX, SELECTED_ON
+from atrc_exp.runs.logging.console import image_progress
+from atrc_exp.runs.logging.jsonl import plain
+from atrc_exp.runs.summary import by_task, headline
 from atrc_exp.stages.common import build_tasks_of, load_run, open_data, processes
 from atrc_exp.tasks import Task
 

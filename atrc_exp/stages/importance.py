@@ -8,17 +8,17 @@ from typing import Any
 
 from atrc_exp.config import Config
 from atrc_exp.data.loader import Data, val_count
-from atrc_exp.engine.importance import Importance, measure_importance
 from atrc_exp.errors import UserError
+from atrc_exp.evaluation.importance import Importance, measure_importance
 from atrc_exp.genotype import FILE_NAME, Genotype, load
-from atrc_exp.logging.console import image_progress
-from atrc_exp.logging.jsonl import plain
 from atrc_exp.models.inspection import BlockView
-from atrc_exp.report import importance
-from atrc_exp.report.aggregate import SUMMARY, RunResult, find_baselines, left_out, read_runs, runs_root
-from atrc_exp.report.importance import Baseline
+from atrc_exp.report.figures import importance
+from atrc_exp.report.figures.importance import Baseline
+from atrc_exp.report.results.aggregate import SUMMARY, RunResult, find_baselines, left_out, read_runs, runs_root
+from atrc_exp.runs.configurations import run_folder
+from atrc_exp.runs.logging.console import image_progress
+from atrc_exp.runs.logging.jsonl import plain
 from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run, open_data, processes
-from atrc_exp.stored import run_folder
 
 _SAME_SCORE = 0.01  # relative; other devices and precisions stay far below
 

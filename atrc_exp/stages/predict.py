@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atrc_exp.coding import Decoder
 from atrc_exp.config import Config
 from atrc_exp.data.decode import read_photo
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.memory import free_bytes, inference_bytes
-from atrc_exp.engine.predictions import as_array, save_array
-from atrc_exp.engine.sizing import Bands, choose_tile, predict_resized, predict_tiled
 from atrc_exp.errors import UserError
-from atrc_exp.logging.console import image_progress, show_messages
-from atrc_exp.report.panels import prediction_panel, save_panel
+from atrc_exp.evaluation.predictions import as_array, save_array
+from atrc_exp.evaluation.tiled import Bands, choose_tile, predict_resized, predict_tiled
+from atrc_exp.processes.memory import free_bytes, inference_bytes
+from atrc_exp.processes.ranks import Ranks
+from atrc_exp.report.figures.panels import prediction_panel, save_panel
+from atrc_exp.runs.configurations import run_folder
+from atrc_exp.runs.logging.console import image_progress, show_messages
 from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run
-from atrc_exp.stored import run_folder
 from atrc_exp.tasks import Task
+from atrc_exp.tasks.classification import Decoder
 from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from atrc_exp.config import Config
-from atrc_exp.data.archive import SUFFIXES, is_archive, unpack
-from atrc_exp.data.check import check_files
-from atrc_exp.data.crop import cropped_copy
-from atrc_exp.data.datasets import open_reader
-from atrc_exp.data.download import download, file_name, require_checksum
 from atrc_exp.data.loader import needed_labels
-from atrc_exp.data.reader import SPLITS, Reader, count_notes, load_sample
-from atrc_exp.data.sample import Sample
+from atrc_exp.data.prepare.archive import SUFFIXES, is_archive, unpack
+from atrc_exp.data.prepare.check import check_files
+from atrc_exp.data.prepare.crop import cropped_copy
+from atrc_exp.data.prepare.download import download, file_name, require_checksum
+from atrc_exp.data.readers.datasets import open_reader
+from atrc_exp.data.readers.reader import SPLITS, Reader, count_notes, load_sample
+from atrc_exp.data.readers.sample import Sample
 from atrc_exp.errors import UserError
 from atrc_exp.files import alone, scratch_beside
-from atrc_exp.logging.console import image_progress, show_messages
-from atrc_exp.report import dataset as report
+from atrc_exp.report.results import dataset as report
+from atrc_exp.runs.logging.console import image_progress, show_messages
 from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)

@@ -5,10 +5,10 @@ from pathlib import Path
 from rich.text import Text
 
 from atrc_exp.config import Config
-from atrc_exp.report import page
-from atrc_exp.report.sections import Note
-from atrc_exp.report.sheet import Sheet
-from atrc_exp.report.tables import console, show_sheet
+from atrc_exp.report.page import page
+from atrc_exp.report.page.sections import Note
+from atrc_exp.report.results.sheet import Sheet
+from atrc_exp.report.results.tables import console, show_sheet
 
 
 def run(config: Config) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atrc_exp.data.archive import unpack
+from atrc_exp.data.prepare.archive import unpack
 from atrc_exp.errors import UserError
 from atrc_exp.files import scratch_beside
 

@@ -9,7 +9,7 @@ import torch
 
 from atrc_exp.data.augment import EvalTransform, TrainTransform
 from atrc_exp.data.finish import finish
-from atrc_exp.data.sample import Sample
+from atrc_exp.data.readers.sample import Sample
 from atrc_exp.normalisation import IMAGENET
 from atrc_exp.tasks import IGNORE, TASKS
 

@@ -9,7 +9,7 @@ import torch
 from test_augment import MEAN, STD, apply, distorted
 
 from atrc_exp.data.augment import TrainTransform
-from atrc_exp.data.sample import Sample
+from atrc_exp.data.readers.sample import Sample
 from atrc_exp.tasks import IGNORE, TASKS
 
 CROP, SIZE = (16, 20), (14, 18)

@@ -15,8 +15,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.data.check import check_files
-from atrc_exp.data.datasets import open_dataset, open_reader
+from atrc_exp.data.prepare.check import check_files
+from atrc_exp.data.readers.datasets import open_dataset, open_reader
 from atrc_exp.errors import UserError
 
 FIRST = {"A": "0001", "B": "0001", "pascal": "2008_000001"}

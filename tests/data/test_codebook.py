@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from atrc_exp.config import Config, EngineConfig
 from atrc_exp.data.codebook import _means, codebook_for, fit_codebook
 from atrc_exp.data.loader import build_datasets
-from atrc_exp.data.reader import Split
+from atrc_exp.data.readers.reader import Split
 from atrc_exp.errors import UserError
 
 

@@ -8,7 +8,7 @@ import pytest
 from small_rooms import as_typed
 
 from atrc_exp.data import benchmark
-from atrc_exp.data.datasets import open_dataset
+from atrc_exp.data.readers.datasets import open_dataset
 
 OWN = """\
 name: own

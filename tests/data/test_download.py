@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from atrc_exp.data.download import download, require_checksum
+from atrc_exp.data.prepare.download import download, require_checksum
 from atrc_exp.errors import UserError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)

@@ -102,8 +102,8 @@ def test_an_image_without_a_label_counts_in_no_loss(tmp_path, truth):
 
 
 def test_a_validation_image_without_a_label_changes_no_score(tmp_path, truth):
-    from atrc_exp.engine.distributed import Ranks
-    from atrc_exp.engine.scores import Scores
+    from atrc_exp.evaluation.scores import Scores
+    from atrc_exp.processes.ranks import Ranks
     from atrc_exp.stages.common import build_tasks_of
 
     labels = {**LABELS, "edge": LabelFilesConfig(folder="salient", encoding="mask")}

@@ -12,9 +12,9 @@ from nyud_files import FOLDERS, write_image, write_nyud
 from PIL import Image
 
 from atrc_exp.config import Config
-from atrc_exp.data.datasets import open_dataset
 from atrc_exp.data.loader import build_datasets
-from atrc_exp.data.sample import Source
+from atrc_exp.data.readers.datasets import open_dataset
+from atrc_exp.data.readers.sample import Source
 from atrc_exp.errors import UserError
 
 TASKS = ("semseg", "depth", "normals", "edge")

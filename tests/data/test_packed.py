@@ -13,8 +13,8 @@ from nyud_files import write_nyud
 
 from atrc_exp.config import Config, EngineConfig
 from atrc_exp.data.loader import build_datasets, train_loader, val_loader
-from atrc_exp.data.packed import PackedFile, PackedSplit
-from atrc_exp.data.reader import Split
+from atrc_exp.data.readers.packed import PackedFile, PackedSplit
+from atrc_exp.data.readers.reader import Split
 from atrc_exp.errors import UserError
 
 TASKS = ("semseg", "depth", "normals", "edge")

@@ -15,12 +15,12 @@ from PIL import Image
 from scipy.io import savemat
 
 from atrc_exp.config import Config, DatasetConfig, EngineConfig
-from atrc_exp.data import pascal
-from atrc_exp.data.datasets import open_dataset
 from atrc_exp.data.loader import train_loader, val_loader
-from atrc_exp.data.pascal import label_boundaries
-from atrc_exp.data.pascal_classes import CLASS_NAMES, CLASSES_WITH_NORMALS, PART_IDS
-from atrc_exp.data.sample import Data
+from atrc_exp.data.readers import pascal
+from atrc_exp.data.readers.datasets import open_dataset
+from atrc_exp.data.readers.pascal import label_boundaries
+from atrc_exp.data.readers.pascal_classes import CLASS_NAMES, CLASSES_WITH_NORMALS, PART_IDS
+from atrc_exp.data.readers.sample import Data
 from atrc_exp.errors import UserError
 
 TASKS = ["semseg", "human_parts", "sal", "normals", "edge"]
@@ -223,7 +223,7 @@ def test_label_maps_that_break_the_rules_are_named(root, value, words):
 
 @pytest.mark.slow
 def test_rooms_with_people_agree_with_another_reading_of_their_files(tmp_path):
-    from atrc_exp.data.rooms import generate
+    from atrc_exp.rooms import generate
 
     root = tmp_path / "rooms"
     generate(root, train=6, val=4, image_size=(72, 96), seed=0, packaging="pascal", workers=1, progress=False)

@@ -7,7 +7,7 @@ import pytest
 from pascal_files import described, write_annotation
 from scipy.io import savemat
 
-from atrc_exp.data.pascal import paint_parts
+from atrc_exp.data.readers.pascal import paint_parts
 from atrc_exp.errors import UserError
 
 SIZE = (4, 8)

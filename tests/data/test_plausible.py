@@ -10,10 +10,10 @@ from nyud_files import write_nyud
 from PIL import Image
 
 from atrc_exp.config import Config, EngineConfig
-from atrc_exp.data.check import check_files
-from atrc_exp.data.datasets import open_reader
 from atrc_exp.data.loader import build_datasets, train_loader
-from atrc_exp.data.plausible import Doubts, doubts
+from atrc_exp.data.prepare.check import check_files
+from atrc_exp.data.prepare.plausible import Doubts, doubts
+from atrc_exp.data.readers.datasets import open_reader
 
 SIZE = (20, 30)
 

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from atrc_exp.data.rooms import render_room
-from atrc_exp.data.rooms.classes import CLASSES
-from atrc_exp.data.rooms.render import boundaries
+from atrc_exp.rooms import render_room
+from atrc_exp.rooms.plans.classes import CLASSES
+from atrc_exp.rooms.render.render import boundaries
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_boundary_rules():
 
 
 def test_missing_ray_tracer_is_named():
-    code = "import sys; sys.modules['embreex'] = None\nimport atrc_exp.data.rooms"
+    code = "import sys; sys.modules['embreex'] = None\nimport atrc_exp.rooms"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode != 0
     assert "UserError: The procedural rooms need trimesh and embreex" in result.stderr

@@ -10,12 +10,13 @@ from PIL import Image
 from scipy.io import loadmat
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.data.datasets import open_dataset
-from atrc_exp.data.pascal_classes import CLASS_NAMES, CLASSES_WITH_NORMALS, PART_IDS
-from atrc_exp.data.rooms import generate, sheet
-from atrc_exp.data.rooms.annotations import VocObject, image_shape, render_people, saliency
-from atrc_exp.data.rooms.classes import CONTEXT_LABELS, CONTEXT_TO_VOC, KINDS, VOC_LABELS
-from atrc_exp.data.sample import Sample
+from atrc_exp.data.readers.datasets import open_dataset
+from atrc_exp.data.readers.pascal_classes import CLASS_NAMES, CLASSES_WITH_NORMALS, PART_IDS
+from atrc_exp.data.readers.sample import Sample
+from atrc_exp.rooms import generate
+from atrc_exp.rooms.dataset import sheet
+from atrc_exp.rooms.dataset.annotations import VocObject, image_shape, render_people, saliency
+from atrc_exp.rooms.plans.classes import CONTEXT_LABELS, CONTEXT_TO_VOC, KINDS, VOC_LABELS
 
 SIZE = (48, 64)
 TRAIN, VAL = 8, 2

@@ -5,14 +5,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from atrc_exp.data.pascal_classes import CLASS_NAMES, PART_IDS
-from atrc_exp.data.rooms import poses
-from atrc_exp.data.rooms.classes import KINDS, NUMBERS, PARTS, VOC_LABELS
-from atrc_exp.data.rooms.geometry import Geometry, assemble
-from atrc_exp.data.rooms.people import person
-from atrc_exp.data.rooms.plans import furnish
-from atrc_exp.data.rooms.room import Room
-from atrc_exp.data.rooms.scene import Site
+from atrc_exp.data.readers.pascal_classes import CLASS_NAMES, PART_IDS
+from atrc_exp.rooms.pieces import poses
+from atrc_exp.rooms.pieces.people import person
+from atrc_exp.rooms.plans.classes import KINDS, NUMBERS, PARTS, VOC_LABELS
+from atrc_exp.rooms.plans.plans import furnish
+from atrc_exp.rooms.plans.room import Room
+from atrc_exp.rooms.plans.scene import Site
+from atrc_exp.rooms.render.geometry import Geometry, assemble
 
 SEAT = 0.46
 POSES = {

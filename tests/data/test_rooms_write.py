@@ -10,11 +10,12 @@ import small_rooms
 
 from atrc_exp.config import Config, StageConfig
 from atrc_exp.data.loader import build_datasets
-from atrc_exp.data.rooms import generate, layouts, render_room, sheet, write
-from atrc_exp.data.rooms.classes import CLASSES
-from atrc_exp.data.sample import Sample
+from atrc_exp.data.readers.sample import Sample
 from atrc_exp.errors import UserError
 from atrc_exp.files import alone
+from atrc_exp.rooms import generate, render_room
+from atrc_exp.rooms.dataset import layouts, sheet, write
+from atrc_exp.rooms.plans.classes import CLASSES
 
 SIZE = (36, 48)
 COUNT = 200

@@ -13,14 +13,14 @@ from scipy.io import loadmat
 
 from atrc_exp.config import Config, DatasetConfig, EngineConfig, EvaluationConfig
 from atrc_exp.config.folders import FoldersConfig, LabelFilesConfig
-from atrc_exp.data.datasets import open_dataset
 from atrc_exp.data.decode import read_normals
 from atrc_exp.data.loader import val_loader
-from atrc_exp.data.pascal_classes import CLASSES_WITH_NORMALS
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.evaluate import evaluate
-from atrc_exp.engine.scores import Scores
+from atrc_exp.data.readers.datasets import open_dataset
+from atrc_exp.data.readers.pascal_classes import CLASSES_WITH_NORMALS
+from atrc_exp.evaluation.evaluate import evaluate
+from atrc_exp.evaluation.scores import Scores
 from atrc_exp.models.network import Output
+from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import build_tasks
 
 DEPTH = 3.0  # what is predicted everywhere, in metres; normals are (0, 0, 1)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from atrc_exp.config import DistillationConfig
-from atrc_exp.distillation import DISTILLATIONS, build_distillation
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import uniform
+from atrc_exp.models.distillation import DISTILLATIONS, build_distillation
 from atrc_exp.models.search import ArchSample, gumbel_noise
 from atrc_exp.tasks import Task, build_tasks
 

@@ -9,8 +9,8 @@ import small_rooms
 import torch
 
 from atrc_exp.config import Config, DistillationConfig, StageConfig
-from atrc_exp.distillation.custom import build
 from atrc_exp.errors import UserError
+from atrc_exp.models.distillation.custom import build
 from atrc_exp.stages import run_stage
 
 SOURCE = '''

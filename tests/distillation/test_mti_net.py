@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from atrc_exp.distillation.mti_net import MTINet
+from atrc_exp.models.distillation.mti_net import MTINet
 
 TASKS = ("depth", "edge", "normals")
 

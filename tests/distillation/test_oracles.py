@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atrc_exp.distillation.cross_stitch import CrossStitch
-from atrc_exp.distillation.nddr import NDDR
-from atrc_exp.distillation.padnet_b import PADNetB
-from atrc_exp.distillation.padnet_c import PADNetC
-from atrc_exp.distillation.pap import PAP, STEPS, AffinityDiffusion
-from atrc_exp.distillation.psd import PSD, StructureDiffusion
+from atrc_exp.models.distillation.cross_stitch import CrossStitch
+from atrc_exp.models.distillation.nddr import NDDR
+from atrc_exp.models.distillation.padnet_b import PADNetB
+from atrc_exp.models.distillation.padnet_c import PADNetC
+from atrc_exp.models.distillation.pap import PAP, STEPS, AffinityDiffusion
+from atrc_exp.models.distillation.psd import PSD, StructureDiffusion
 
 TASKS = ("a", "b", "c")
 C, H, W = 4, 7, 6

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from atrc_exp.engine import checkpoint
-from atrc_exp.logging.jsonl import read
+from atrc_exp.runs import checkpoint
+from atrc_exp.runs.logging.jsonl import read
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["command_line", "atrc_exp.__main__", "atrc_exp.stages.training", "atrc_exp.data.augment",
@@ -69,7 +69,8 @@ def _main(cwd: Path, arguments: list[str], kill: tuple[str, int] | None, environ
 
 
 def _kill_at(place: str, number: int) -> None:
-    from atrc_exp.engine import interrupt, step
+    from atrc_exp.processes import interrupt
+    from atrc_exp.training import step
 
     holder: Any = {"step": step, "write": os, "image": interrupt.Interruption}[place]
     name = {"step": "_update", "write": "fsync", "image": "leave_if_asked"}[place]

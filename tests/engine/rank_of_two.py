@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from atrc_exp.engine import checkpoint
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.interrupt import Interrupted
-from atrc_exp.engine.scores import Scores
-from atrc_exp.engine.state import TrainState
 from atrc_exp.errors import UserError
+from atrc_exp.evaluation.scores import Scores
 from atrc_exp.models.search import gumbel_noise
+from atrc_exp.processes.interrupt import Interrupted
+from atrc_exp.processes.ranks import Ranks
+from atrc_exp.runs import checkpoint
 from atrc_exp.tasks import IGNORE, build_tasks
+from atrc_exp.training.state import TrainState
 
 
 def collectives(ranks: Ranks) -> None:
@@ -90,7 +90,7 @@ def interrupted(ranks: Ranks, runs_dir: Path) -> None:
     """
     import tiny_engine as tiny
 
-    from atrc_exp.engine import step
+    from atrc_exp.training import step
 
     tiny.run_training(tiny.config(runs_dir / "whole", kind="atrc", checkpoint_every=100), ranks)
     config, update = tiny.config(runs_dir, kind="atrc", checkpoint_every=100), step._update

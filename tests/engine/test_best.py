@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from atrc_exp.engine import checkpoint
-from atrc_exp.engine.best import BestCheckpoints
+from atrc_exp.runs import checkpoint
+from atrc_exp.runs.best import BestCheckpoints
 
 
 def offer(best: BestCheckpoints, iteration: int, **losses: float) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from atrc_exp.engine import checkpoint
 from atrc_exp.errors import UserError
+from atrc_exp.runs import checkpoint
 
 CPU = torch.device("cpu")
 

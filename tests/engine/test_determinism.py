@@ -7,8 +7,8 @@ import pytest
 import tiny_engine as tiny
 import torch
 
-from atrc_exp.engine import step
-from atrc_exp.engine.determinism import NondeterministicOperations
+from atrc_exp.processes.determinism import NondeterministicOperations
+from atrc_exp.training import step
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,9 @@ import tiny_engine as tiny
 import torch
 import torch.distributed as dist
 
-from atrc_exp.engine.distributed import Ranks, take_gpu
 from atrc_exp.errors import RankError, UserError
 from atrc_exp.files import read_json
+from atrc_exp.processes.ranks import Ranks, take_gpu
 
 HERE = Path(__file__).parent
 

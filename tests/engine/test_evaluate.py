@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from atrc_exp.coding import Decoder
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.evaluate import FirstImages, ImageResult, evaluate
-from atrc_exp.engine.predictions import save_prediction
+from atrc_exp.evaluation.evaluate import FirstImages, ImageResult, evaluate
+from atrc_exp.evaluation.predictions import save_prediction
 from atrc_exp.losses import build_losses
 from atrc_exp.models.network import Output
+from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import build_tasks
+from atrc_exp.tasks.classification import Decoder
 
 TASKS = build_tasks(
     ("semseg", "depth", "sal", "edge"), num_classes={"semseg": 3}, edge_positive_weight=0.8, edge_max_distance=0.011

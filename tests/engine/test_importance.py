@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atrc_exp.config import Config, ImportanceConfig
-from atrc_exp.data.sample import Data, Sample
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.importance import Importance, measure_importance, transplanted
-from atrc_exp.engine.step import Predictor
+from atrc_exp.data.readers.sample import Data, Sample
 from atrc_exp.errors import UserError
+from atrc_exp.evaluation.importance import Importance, measure_importance, transplanted
+from atrc_exp.models.contexts.maps import Block
 from atrc_exp.models.inspection import BlockView
-from atrc_exp.models.maps import Block
 from atrc_exp.normalisation import IMAGENET
+from atrc_exp.processes.ranks import Ranks
+from atrc_exp.training.step import Predictor
 
 IMAGES = 5
 SOLE, IGNORED = Block("depth", "depth", "local"), Block("depth", "semseg", "slabel")
@@ -176,7 +176,7 @@ def test_a_limit_of_images_holds(predict, config):
 
 
 def test_parts_of_two_ranks_make_the_whole_ring(predict, config):
-    from atrc_exp.engine.importance import _along, _ring
+    from atrc_exp.evaluation.importance import _along, _ring
 
     split = Pictures(predict)
     data, order = Data(split, split, split.info), _ring(IMAGES, 3, 0)  # type: ignore[arg-type]

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from atrc_exp.engine import checkpoint
-from atrc_exp.engine.initial import initialise, report
 from atrc_exp.errors import UserError
 from atrc_exp.models.network import Network
+from atrc_exp.runs import checkpoint
+from atrc_exp.training.initial import initialise, report
 
 PREDICTOR = ("predictors.semseg.weight", "predictors.semseg.bias")
 

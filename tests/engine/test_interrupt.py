@@ -14,10 +14,10 @@ import pytest
 import tiny_engine as tiny
 import torch
 
-from atrc_exp import orphans
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.evaluate import FirstImages
-from atrc_exp.engine.interrupt import Interrupted, Interruption
+from atrc_exp.evaluation.evaluate import FirstImages
+from atrc_exp.processes import orphans
+from atrc_exp.processes.interrupt import Interrupted, Interruption
+from atrc_exp.processes.ranks import Ranks
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def send(number: signal.Signals) -> Any:
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGHUP, 129)]
 )
 def test_signal_in_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int) -> None:
-    from atrc_exp.engine import step
+    from atrc_exp.training import step
 
     before = signal.getsignal(number)
     whole, cut = (tiny.config(tmp_path / name, checkpoint_every=100) for name in ("whole", "cut"))
@@ -78,7 +78,7 @@ def test_signal_in_a_validation_does_not_wait_for_its_end(tmp_path: Path, monkey
 
 def test_handler_of_a_scheduler_is_called_after_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As submitit's, which queues the job again and leaves with a code of its own."""
-    from atrc_exp.engine import step
+    from atrc_exp.training import step
 
     config, seen = tiny.config(tmp_path, checkpoint_every=100), []
 
@@ -113,8 +113,8 @@ def test_later_signal_replaces_an_earlier_one() -> None:
 
 def test_second_ctrl_c_leaves_at_once() -> None:
     program = (
-        "import os, signal; from atrc_exp.engine.distributed import Ranks;"
-        "from atrc_exp.engine.interrupt import Interruption\n"
+        "import os, signal; from atrc_exp.processes.ranks import Ranks;"
+        "from atrc_exp.processes.interrupt import Interruption\n"
         "with Interruption(Ranks()):\n"
         "    for _ in range(2): os.kill(os.getpid(), signal.SIGINT)\n"
         "    print('still here')"
@@ -151,8 +151,8 @@ def test_hang_up_is_ignored_where_it_was_before(monkeypatch: pytest.MonkeyPatch)
 def test_terminal_that_hangs_up_takes_no_output_and_does_not_end_the_run() -> None:
     """The last write to it would fail, after the checkpoint, and hide the exit code of the signal."""
     program = (
-        "import signal, sys; from atrc_exp.engine.distributed import Ranks;"
-        "from atrc_exp.engine.interrupt import Interrupted, Interruption\n"
+        "import signal, sys; from atrc_exp.processes.ranks import Ranks;"
+        "from atrc_exp.processes.interrupt import Interrupted, Interruption\n"
         "with Interruption(Ranks()) as interruption:\n"
         "    print('ready', flush=True)\n"
         "    while not interruption.agreed(): pass\n"

@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from atrc_exp import genotype as genotypes
-from atrc_exp.engine import checkpoint
+from atrc_exp.runs import checkpoint
 
 RUN = Path("runs/rooms_hrnet18_search/seed0")
 PLACES = {"step": 8, "write": 4, "image": 4}  # how often each occurs in the search

@@ -8,12 +8,12 @@ import tiny_engine as tiny
 import torch
 from torch import Tensor, nn
 
-from atrc_exp.engine import memory
-from atrc_exp.engine.step import Objective, Predictor
 from atrc_exp.errors import UserError
 from atrc_exp.losses import build_losses
-from atrc_exp.models.backbone import Backbone
+from atrc_exp.models.backbones.backbone import Backbone
 from atrc_exp.models.recompute import recompute_activations
+from atrc_exp.processes import memory
+from atrc_exp.training.step import Objective, Predictor
 
 
 def objective(config: tiny.Config) -> Objective:
@@ -130,7 +130,7 @@ def test_limits_of_control_groups(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_peak_is_not_that_of_the_process_that_started_this_one():
     held = torch.ones(2**28)  # 1 GiB
-    code = "import torch; from atrc_exp.engine.memory import peak_mib; print(peak_mib(torch.device('cpu')))"
+    code = "import torch; from atrc_exp.processes.memory import peak_mib; print(peak_mib(torch.device('cpu')))"
     peak = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert memory.peak_mib(torch.device("cpu")) > held.nbytes / 2**20 > peak
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from atrc_exp.config import OptimConfig
-from atrc_exp.distillation.cross_stitch import CrossStitch
-from atrc_exp.distillation.nddr import NDDR
-from atrc_exp.engine.state import parameter_groups
+from atrc_exp.models.distillation.cross_stitch import CrossStitch
+from atrc_exp.models.distillation.nddr import NDDR
 from atrc_exp.models.network import Network
+from atrc_exp.training.state import parameter_groups
 
 
 def network(module: nn.Module | None) -> Network:

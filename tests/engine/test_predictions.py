@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from atrc_exp.engine.predictions import (
+from atrc_exp.errors import UserError
+from atrc_exp.evaluation.predictions import (
     as_array,
     as_output,
     load_prediction,
@@ -13,7 +14,6 @@ from atrc_exp.engine.predictions import (
     prediction_path,
     save_prediction,
 )
-from atrc_exp.errors import UserError
 from atrc_exp.tasks import build_tasks
 
 TASKS = {

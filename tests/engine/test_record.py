@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.record import LossRecord
 from atrc_exp.errors import UserError
+from atrc_exp.processes.ranks import Ranks
+from atrc_exp.training.record import LossRecord
 
 
 def record(*steps: tuple[float, float]) -> LossRecord:

@@ -11,12 +11,12 @@ import pytest
 import tiny_engine as tiny
 import yaml
 
-from atrc_exp.engine import run as run_module
-from atrc_exp.engine.run import Run
 from atrc_exp.errors import UserError
 from atrc_exp.kernels.plan import Unsupported
 from atrc_exp.normalisation import IMAGENET, Normalisation
 from atrc_exp.ops import local_attention_cpu, registration
+from atrc_exp.runs import folder as run_module
+from atrc_exp.runs.folder import Run
 
 
 def start(config: tiny.Config, record: tiny.Record | None = None) -> Run:

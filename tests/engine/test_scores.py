@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from atrc_exp.config import EvaluationConfig
-from atrc_exp.data.sample import Truth
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.scores import Scores
+from atrc_exp.data.readers.sample import Truth
 from atrc_exp.errors import UserError
+from atrc_exp.evaluation.scores import Scores
 from atrc_exp.metrics import boundary
+from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import IGNORE, build_tasks
 
 TASKS = build_tasks(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from atrc_exp.engine.sizing import choose_tile, predict_resized, predict_tiled, tile_starts
+from atrc_exp.evaluation.tiled import choose_tile, predict_resized, predict_tiled, tile_starts
 from atrc_exp.normalisation import IMAGENET, Normalisation
 
 CROP = (16, 24)

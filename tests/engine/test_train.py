@@ -14,8 +14,9 @@ from PIL import Image
 
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
-from atrc_exp.engine import checkpoint, step
 from atrc_exp.errors import UserError
+from atrc_exp.runs import checkpoint
+from atrc_exp.training import step
 
 
 @pytest.fixture(autouse=True)

@@ -19,16 +19,16 @@ from atrc_exp.config import (
     SearchConfig,
     StageConfig,
 )
-from atrc_exp.engine.checkpoint import seed_all
-from atrc_exp.engine.distributed import Ranks
-from atrc_exp.engine.run import Run
-from atrc_exp.engine.train import Loaders, train
 from atrc_exp.genotype import Genotype
-from atrc_exp.models.atrc import ATRC
-from atrc_exp.models.neck import build_neck
+from atrc_exp.models.backbones.necks import build_neck
+from atrc_exp.models.distillation.atrc import ATRC
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import SearchATRC
+from atrc_exp.processes.ranks import Ranks
+from atrc_exp.runs.checkpoint import seed_all
+from atrc_exp.runs.folder import Run
 from atrc_exp.tasks import Task, build_tasks
+from atrc_exp.training.loop import Loaders, train
 
 SIZE = (32, 40)
 CLASSES = 5

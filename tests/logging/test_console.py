@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from atrc_exp.logging.console import training_bar
+from atrc_exp.runs.logging.console import training_bar
 from atrc_exp.words import counted
 
 TERMS = " ".join(f"{task}{kind} 1.234" for task in ("semseg", "depth", "normals", "edge") for kind in ("", "_aux"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from atrc_exp.logging.jsonl import JsonLines, count_damaged, read
+from atrc_exp.runs.logging.jsonl import JsonLines, count_damaged, read
 
 
 def test_records_beyond_the_checkpoint_are_dropped(tmp_path: Path) -> None:

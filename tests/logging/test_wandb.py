@@ -14,9 +14,9 @@ import pytest
 import small_rooms
 
 from atrc_exp.config import Config, LoggerConfig, StageConfig
-from atrc_exp.engine.interrupt import Interrupted
-from atrc_exp.logging import Logger
-from atrc_exp.logging import wandb as logger
+from atrc_exp.processes.interrupt import Interrupted
+from atrc_exp.runs.logging import Logger
+from atrc_exp.runs.logging import wandb as logger
 
 
 class FakeWandb(ModuleType):

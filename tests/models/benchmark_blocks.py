@@ -22,17 +22,17 @@ import plain_losses
 import shift_loop
 import small_rooms
 
-from atrc_exp import cross_entropy
 from atrc_exp.config import BackboneConfig, Config, DistillationConfig, EngineConfig, StageConfig
-from atrc_exp.engine.benchmark import Subject, measure, random_batches, table
-from atrc_exp.engine.environment import describe_environment
 from atrc_exp.files import write_json
+from atrc_exp.losses import cross_entropy
 from atrc_exp.models import build_network
-from atrc_exp.models.atrc import ContextBlocks
+from atrc_exp.models.distillation.atrc import ContextBlocks
 from atrc_exp.models.network import Network
 from atrc_exp.ops import local_attention_cpu
+from atrc_exp.runs.environment import describe_environment
 from atrc_exp.stages.common import build_tasks_of, genotype_of
 from atrc_exp.tasks import Task
+from atrc_exp.training.benchmark import Subject, measure, random_batches, table
 
 PRESENT = local_attention_cpu.forward, local_attention_cpu.backward, cross_entropy.cross_entropy
 PLAIN = shift_loop.forward, shift_loop.backward, plain_losses.cross_entropy

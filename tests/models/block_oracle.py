@@ -4,7 +4,7 @@ import copy
 
 from torch import Tensor, nn
 
-from atrc_exp.models.atrc import ContextBlocks
+from atrc_exp.models.distillation.atrc import ContextBlocks
 
 
 def with_shared_work(module: nn.Module, shared: bool) -> nn.Module:

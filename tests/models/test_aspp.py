@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from atrc_exp.config import BackboneConfig, NeckConfig
 from atrc_exp.errors import UserError
-from atrc_exp.models.aspp import SkipNeck
-from atrc_exp.models.backbone import build_backbone
-from atrc_exp.models.neck import build_neck
+from atrc_exp.models.backbones.aspp import SkipNeck
+from atrc_exp.models.backbones.backbone import build_backbone
+from atrc_exp.models.backbones.necks import build_neck
 
 TASKS = ("semseg", "depth")
 

@@ -3,7 +3,7 @@ import torch
 
 from atrc_exp.genotype import Genotype, uniform
 from atrc_exp.models import ATRC
-from atrc_exp.models.atrc import Fusion
+from atrc_exp.models.distillation.atrc import Fusion
 
 TASKS = ("a", "b")
 C = 6

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from atrc_exp.genotype import Genotype
 from atrc_exp.models import ATRC
-from atrc_exp.models.attention_rows import AttentionRow, attention_row, region_sizes
 from atrc_exp.models.contexts import region_means
+from atrc_exp.models.contexts.attention_rows import AttentionRow, attention_row, region_sizes
+from atrc_exp.models.contexts.maps import Block, TaskMaps
 from atrc_exp.models.inspection import BlockView
-from atrc_exp.models.maps import Block, TaskMaps
 
 TASKS = ("a", "b")
 CHANNELS, SIZE, WINDOW = 8, (6, 9), 5

@@ -7,7 +7,7 @@ import torch
 
 from atrc_exp.config import BackboneConfig
 from atrc_exp.errors import UserError
-from atrc_exp.models.backbone import build_backbone
+from atrc_exp.models.backbones.backbone import build_backbone
 
 HRNET = "hrnet_w18_small_v2"
 
@@ -142,7 +142,7 @@ def test_cached_imagenet_weights_load_with_tag_and_hash(tmp_path, monkeypatch):
         asked.append((repository, filename))
         return str(tmp_path / "model.safetensors")
 
-    monkeypatch.setattr("atrc_exp.models.weights.hf_hub_download", download)
+    monkeypatch.setattr("atrc_exp.models.backbones.weights.hf_hub_download", download)
     backbone = build(weights="imagenet", tag="ms_in1k")
     assert asked == [(f"timm/{HRNET}.ms_in1k", "model.safetensors")]
     assert backbone.provenance["tag"] == "ms_in1k" and len(backbone.provenance["sha256"]) == 64

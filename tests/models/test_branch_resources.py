@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from atrc_exp.branching import refine
-from atrc_exp.models.branch_resources import expected_branches, induced, resource_loss, set_partitions
+from atrc_exp.bmtas.resources import expected_branches, induced, resource_loss, set_partitions
+from atrc_exp.bmtas.tree import refine
 
 
 def random_probabilities(layers: int, tasks: int, seed: int = 0) -> torch.Tensor:

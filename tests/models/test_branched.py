@@ -6,14 +6,14 @@ import pytest
 import small_rooms
 import torch
 
-from atrc_exp.branching import Branching, refine, save
+from atrc_exp.bmtas.supergraph import BranchSearch, build_branch_search, layer_gflops
+from atrc_exp.bmtas.tree import Branching, refine, save
 from atrc_exp.config import BackboneConfig, BranchingConfig, Config, DistillationConfig, NeckConfig, StageConfig
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import uniform
 from atrc_exp.models import build_network
-from atrc_exp.models.backbone import build_backbone
-from atrc_exp.models.branch_search import BranchSearch, build_branch_search, layer_gflops
-from atrc_exp.models.branched import BranchedBackbone, cut
+from atrc_exp.models.backbones.backbone import build_backbone
+from atrc_exp.models.backbones.branched import BranchedBackbone, cut
 from atrc_exp.models.search import ArchSample, gumbel_noise
 from atrc_exp.tasks import build_tasks
 

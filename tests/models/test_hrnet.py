@@ -9,7 +9,7 @@ from torch import nn
 
 from atrc_exp.config import BackboneConfig
 from atrc_exp.models import export
-from atrc_exp.models.backbone import Backbone, build_backbone, to_dense_form
+from atrc_exp.models.backbones.backbone import Backbone, build_backbone, to_dense_form
 
 HRNET = "hrnet_w18_small_v2"
 

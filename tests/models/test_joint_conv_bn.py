@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from atrc_exp.models.joint_conv_bn import conv_bn_of_each, conv_bn_of_one
+from atrc_exp.models.contexts.joint_conv_bn import conv_bn_of_each, conv_bn_of_one
 
 
 def pairs(*widths: int, channels: int = 6, eps: float = 1e-5, momentum: float = 0.1) -> list[nn.Sequential]:

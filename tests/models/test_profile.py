@@ -5,7 +5,7 @@ import torch
 
 from atrc_exp.config import BackboneConfig
 from atrc_exp.genotype import CONTEXTS
-from atrc_exp.models.backbone import build_backbone
+from atrc_exp.models.backbones.backbone import build_backbone
 from atrc_exp.models.profile import PARTS, profile
 
 SIZE = (425, 560)

@@ -6,7 +6,7 @@ from torch import nn
 
 from atrc_exp.config import BackboneConfig
 from atrc_exp.errors import UserError
-from atrc_exp.models.backbone import build_backbone
+from atrc_exp.models.backbones.backbone import build_backbone
 from atrc_exp.models.recompute import recompute_activations
 
 

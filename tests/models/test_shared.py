@@ -131,7 +131,7 @@ def test_local_attention_is_called_once(monkeypatch):
         calls.append(q.shape)
         return original(q, *rest)
 
-    from atrc_exp.models import shared
+    from atrc_exp.models.contexts import shared
 
     original = shared.local_attention
     monkeypatch.setattr(shared, "local_attention", counted)

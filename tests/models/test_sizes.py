@@ -7,8 +7,8 @@ import torch
 
 from atrc_exp.config import BackboneConfig
 from atrc_exp.errors import UserError
-from atrc_exp.models import sizes
-from atrc_exp.models.backbone import Backbone, build_backbone
+from atrc_exp.models.backbones import sizes
+from atrc_exp.models.backbones.backbone import Backbone, build_backbone
 
 SIZE = (60, 90)  # no multiple of a patch
 VIT = BackboneConfig(name="vit_tiny_patch16_224", weights="random", out_indices=[0, 1])

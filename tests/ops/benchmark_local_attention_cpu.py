@@ -11,8 +11,8 @@ import time
 import shift_loop
 import torch
 
-from atrc_exp.engine.environment import describe_environment
 from atrc_exp.ops import local_attention_cpu, local_attention_torch
+from atrc_exp.runs.environment import describe_environment
 
 FORMS = {"shift loop": shift_loop, "tiles": local_attention_torch, "compiled": local_attention_cpu}
 SIZES = [(32, 33, 16, 24), (64, 33, 16, 24), (32, 33, 40, 56), (8, 33, 107, 140)]

@@ -13,10 +13,11 @@ from types import SimpleNamespace
 import pytest
 
 from atrc_exp.files import write_json
-from atrc_exp.report import campaign, hours
-from atrc_exp.report.campaign import main
-from atrc_exp.report.hours import estimate
-from atrc_exp.report.plan import Overrides, steps, table_rows
+from atrc_exp.report.campaign import hours
+from atrc_exp.report.campaign import run as campaign
+from atrc_exp.report.campaign.hours import estimate
+from atrc_exp.report.campaign.plan import Overrides, steps, table_rows
+from atrc_exp.report.campaign.run import main
 
 QUICK = ("backbone=timm", "backbone.name=mobilenetv3_small_050", "backbone.weights=random")
 

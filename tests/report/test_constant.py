@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atrc_exp.data.rooms import generate
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
 from atrc_exp.metrics.boundary import evaluate
-from atrc_exp.report import tables
-from atrc_exp.report.constant_scores import constant_scores
+from atrc_exp.report.results import tables
+from atrc_exp.report.results.constant_scores import constant_scores
+from atrc_exp.rooms import generate
 
 
 def test_constants_of_the_training_room_are_scored_on_the_other(tmp_path):

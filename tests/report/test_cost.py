@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
 from atrc_exp.models.profile import Part
-from atrc_exp.report import cost
-from atrc_exp.report.aggregate import find_baselines
-from atrc_exp.report.tables import gather
+from atrc_exp.report.figures import cost
+from atrc_exp.report.results.aggregate import find_baselines
+from atrc_exp.report.results.tables import gather
 
 
 @pytest.fixture

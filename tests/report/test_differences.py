@@ -5,8 +5,8 @@ import statistics
 
 import pytest
 
-from atrc_exp.report import tables
-from atrc_exp.report.differences import Compared, by_task, difference, of_delta, sheet
+from atrc_exp.report.results import tables
+from atrc_exp.report.results.differences import Compared, by_task, difference, of_delta, sheet
 
 
 def test_worked_interval():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from atrc_exp.metrics import boundary
-from atrc_exp.report.evaluation import class_names, draw_boundary, draw_confusion
+from atrc_exp.report.results.evaluation import class_names, draw_boundary, draw_confusion
 
 
 def test_confusion_matrix_shows_shares_of_the_label_for_classes_that_occur():

@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 from atrc_exp.errors import UserError
-from atrc_exp.report import gains
-from atrc_exp.report.aggregate import Statistic, find_baselines
-from atrc_exp.report.tables import gather
+from atrc_exp.report.figures import gains
+from atrc_exp.report.results.aggregate import Statistic, find_baselines
+from atrc_exp.report.results.tables import gather
 
 SEARCHED = [{"semseg": 0.30, "depth": 1.10}, {"semseg": 0.34, "depth": 0.90}]
 RETRAINED = [{"semseg": 0.20, "depth": 0.75}, {"semseg": 0.20, "depth": 0.85}]

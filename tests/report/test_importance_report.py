@@ -5,12 +5,12 @@ import math
 
 import pytest
 
-from atrc_exp.engine.importance import Importance
+from atrc_exp.evaluation.importance import Importance
 from atrc_exp.genotype import Genotype, agreement, vote, vote_agreement
 from atrc_exp.metrics.delta import delta_m
-from atrc_exp.models.maps import Block
-from atrc_exp.report import importance
-from atrc_exp.report.aggregate import Setting, Statistic, find_baselines, read_runs
+from atrc_exp.models.contexts.maps import Block
+from atrc_exp.report.figures import importance
+from atrc_exp.report.results.aggregate import Setting, Statistic, find_baselines, read_runs
 from atrc_exp.tasks import TASKS
 
 PAIR = ("semseg", "depth")

@@ -8,7 +8,7 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from atrc_exp.report.jobs import job_overrides
+from atrc_exp.report.campaign.jobs import job_overrides
 
 
 @pytest.mark.parametrize(

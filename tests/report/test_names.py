@@ -8,7 +8,8 @@ import yaml
 from small_rooms import as_typed
 
 from atrc_exp.files import write_text
-from atrc_exp.report import aggregate, sweep, tables
+from atrc_exp.report import sweep
+from atrc_exp.report.results import aggregate, tables
 from atrc_exp.stages import run_stage
 
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
-from atrc_exp.report import gallery, overview
+from atrc_exp.report.figures import gallery
+from atrc_exp.report.results import overview
 
 
 @pytest.fixture

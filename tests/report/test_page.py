@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from atrc_exp.files import write_json
-from atrc_exp.report import page
-from atrc_exp.report.sections import Note, Picture, Section
+from atrc_exp.report.page import page
+from atrc_exp.report.page.sections import Note, Picture, Section
 from atrc_exp.stages import run_stage
 
 VOID = ("meta", "img", "br", "link", "hr", "input")

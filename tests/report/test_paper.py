@@ -10,9 +10,9 @@ import pytest
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
 from atrc_exp.genotype import load
-from atrc_exp.report import paper
-from atrc_exp.report.paper import main, sheets, write
-from atrc_exp.report.reliability import chance
+from atrc_exp.report.paper import document as paper
+from atrc_exp.report.paper.document import main, sheets, write
+from atrc_exp.report.results.reliability import chance
 
 NYUD = {"dataset": {"name": "nyud", "fingerprint": "0123456789abcdef", "packaging": "A", "notes": []}}
 SINGLE = {"semseg": 0.25, "depth": 1.0, "normals": 40.0, "edge": 0.5}

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from atrc_exp.report.figures import freeze_layout
-from atrc_exp.report.placing import place_labels
+from atrc_exp.report.figures.looks import freeze_layout
+from atrc_exp.report.figures.placing import place_labels
 
 
 @pytest.mark.parametrize("spread", [0.02, 0.2, 1.0])

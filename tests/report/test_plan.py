@@ -9,7 +9,7 @@ import yaml
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json, write_text
 from atrc_exp.genotype import Genotype, save, uniform
-from atrc_exp.report.plan import Overrides, steps, table_rows
+from atrc_exp.report.campaign.plan import Overrides, steps, table_rows
 
 TASKS = ("semseg", "depth", "normals", "edge")
 

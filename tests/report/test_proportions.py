@@ -2,8 +2,8 @@
 
 import pytest
 
-from atrc_exp.report import proportions
-from atrc_exp.report.tables import gather
+from atrc_exp.report.figures import proportions
+from atrc_exp.report.results.tables import gather
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from atrc_exp.__main__ import CONF
 from atrc_exp.metrics.delta import delta_m
-from atrc_exp.report.published import DATASETS, NUMBERS, TABLE_F, TABLES
+from atrc_exp.report.paper.published import DATASETS, NUMBERS, TABLE_F, TABLES
 from atrc_exp.tasks import TASKS
 
 WITH_DELTA = [(table, row) for table in TABLES.values() for row in table.rows if row.delta != "-"]

@@ -4,7 +4,8 @@ import pytest
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
-from atrc_exp.report import ranking, sweep
+from atrc_exp.report import sweep
+from atrc_exp.report.results import ranking
 
 
 @pytest.fixture

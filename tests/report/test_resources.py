@@ -5,7 +5,7 @@ import json
 import pytest
 
 from atrc_exp.models.profile import Part
-from atrc_exp.report.published import TABLE_1
+from atrc_exp.report.paper.published import TABLE_1
 from atrc_exp.report.resources import Row, main, to_markdown
 
 

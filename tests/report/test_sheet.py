@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from atrc_exp.report import sheet as forms
-from atrc_exp.report.sheet import Cell, Sheet, plain
+from atrc_exp.report.results import sheet as forms
+from atrc_exp.report.results.sheet import Cell, Sheet, plain
 
 NASTY = r"50 % of a_b & {c} #1 $x^2~\y| <i> [z] ± ↓ Δm ²"
 

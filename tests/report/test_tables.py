@@ -7,8 +7,8 @@ import json
 import pytest
 
 from atrc_exp.errors import UserError
-from atrc_exp.report import tables
 from atrc_exp.report.__main__ import main
+from atrc_exp.report.results import tables
 
 
 @pytest.fixture

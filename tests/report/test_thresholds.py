@@ -4,7 +4,7 @@ import pytest
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
-from atrc_exp.report import thresholds
+from atrc_exp.report.figures import thresholds
 
 EDGE = {"threshold": [0.1, 0.5, 0.9], "precision": [0.2, 0.5, 0.9], "recall": [0.9, 0.6, 0.1], "f": [0.3, 0.55, 0.2]}
 SAL = {"threshold": [0.25, 0.75], "precision": [0.6, 0.8], "recall": [0.9, 0.4], "f": [0.65, 0.66]}

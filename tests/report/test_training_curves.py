@@ -5,7 +5,7 @@ import json
 import pytest
 
 from atrc_exp.errors import UserError
-from atrc_exp.report import training_curves
+from atrc_exp.report.figures import training_curves
 
 
 @pytest.fixture

@@ -1,0 +1,29 @@
+"""Multi-scale distillation of MTI-Net (Vandenhende et al., "MTI-Net", ECCV 2020, Sec. 3)."""
+
+from torch import Tensor, nn
+
+from atrc_exp.models.distillation.padnet_c import GatedMessages
+
+
+class MTINet(nn.Module):
+    """Gated messages between the tasks at every scale, without a tail, in front of the heads.
+
+    Args:
+        tasks: sources and targets.
+        channels: of each map of a task's pyramid.
+    """
+
+    label_tasks: tuple[str, ...] = ()
+    multi_scale = True
+
+    def __init__(self, tasks: tuple[str, ...], channels: list[int]) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(GatedMessages(tasks, c) for c in channels)
+
+    def forward(self, pyramids: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:
+        """Refine {task: maps (B, channels[i], h_i, w_i)}."""
+        scales = [
+            messages({task: maps[scale] for task, maps in pyramids.items()})
+            for scale, messages in enumerate(self.scales)
+        ]
+        return {task: [refined[task] for refined in scales] for task in pyramids}

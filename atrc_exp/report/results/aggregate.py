@@ -1,0 +1,356 @@
+"""Mean, sample standard deviation and Δm of repeated runs, from their `summary.json` files alone (Sec. 4.1).
+
+The runs of one name must be repetitions of one experiment; whatever else is found is refused, never averaged.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from atrc_exp.errors import UserError
+from atrc_exp.files import read_json, read_settings
+from atrc_exp.metrics.delta import delta_m
+from atrc_exp.runs.configurations import CONFIG
+from atrc_exp.tasks import TASKS
+
+SUMMARY = "summary.json"
+STATUS = "status.json"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Conditions under which results can be compared."""
+
+    dataset: str
+    fingerprint: str
+    """Hash of the data set's file list."""
+    backbone: str
+    iterations: int
+    init: str | None = None
+    """SHA-256 of the weights that the whole network started from (`init`)."""
+
+    def __str__(self) -> str:
+        start = f", from weights {self.init[:8]}" if self.init else ""
+        return f"{self.dataset} (files {self.fingerprint[:8]}), {self.backbone}, {self.iterations} iterations{start}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What the repetitions of one experiment have in common."""
+
+    stage: str
+    neck: str = "shared"
+    distillation: str
+    tasks: tuple[str, ...]
+    classifications: tuple[str, ...]
+    """Regression tasks in the form of a classification (App. D)."""
+    setting: Setting
+
+    @property
+    def is_baseline(self) -> bool:
+        """A single-task network in the usual form, against which Δm is measured (in Table 5 also that of ASPP)."""
+        plain = self.distillation == "none" and self.neck in ("shared", "skip")
+        return plain and len(self.tasks) == 1 and not self.classifications
+
+    @property
+    def is_multi_task(self) -> bool:
+        """A network of several tasks whose features are not exchanged: the multi-task baseline."""
+        plain = self.stage == "retrain" and self.distillation == "none" and self.neck in ("shared", "skip")
+        return plain and len(self.tasks) > 1 and not self.classifications
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """One finished run, as its summary tells it."""
+
+    folder: Path
+    seed: int
+    experiment: Experiment
+    headline: Mapping[str, float]
+    """Headline metric by task, in the metric's own unit (fractions, metres, degrees); tasks without one are absent."""
+    data_notes: tuple[str, ...]
+    """Deviations of the data set from the published one."""
+    parameters: int | None
+    """Of the network; None in summaries that do not tell it."""
+    seconds: float | None
+    """From the first step to the last; None likewise."""
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Mean over n runs and sample standard deviation (n - 1), which one run does not have."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Δm over `tasks` in per cent; None where it is undefined. `note` names the reason or the baselines."""
+
+    tasks: tuple[str, ...]
+    value: float | None
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The repeated runs of one name."""
+
+    name: str
+    seeds: tuple[int, ...]
+    experiment: Experiment
+    values: Mapping[str, Mapping[int, float]]
+    """Headline metric of every run by task and seed, in the metric's own unit."""
+    delta: Delta | None
+    """None for the single-task baselines themselves and for runs without any headline metric."""
+    notes: tuple[str, ...]
+    parameters: int | None = None
+    """Of the network."""
+
+    @cached_property
+    def statistics(self) -> Mapping[str, Statistic]:
+        """Mean and standard deviation by task."""
+        return statistics_of(self.values)
+
+
+def seed_folders(folder: Path) -> dict[int, Path]:
+    """Run folders `seed<k>` of a name, in the order of the seeds."""
+    found = {path.name.removeprefix("seed"): path for path in folder.glob("seed*") if path.is_dir()}
+    return {int(seed): found[seed] for seed in sorted((s for s in found if s.isdecimal()), key=int)}
+
+
+def run_names(runs_dir: Path) -> list[Path]:
+    """Folders of `runs_dir` that hold runs, by name; those of names with a "/" lie in sub-folders."""
+    seeds, found = seed_folders(runs_dir).values(), []
+    for path in sorted(path for path in runs_dir.iterdir() if path.is_dir() and path not in seeds):
+        found += [path] if seed_folders(path) else []
+        found += run_names(path) if not path.is_symlink() and not path.name.startswith(".") else []
+    return found
+
+
+def runs_root(folder: Path) -> Path:
+    """The folder of all runs that a folder of one name lies in: above it by as many levels as the name has parts."""
+    whole = folder.absolute()
+    for name in filter(None, map(_own_name, seed_folders(folder).values())):
+        parts = PurePosixPath(name).parts
+        if whole.parts[-len(parts) :] == parts:
+            return whole.parents[len(parts) - 1]
+    return whole.parent
+
+
+def _own_name(run: Path) -> str | None:
+    """The name that a run was given, from the first of its files that tells it."""
+    for file in (SUMMARY, CONFIG):
+        try:
+            read = read_json if file == SUMMARY else read_settings
+            return str(read(run / file)["name"])
+        except (UserError, OSError, KeyError, TypeError):
+            continue
+    return None
+
+
+def run_name(folder: Path) -> str:
+    """Name of the runs in a folder, `a/b` where it has parts."""
+    return folder.absolute().relative_to(runs_root(folder)).as_posix()
+
+
+def read_runs(folder: Path) -> list[RunResult]:
+    """The finished runs of one name, in the order of their seeds; `left_out` names the others."""
+    return _sorted(folder)[0]
+
+
+def left_out(folder: Path) -> dict[Path, str]:
+    """Run folders of a name that `read_runs` has no result of, each with the reason.
+
+    It begins with "failed" where the run ended with an error.
+    """
+    return _sorted(folder)[1]
+
+
+def _sorted(folder: Path) -> tuple[list[RunResult], dict[Path, str]]:
+    results, reasons = [], {}
+    for seed, path in seed_folders(folder).items():
+        if not (path / SUMMARY).is_file():
+            reasons[path] = _unfinished(path / STATUS)
+            continue
+        try:
+            results.append(_read_run(path / SUMMARY, seed))
+        except UserError as error:
+            reasons[path] = str(error)
+    return results, reasons
+
+
+def _unfinished(path: Path) -> str:
+    """What the status of a run without a summary says."""
+    if not path.is_file():
+        return "not finished"
+    try:
+        status = read_json(path)
+        ended = "not finished, interrupted" if status.get("status") == "interrupted" else "failed"
+        return f"{ended}: {status['error']}"
+    except (UserError, KeyError, TypeError, AttributeError):
+        return f"not finished; {path} cannot be read"
+
+
+def _read_run(path: Path, seed: int) -> RunResult:
+    summary = read_json(path)
+    try:
+        if summary["version"] != 1:
+            raise UserError(f"{path} has version {summary['version']!r}; this build reads version 1")
+        dataset = summary["dataset"]
+        experiment = Experiment(
+            stage=summary["stage"],
+            neck=summary.get("neck", "shared"),
+            distillation=summary["distillation"],
+            tasks=tuple(summary["tasks"]),
+            classifications=tuple(summary.get("classifications", ())),
+            setting=Setting(
+                dataset["name"],
+                dataset["fingerprint"],
+                summary["backbone"],
+                int(summary["iteration"]),
+                (summary.get("init") or {}).get("sha256"),
+            ),
+        )
+        headline = {task: float(value) for task, value in summary["headline"].items() if value is not None}
+        notes = tuple(dataset.get("notes", ()))
+        if unknown := sorted({*experiment.tasks, *headline} - TASKS.keys()):
+            raise UserError(f"{path} has tasks that this build does not know: {', '.join(unknown)}")
+        parameters, seconds = summary.get("parameters"), summary.get("seconds")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a summary of a run ({type(error).__name__}: {error})") from None
+    return RunResult(folder=path.parent, seed=seed, experiment=experiment, headline=headline, data_notes=notes,
+                     parameters=parameters, seconds=seconds)  # fmt: skip
+
+
+def common_experiment(runs: Sequence[RunResult]) -> Experiment:
+    """Return the experiment that all runs repeat.
+
+    Raises:
+        UserError: runs of different experiments; the message names what differs.
+    """
+    first = runs[0]
+    for other in runs[1:]:
+        differences = _differences(first.experiment, other.experiment)
+        if differences:
+            raise UserError(
+                f"{first.folder.parent} mixes runs that are no repetitions: "
+                + "; ".join(f"{key} is {a} in {first.folder.name} and {b} in {other.folder.name}"
+                            for key, (a, b) in differences.items())
+                + "; move the ones that do not belong to another name"
+            )  # fmt: skip
+    return first.experiment
+
+
+def _differences(first: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
+    def flat(experiment: Experiment) -> dict[str, Any]:
+        values = {f.name: getattr(experiment, f.name) for f in fields(experiment) if f.name != "setting"}
+        values |= {f.name: getattr(experiment.setting, f.name) for f in fields(experiment.setting)}
+        joined = {key: ", ".join(getattr(experiment, key)) for key in ("tasks", "classifications")}
+        return values | joined
+
+    a, b = flat(first), flat(other)
+    return {key: (a[key], b[key]) for key in a if a[key] != b[key]}
+
+
+def statistic(values: Sequence[float]) -> Statistic:
+    """Mean and sample standard deviation of at least one value."""
+    return Statistic(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+
+def statistics_of(values: Mapping[str, Mapping[int, float]]) -> dict[str, Statistic]:
+    """Mean and standard deviation over the seeds, by task."""
+    return {task: statistic(list(found.values())) for task, found in values.items()}
+
+
+def _values(runs: Sequence[RunResult]) -> dict[str, dict[int, float]]:
+    values = {
+        task: {run.seed: run.headline[task] for run in runs if task in run.headline}
+        for task in runs[0].experiment.tasks
+    }
+    return {task: found for task, found in values.items() if found}
+
+
+def aggregate(folder: Path, baselines: Sequence[Row] = ()) -> Row:
+    """Summarise the finished runs of one name; Δm is measured against the fitting ones of `baselines`.
+
+    Raises:
+        UserError: no finished run, or runs that are no repetitions of one experiment.
+    """
+    runs, others = _sorted(folder)
+    if not runs:
+        damaged = [reason for path, reason in others.items() if (path / SUMMARY).is_file()]
+        advice = "; ".join(damaged) or "run the experiment first"
+        raise UserError(f"{folder} holds no finished run (no seed*/{SUMMARY}): {advice}")
+    experiment = common_experiment(runs)
+    found = _values(runs)
+    notes = [
+        f"{task}: mean over {len(found[task])} of {len(runs)} seeds, the others have no value"
+        for task in found
+        if len(found[task]) < len(runs)
+    ]
+    lacking = [task for task in experiment.tasks if task not in found]
+    if lacking:
+        notes.append(f"no headline metric in these runs for: {', '.join(lacking)}")
+    notes += [f"{run_name(folder)}/{path.name} is left out: {reason}" for path, reason in others.items()]
+    notes += [f"data: {note}" for note in dict.fromkeys(note for run in runs for note in run.data_notes)]
+    return Row(
+        name=run_name(folder),
+        seeds=tuple(run.seed for run in runs),
+        experiment=experiment,
+        values=found,
+        delta=delta_against(baselines, experiment, statistics_of(found)),
+        notes=tuple(notes),
+        parameters=runs[0].parameters,
+    )
+
+
+def find_baselines(runs_dir: Path) -> list[Row]:
+    """Single-task runs in `runs_dir`, one row for each name and setting (a name may hold runs of several lengths)."""
+    rows = []
+    for folder in run_names(runs_dir):
+        groups: dict[Experiment, list[RunResult]] = {}
+        for run in read_runs(folder):
+            if run.experiment.is_baseline:
+                groups.setdefault(run.experiment, []).append(run)
+        for experiment, runs in groups.items():
+            seeds = tuple(run.seed for run in runs)
+            rows.append(Row(name=run_name(folder), seeds=seeds, experiment=experiment, values=_values(runs),
+                            delta=None, notes=()))  # fmt: skip
+    return rows
+
+
+def delta_against(baselines: Iterable[Row], experiment: Experiment, found: Mapping[str, Statistic]) -> Delta | None:
+    """Δm from the means over the tasks that have a headline metric here and in their baseline runs.
+
+    None for a baseline itself and where no task has a metric. A task without any baseline run, or with those of two
+    names, leaves Δm undefined: over fewer tasks it would be another number.
+    """
+    if experiment.is_baseline:
+        return None
+    fitting = [row for row in baselines if row.experiment.setting == experiment.setting]
+    by_task = {task: [row for row in fitting if row.experiment.tasks == (task,)] for task in found}
+    tasks = tuple(task for task, rows in by_task.items() if not rows or any(row.statistics for row in rows))
+    if not tasks:
+        return None
+    missing = [task for task in tasks if not by_task[task]]
+    if missing:
+        return Delta(tasks, None, f"no single-task runs of {', '.join(missing)} on {experiment.setting}")
+    for task in tasks:
+        if len(by_task[task]) > 1:
+            names = ", ".join(row.name for row in by_task[task])
+            return Delta(tasks, None, f"several single-task baselines of {task}: {names}; keep one of them")
+    chosen = {task: by_task[task][0] for task in tasks}
+    means = {task: found[task].mean for task in tasks}
+    references = {task: row.statistics[task].mean for task, row in chosen.items()}
+    try:
+        value = delta_m(means, references, [TASKS[task] for task in tasks])
+    except UserError as error:
+        return Delta(tasks, None, str(error))
+    names = ", ".join(f"{row.name} (n={row.statistics[task].n})" for task, row in chosen.items())
+    return Delta(tasks, value, f"Δm against {names}")

@@ -1,0 +1,100 @@
+"""Where records go: metrics.jsonl, the console, and W&B. Only rank 0 has any of them."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atrc_exp.config import Config
+from atrc_exp.genotype import Genotype
+from atrc_exp.normalisation import Normalisation
+from atrc_exp.processes.interrupt import Interrupted
+from atrc_exp.runs.logging import wandb
+from atrc_exp.runs.logging.console import ProgressDisplay, TrainLog
+from atrc_exp.runs.logging.jsonl import JsonLines
+from atrc_exp.tasks import Task
+
+if TYPE_CHECKING:
+    from atrc_exp.evaluation.evaluate import ImageResult
+
+log = logging.getLogger(__name__)
+
+
+class Logger:
+    """Hands every record to every place; on ranks other than 0 it does nothing.
+
+    A context manager: leaving it closes all places, W&B with exit code 1 after an error, and with that of a signal,
+    marked as preempting, where a scheduler has ended the run.
+    """
+
+    def __init__(
+        self, config: Config, folder: Path, run_id: str, tasks: Sequence[Task], *, iteration: int, is_main: bool
+    ) -> None:
+        self.is_main, self.tasks = is_main, tasks
+        if not is_main:
+            return
+        self.train_log = TrainLog(folder / "train.log")
+        self.lines = JsonLines(folder / "metrics.jsonl", iteration)
+        self.wandb = wandb.start(config, folder, run_id)
+        self.display = ProgressDisplay(iteration, config.engine.iterations, tasks, bar=config.engine.progress)
+
+    def step(self, iteration: int) -> None:
+        """Show that a step is done; no numbers, since reading them would wait for the device."""
+        if self.is_main:
+            self.display.step(iteration)
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Log one record: `step`, `kind` (train, search or val) and numbers, nested at will."""
+        if self.is_main:
+            self.lines.record(record)
+            self.display.record(record)
+            if self.wandb is not None:
+                self.wandb.record(record)
+
+    def note(self, **facts: Any) -> None:
+        """Add what has turned out about the run to its configuration in W&B."""
+        if self.is_main and self.wandb is not None:
+            self.wandb.note(facts)
+
+    def predictions(self, step: int, results: "Sequence[ImageResult]", normalisation: Normalisation) -> None:
+        """Show validation images with labels and predictions in W&B, the n-th as predictions/n with its id below.
+
+        Args:
+            normalisation: of the results' images.
+        """
+        if self.is_main and self.wandb is not None and results:
+            from atrc_exp.report.figures.panels import panel, rendered
+
+            for number, result in enumerate(results, start=1):
+                image = normalisation.undone(result.image)
+                figure = panel(image, result.labels, result.predictions, self.tasks)
+                self.wandb.image(step, f"predictions/{number}", rendered(figure), caption=result.id)
+
+    def genotype(self, step: int, genotype: Genotype) -> None:
+        """Show the genotype as a map in W&B."""
+        if self.is_main and self.wandb is not None:
+            from atrc_exp.report.figures.panels import genotype_map, rendered
+
+            self.wandb.image(step, "genotype", rendered(genotype_map(genotype)))
+
+    def artifact(self, path: Path, kind: str, name: str) -> None:
+        """Keep a file in W&B."""
+        if self.is_main and self.wandb is not None:
+            self.wandb.artifact(path, kind, name)
+
+    def __enter__(self) -> "Logger":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if not self.is_main:
+            return
+        self.display.close()
+        interrupted = isinstance(error, Interrupted)
+        if error is not None:
+            log.log(logging.WARNING if interrupted else logging.ERROR, "stopped: %s", error or type(error).__name__)
+        self.train_log.close()
+        if self.wandb is not None:
+            if isinstance(error, Interrupted):
+                self.wandb.close(exit_code=128 + error.signal, preempted=error.preempted)
+            else:
+                self.wandb.close(exit_code=0 if error is None else 1)
