@@ -17,7 +17,7 @@ from atrc_exp.evaluation.scores import Scores
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import TASKS, build_tasks
 
-sys.path.insert(0, str(Path(__file__).parent / "engine"))
+sys.path.insert(0, str(Path(__file__).parent))
 import tiny_engine
 
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style")  # in wandb-workspaces

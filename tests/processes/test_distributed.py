@@ -19,19 +19,19 @@ from atrc_exp.errors import RankError, UserError
 from atrc_exp.files import read_json
 from atrc_exp.processes.ranks import Ranks, take_gpu
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 def start_two(*arguments: str) -> list[subprocess.Popen]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    paths = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1])))
+    paths = os.pathsep.join(map(str, (TESTS, TESTS.parent)))
     environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
                    "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}  # fmt: skip
     return [
         subprocess.Popen(
-            [sys.executable, str(HERE / "rank_of_two.py"), *arguments],
+            [sys.executable, str(TESTS / "rank_of_two.py"), *arguments],
             env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -166,5 +166,5 @@ def test_the_version_is_the_packages(tmp_path: Path):
     done = subprocess.run([sys.executable, "-m", "atrc_exp", "seed=1", "--version"], cwd=tmp_path, capture_output=True,
                           text=True, timeout=120, env=os.environ)  # fmt: skip
     assert done.returncode == 0 and done.stdout.split() == ["atrc_exp", __version__]
-    pyproject = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    pyproject = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     assert "atrc_exp.__version__" in pyproject and f'"{__version__}"' not in pyproject

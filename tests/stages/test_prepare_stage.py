@@ -25,7 +25,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.report.results import dataset as dataset_report
 from atrc_exp.stages import run_stage
 
-sys.path.insert(0, str(Path(__file__).parent / "data"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from nyud_files import write_nyud
 from pascal_files import write_pascal
 
