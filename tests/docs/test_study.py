@@ -1,0 +1,37 @@
+"""The study's page shows what its committed results say, and the README a part of the page."""
+
+from pathlib import Path
+
+import pytest
+
+from atrc_exp.files import read_json
+from atrc_exp.report.paper import document
+from atrc_exp.report.results.sheet import markdown
+
+REPOSITORY = Path(__file__).parents[2]
+STUDY = REPOSITORY / "docs" / "study"
+PAGE = REPOSITORY / "docs" / "study.md"
+
+
+def test_the_tables_of_the_page_follow_from_the_committed_results() -> None:
+    made = document.sheets(STUDY / "results", "rooms", backbone="lite")
+    page = PAGE.read_text(encoding="utf-8")
+    assert made[0].name == "table_1_rooms_lite"
+    for sheet in made:
+        assert markdown(sheet) in page, f"{sheet.name}: python -m atrc_exp.report.paper docs/study/results"
+
+
+def test_the_rows_in_the_readme_are_rows_of_the_page() -> None:
+    page = PAGE.read_text(encoding="utf-8").splitlines()
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("<!-- study:table -->")[2].partition("<!-- /study:table -->")[0].strip().splitlines()
+    assert len(table) >= 2 + 5
+    for line in table:
+        assert line in page
+
+
+@pytest.mark.parametrize("name", ["multi_task", "atrc", "search", "tlabel"])
+def test_every_row_has_five_seeds_of_one_configuration(name: str) -> None:
+    summaries = [read_json(path) for path in sorted((STUDY / "results" / f"rooms_lite_{name}").glob("*/summary.json"))]
+    assert [summary["seed"] for summary in summaries] == [0, 1, 2, 3, 4]
+    assert len({(s["iteration"], s["dataset"]["fingerprint"], s["backbone"]) for s in summaries}) == 1
