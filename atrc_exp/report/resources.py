@@ -14,10 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-
-from atrc_exp.__main__ import CONF, typed
 from atrc_exp.config import Config
+from atrc_exp.config.compose import composed
 from atrc_exp.files import print_any_text, read_json, write_json, write_text
 from atrc_exp.models.distillation import DISTILLATIONS
 from atrc_exp.models.profile import Part
@@ -84,8 +82,7 @@ def _compose(preset: str) -> Config:
     overrides = [f"+experiment={preset}", "stage=profile"]
     if preset.endswith("_atrc"):
         overrides.append("genotype=published/nyud_hrnet18")
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return typed(compose("config", overrides=overrides))
+    return composed(overrides)
 
 
 def to_markdown(rows: Sequence[Row]) -> str:

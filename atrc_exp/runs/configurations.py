@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from atrc_exp import genotype as genotypes
 from atrc_exp.bmtas import tree as branchings
-from atrc_exp.config import Config
+from atrc_exp.config import STORED_STAGES, Config
 from atrc_exp.config.checks import with_home
 from atrc_exp.config.hydra_errors import USER_MISTAKES, explain
 from atrc_exp.config.keys import override_key, within
@@ -102,9 +102,10 @@ def init_file(source: str) -> Path:
 
 
 def with_stored(config: Config, overrides: Sequence[str]) -> Config:
-    """The configuration of the run that `config.run` or `config.checkpoint` names, changed where `overrides` say so.
+    """The configuration of the run that a stage looks at, changed where `overrides` say so; `config` for other stages.
 
-    Weights are random, since the checkpoint replaces them; genotype and branching are those kept in the run folder.
+    The run is that of `config.run` or `config.checkpoint`. Weights are random, since the checkpoint replaces them;
+    genotype and branching are those kept in the run folder.
 
     Args:
         config: the composed configuration, whose values of the overridden keys are taken.
@@ -114,6 +115,8 @@ def with_stored(config: Config, overrides: Sequence[str]) -> Config:
         UserError: no such run, a stored configuration that this build does not read, or an override of a key that
             belongs to the run.
     """
+    if config.stage.name not in STORED_STAGES or not (config.run or config.checkpoint):
+        return config
     folder = run_folder(config)
     keys = list(map(override_key, overrides))
     foreign = [key for key in keys if not within(key, OWN + CHANGEABLE)]

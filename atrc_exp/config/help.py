@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-from atrc_exp.models.distillation import DISTILLATIONS, Entry
+from typing import Protocol
 
 TEMPLATE = """Which context should flow between which tasks of one network, and what does that gain?
 
@@ -28,7 +27,16 @@ TEMPLATE = """Which context should flow between which tasks of one network, and 
 Every key is explained in atrc_exp/config; Hydra's own options: --hydra-help."""
 
 
-def modules_text(entries: Mapping[str, Entry]) -> str:
+class Module(Protocol):
+    """What the text says of a distillation module: `models.distillation.Entry`."""
+
+    @property
+    def description(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+
+
+def modules_text(entries: Mapping[str, Module]) -> str:
     """One line a distillation module: name, description and source."""
     width = max(map(len, entries))
     return "\n".join(f"  {name:<{width}}  {e.description} ({e.source})" for name, e in entries.items())
@@ -47,11 +55,12 @@ def presets_text(names: Iterable[str], datasets: Iterable[str]) -> str:
     return "\n".join(f"  {dataset:<{width}}  {', '.join(row)}" for dataset, row in rows.items())
 
 
-def help_text(conf: Path) -> str:
+def help_text(conf: Path, modules: Mapping[str, Module]) -> str:
     """Template for Hydra's help.
 
     Args:
         conf: folder of the configuration groups.
+        modules: distillation modules by name.
     """
     groups = {
         path.name: sorted(option.stem for option in path.glob("*.yaml")) for path in conf.iterdir() if path.is_dir()
@@ -59,7 +68,7 @@ def help_text(conf: Path) -> str:
     presets = groups.pop("experiment")
     options = (f"  {group}: {', '.join(groups[group])}" for group in sorted(groups) if groups[group])
     return TEMPLATE.format(
-        modules=modules_text(DISTILLATIONS),
+        modules=modules_text(modules),
         count=len(presets),
         presets=presets_text(presets, groups["dataset"]),
         folder=conf / "experiment",
