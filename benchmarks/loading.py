@@ -1,6 +1,6 @@
-"""Samples a second that one core loads, against a plain loop over the same files: `python -m atrc_exp.data.benchmark`.
+"""Samples a second that one core loads, against a plain loop over the same files.
 
-    python -m atrc_exp.data.benchmark nyud=/data/NYUDv2 pascal=/data/PASCAL_MT --output data_benchmark.json
+    python benchmarks/loading.py nyud=/data/NYUDv2 pascal=/data/PASCAL_MT --output data_benchmark.json
 
 Times are CPU times of one thread, so that other load on the machine counts as little as possible. The pipelines take
 turns on the same images, batch by batch; a comparison is the median of the ratios of neighbours. The train pipeline
@@ -12,7 +12,6 @@ CPU. The steps of the training transform stand in rows by themselves, too.
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 from collections import defaultdict
@@ -20,20 +19,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import cv2
 import numpy as np
+import plain_loading as plain
 import torch
-from hydra import compose, initialize_config_dir
 from torch.utils.data import default_collate
 
-from atrc_exp.__main__ import CONF, typed
 from atrc_exp.config import Config
-from atrc_exp.data import plain
+from atrc_exp.config.compose import composed
 from atrc_exp.data.augment import EvalTransform, TrainTransform
 from atrc_exp.data.finish import finish
 from atrc_exp.data.loader import build_datasets, crop_labels, needed_labels
@@ -43,6 +40,7 @@ from atrc_exp.data.readers.sample import Source
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
 from atrc_exp.normalisation import IMAGENET
+from atrc_exp.runs.environment import describe_environment
 from atrc_exp.stages.common import build_tasks_of
 
 Times = dict[str, dict[str, list[float]]]
@@ -190,24 +188,9 @@ def _summary(pipelines: dict[str, list[float]], first: int) -> dict[str, Any]:
     return summary
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    packages = ("torch", "numpy", "pillow", "opencv-python-headless", "albumentations")
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the datasets named on the command line and print or write one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m atrc_exp.data.benchmark", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="+", metavar="DATASET=ROOT", help="an option of conf/dataset and its files")
     parser.add_argument("--config-dir", type=Path, help="folder of one's own options, as for python -m atrc_exp")
     parser.add_argument("--images", type=int, default=24)
@@ -216,15 +199,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    result: dict[str, Any] = {"machine": machine(), "datasets": {}}
+    result: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": describe_environment(_CPU),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+        "datasets": {},
+    }
     for given in options.datasets:
         name, _, root = given.partition("=")
         overrides = [f"dataset={name}", f"dataset.root='{root}'", "dataset.procedural=false"]
         if options.config_dir:
             overrides.append(f"hydra.searchpath=['file://{options.config_dir.resolve()}']")
-        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            config = typed(compose("config", overrides=overrides))
-        result["datasets"][given] = measure(config, images=options.images, rounds=options.rounds)
+        result["datasets"][given] = measure(composed(overrides), images=options.images, rounds=options.rounds)
     if options.output:
         write_json(options.output, result)
     else:

@@ -1,4 +1,4 @@
-"""A plain input pipeline over the same files, as one writes it with Pillow and OpenCV: what `benchmark` compares with.
+"""A plain input pipeline over the same files, as one writes it with Pillow and OpenCV: what `loading.py` compares with.
 
 It reads every file as it is, without a check of its values, and does the published steps one after the other on whole
 float images, up to a batch of normalised tensors.

@@ -1,14 +1,17 @@
 """The benchmark of loading, on the same files by two readers: they deliver the same, and every row is there."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_rooms import as_typed
 
-from atrc_exp.data import benchmark
 from atrc_exp.data.readers.datasets import open_dataset
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import loading
 
 OWN = """\
 name: own
@@ -55,8 +58,8 @@ def test_two_readers_of_the_same_files_agree(conf, rooms):
 
 def test_every_reader_and_step_has_its_row(conf, rooms, tmp_path):
     output = tmp_path / "benchmark.json"
-    benchmark.main([f"rooms={rooms}", f"own={rooms}", "--config-dir", str(conf), "--images", "2", "--rounds", "1",
-                    "--output", str(output)])  # fmt: skip
+    loading.main([f"rooms={rooms}", f"own={rooms}", "--config-dir", str(conf), "--images", "2", "--rounds", "1",
+                  "--output", str(output)])  # fmt: skip
     result = json.loads(output.read_text())["datasets"]
     assert [result[name]["reader"] for name in result] == ["nyud", "folders"]
     for dataset in result.values():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "survival.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "survival.py"
 
 
 @pytest.mark.slow
