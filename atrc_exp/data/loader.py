@@ -20,10 +20,10 @@ from atrc_exp.data.finish import Batch, Item, finish
 from atrc_exp.data.prepare.plausible import FirstLook
 from atrc_exp.data.readers.datasets import open_dataset
 from atrc_exp.data.readers.packed import pack
-from atrc_exp.data.readers.procedural import make_rooms
 from atrc_exp.data.readers.sample import Data, Sample, Source
 from atrc_exp.errors import UserError
 from atrc_exp.normalisation import Normalisation
+from atrc_exp.rooms.on_demand import make_rooms
 from atrc_exp.tasks import Task, build_tasks
 from atrc_exp.words import counted
 

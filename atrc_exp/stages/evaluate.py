@@ -16,9 +16,9 @@ from atrc_exp.report.results import evaluation
 from atrc_exp.runs.best import PREFIX, SELECTED_ON
 from atrc_exp.runs.logging.console import image_progress
 from atrc_exp.runs.logging.jsonl import plain
-from atrc_exp.runs.summary import by_task, headline
 from atrc_exp.stages.common import build_tasks_of, load_run, open_data, processes
 from atrc_exp.tasks import Task
+from atrc_exp.training.summary import by_task, headline
 
 
 def run(config: Config) -> None:

@@ -14,11 +14,11 @@ from torch import Tensor
 from atrc_exp.config import Config
 from atrc_exp.data.decode import read_photo
 from atrc_exp.errors import UserError
+from atrc_exp.evaluation.panels import prediction_panel, save_panel
 from atrc_exp.evaluation.predictions import as_array, save_array
 from atrc_exp.evaluation.tiled import Bands, choose_tile, predict_resized, predict_tiled
 from atrc_exp.processes.memory import free_bytes, inference_bytes
 from atrc_exp.processes.ranks import Ranks
-from atrc_exp.report.figures.panels import prediction_panel, save_panel
 from atrc_exp.runs.configurations import run_folder
 from atrc_exp.runs.logging.console import image_progress, show_messages
 from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run

@@ -26,11 +26,11 @@ from atrc_exp.runs import checkpoint
 from atrc_exp.runs.best import BestCheckpoints
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging import Logger
-from atrc_exp.runs.summary import Progress, by_task, summarise
 from atrc_exp.tasks import Task
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.setup import facts, use_determinism
 from atrc_exp.training.step import Batch
+from atrc_exp.training.summary import Progress, by_task, summarise
 from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)

@@ -63,7 +63,7 @@ class Logger:
             normalisation: of the results' images.
         """
         if self.is_main and self.wandb is not None and results:
-            from atrc_exp.report.figures.panels import panel, rendered
+            from atrc_exp.evaluation.panels import panel, rendered
 
             for number, result in enumerate(results, start=1):
                 image = normalisation.undone(result.image)
@@ -73,7 +73,7 @@ class Logger:
     def genotype(self, step: int, genotype: Genotype) -> None:
         """Show the genotype as a map in W&B."""
         if self.is_main and self.wandb is not None:
-            from atrc_exp.report.figures.panels import genotype_map, rendered
+            from atrc_exp.evaluation.panels import genotype_map, rendered
 
             self.wandb.image(step, "genotype", rendered(genotype_map(genotype)))
 

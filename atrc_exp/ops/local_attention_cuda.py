@@ -7,7 +7,7 @@ from torch import Tensor
 
 from atrc_exp.kernels.launch import Kernels
 from atrc_exp.kernels.plan import Plan, Unsupported, make_plan
-from atrc_exp.kernels.self_check import check
+from atrc_exp.ops.local_attention_cuda_check import check
 
 _Key = tuple[torch.dtype, int, int, int, int]  # channels, kernel size, elements a copy, device
 _ready: dict[_Key, Kernels] = {}

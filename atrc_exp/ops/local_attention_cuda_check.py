@@ -8,6 +8,7 @@ from torch import Tensor
 
 from atrc_exp.kernels.launch import Kernels
 from atrc_exp.kernels.plan import Unsupported
+from atrc_exp.ops import local_attention_torch
 
 IMAGES, HEIGHT, WIDTHS = 2, 19, {4: 36, 2: 34, 1: 33}  # widths by elements a copy: several tiles, the last ones partial
 # max |error| / max |value| of (out, gradients), twice what rounding of the arithmetic gives, and of the log-sum-exp.
@@ -45,8 +46,6 @@ def inputs(shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.d
 
 def reference(g: Tensor, q: Tensor, k: Tensor, v: Tensor, kernel_size: int) -> list[Tensor]:
     """out, log-sum-exp, dq, dk and dv in border mode "zero", then in "mask", float64."""
-    from atrc_exp.ops import local_attention_torch  # here, since it imports the kernels
-
     g, q, k, v = (x.double() for x in (g, q, k, v))
     scale = q.shape[1] ** -0.5
     results: list[Tensor] = []

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from atrc_exp.evaluation.panels import genotype_map, panel, prediction_panel, rendered, task_pictures
 from atrc_exp.evaluation.predictions import as_array
 from atrc_exp.genotype import uniform
-from atrc_exp.report.figures.panels import genotype_map, panel, prediction_panel, rendered, task_pictures
 from atrc_exp.tasks import build_tasks
 
 TASKS = build_tasks(

@@ -1,4 +1,4 @@
-"""`python -m atrc_exp.kernels.benchmark`: local attention against its rivals, in time and memory.
+"""`python benchmarks/local_attention.py`: local attention against its rivals, in time and memory.
 
 Prints a table and writes the raw numbers as JSON. On a GPU: time of the device alone with warm and cold L2
 cache, wall time of an eager call, and peak memory. Without one it times the CPU path, on one image and in few
@@ -7,20 +7,20 @@ repeats.
 
 import argparse
 import datetime
-import platform
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from local_attention_rivals import CPU_RIVALS, RIVALS, Attention
+from timing import device_times, peak_memory, wall_times
 from torch import Tensor
 
 from atrc_exp.files import write_json
 from atrc_exp.kernels.build import check, further_options, load_nvrtc
 from atrc_exp.kernels.plan import Unsupported
-from atrc_exp.kernels.rivals import CPU_RIVALS, RIVALS, Attention
-from atrc_exp.kernels.timing import device_times, peak_memory, wall_times
+from atrc_exp.runs.environment import describe_environment
 
 KERNEL_SIZE = 9
 GPU_SHAPES = [(8, 33, 107, 140), (8, 33, 128, 128), (8, 90, 107, 140), (8, 64, 107, 140)]
@@ -59,19 +59,16 @@ def main() -> None:
     print(f"\nraw numbers: {arguments.output}")
 
 
-def environment(device: torch.device) -> dict[str, str]:
-    """What a time depends on: device, driver and versions."""
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a time depends on: what a run depends on, threads, driver and compiler."""
     found = {
         "date": datetime.date.today().isoformat(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": str(torch.get_num_threads()),
-        "device": platform.processor() or platform.machine(),
+        **describe_environment(device),
+        "threads": torch.get_num_threads(),
     }
     if device.type == "cuda":
         from cuda.bindings import driver
 
-        found["device"] = torch.cuda.get_device_name(device)
         found["driver"] = str(check(driver.cuDriverGetVersion()))
     try:
         found["nvrtc"] = ".".join(map(str, check(load_nvrtc().nvrtcVersion())))

@@ -2,11 +2,12 @@
 
 import json
 
+import local_attention as benchmark
+import local_attention_rivals as rivals
 import pytest
 import torch
 from torch import Tensor
 
-from atrc_exp.kernels import benchmark, rivals
 from atrc_exp.ops import local_attention
 
 

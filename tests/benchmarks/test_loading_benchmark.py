@@ -1,17 +1,14 @@
 """The benchmark of loading, on the same files by two readers: they deliver the same, and every row is there."""
 
 import json
-import sys
 from pathlib import Path
 
+import loading
 import numpy as np
 import pytest
 from small_rooms import as_typed
 
 from atrc_exp.data.readers.datasets import open_dataset
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import loading
 
 OWN = """\
 name: own

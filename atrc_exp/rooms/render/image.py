@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from atrc_exp.rooms.plans.classes import NYUD_LABELS
-from atrc_exp.rooms.plans.plans import furnish
+from atrc_exp.rooms.plans.furnish import furnish
 from atrc_exp.rooms.plans.room import Room
 from atrc_exp.rooms.render.camera import choose_camera
 from atrc_exp.rooms.render.embree import Tracer
