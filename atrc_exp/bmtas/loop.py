@@ -14,6 +14,7 @@ from atrc_exp.bmtas.state import BranchSchedule, BranchState, build_branch_state
 from atrc_exp.bmtas.step import BranchObjective, BranchPredictor, architecture_step, weight_step
 from atrc_exp.bmtas.supergraph import BranchSearch, Path
 from atrc_exp.config import Config
+from atrc_exp.data.finish import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.losses import build_losses
 from atrc_exp.processes import memory
@@ -25,7 +26,6 @@ from atrc_exp.training.record import LossRecord
 from atrc_exp.training.schedules import due
 from atrc_exp.training.session import Session
 from atrc_exp.training.setup import place_network
-from atrc_exp.training.step import Batch
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from atrc_exp.bmtas.state import BranchState
 from atrc_exp.bmtas.supergraph import BranchSearch, Path
 from atrc_exp.config import Config
+from atrc_exp.data.finish import Batch
 from atrc_exp.losses import MultiTaskLoss, build_losses
 from atrc_exp.models.network import Output
+from atrc_exp.models.predictor import autocast
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import Task
-from atrc_exp.training.step import Batch, autocast, whole_batch_counts
+from atrc_exp.training.step import whole_batch_counts
 
 
 class BranchPredictor(nn.Module):

@@ -22,11 +22,12 @@ from torch.utils._pytree import tree_iter, tree_map
 
 from atrc_exp.bmtas.step import BranchObjective
 from atrc_exp.config import Config
+from atrc_exp.data.finish import Batch
 from atrc_exp.errors import UserError
 from atrc_exp.losses import MultiTaskLoss
 from atrc_exp.models.recompute import recomputed_blocks
 from atrc_exp.models.search import ArchSample
-from atrc_exp.training.step import Batch, Objective
+from atrc_exp.training.step import Objective
 
 _CROP = 128  # pixels; a multiple of every backbone's stride
 _IMAGES = 2  # batch norm of a 1 x 1 map needs two

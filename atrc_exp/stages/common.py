@@ -16,6 +16,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, replacing
 from atrc_exp.genotype import Genotype, load, uniform
 from atrc_exp.models import build_network
+from atrc_exp.models.predictor import Predictor
 from atrc_exp.normalisation import IMAGENET, Normalisation
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
@@ -25,7 +26,6 @@ from atrc_exp.runs.logging.console import show_messages
 from atrc_exp.tasks import CODEWORDS, Task, build_tasks
 from atrc_exp.training.setup import place_network
 from atrc_exp.training.state import load_network
-from atrc_exp.training.step import Predictor
 
 
 def build_tasks_of(config: Config) -> tuple[Task, ...]:

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
+from atrc_exp.data.finish import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.files import replacing
 from atrc_exp.losses import build_losses
 from atrc_exp.models.backbones.backbone import map_sizes
 from atrc_exp.models.network import Network
+from atrc_exp.models.predictor import Predictor
 from atrc_exp.processes import memory
 from atrc_exp.processes.interrupt import Interrupted
 from atrc_exp.processes.ranks import Ranks
@@ -28,7 +30,7 @@ from atrc_exp.training.schedules import due
 from atrc_exp.training.session import Session
 from atrc_exp.training.setup import place_network
 from atrc_exp.training.state import TrainState, build_state
-from atrc_exp.training.step import ENTROPY, Batch, Objective, Predictor, StepResult, train_step
+from atrc_exp.training.step import ENTROPY, Objective, StepResult, train_step
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from atrc_exp.config import Config
+from atrc_exp.data.finish import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.evaluate import FirstImages, Observer, PredictionWriter, evaluate
@@ -29,7 +30,6 @@ from atrc_exp.runs.logging import Logger
 from atrc_exp.tasks import Task
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.setup import facts, use_determinism
-from atrc_exp.training.step import Batch
 from atrc_exp.training.summary import Progress, by_task, summarise
 from atrc_exp.words import counted
 

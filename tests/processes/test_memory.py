@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from atrc_exp.errors import UserError
 from atrc_exp.losses import build_losses
 from atrc_exp.models.backbones.backbone import Backbone
+from atrc_exp.models.predictor import Predictor
 from atrc_exp.models.recompute import recompute_activations
 from atrc_exp.processes import memory
-from atrc_exp.training.step import Objective, Predictor
+from atrc_exp.training.step import Objective
 
 
 def objective(config: tiny.Config) -> Objective:
