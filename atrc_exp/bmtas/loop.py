@@ -11,13 +11,12 @@ from torch import Tensor
 
 from atrc_exp.bmtas import tree as branchings
 from atrc_exp.bmtas.state import BranchSchedule, BranchState, build_branch_state
-from atrc_exp.bmtas.step import BranchObjective, BranchPredictor, architecture_step, weight_step
+from atrc_exp.bmtas.step import BranchObjective, BranchPredictor, architecture_step, branching_bytes, weight_step
 from atrc_exp.bmtas.supergraph import BranchSearch, Path
 from atrc_exp.config import Config
 from atrc_exp.data.finish import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.losses import build_losses
-from atrc_exp.processes import memory
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging import Logger
@@ -155,7 +154,7 @@ class BranchSession(Session):
         if len(micro) < self.config.engine.accumulate:
             raise RuntimeError("the loader ended before the search")
         if not self.memory_checked:
-            self.check_memory(partial(memory.branching_bytes, self.objective, micro[0]))
+            self.check_memory(partial(branching_bytes, self.objective, micro[0]))
             self.memory_checked = True
         return micro
 

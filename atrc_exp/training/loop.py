@@ -18,13 +18,13 @@ from atrc_exp.losses import build_losses
 from atrc_exp.models.backbones.backbone import map_sizes
 from atrc_exp.models.network import Network
 from atrc_exp.models.predictor import Predictor
-from atrc_exp.processes import memory
 from atrc_exp.processes.interrupt import Interrupted
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging import Logger
 from atrc_exp.tasks import Task
+from atrc_exp.training.memory import training_bytes
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.schedules import due
 from atrc_exp.training.session import Session
@@ -140,7 +140,7 @@ class TrainSession(Session):
                 raise RuntimeError(f"the loader ended at iteration {iteration}")
             if iteration == start:
                 objective = Objective(self.predict, self.losses)
-                self.check_memory(partial(memory.training_bytes, objective, micro_batches[0], self.config.optim.name))
+                self.check_memory(partial(training_bytes, objective, micro_batches[0], self.config.optim.name))
             yield micro_batches
 
     def log_step(self, logger: Logger, result: StepResult) -> None:

@@ -19,15 +19,16 @@ from atrc_exp.evaluation.evaluate import FirstImages, Observer, PredictionWriter
 from atrc_exp.evaluation.scores import Scores
 from atrc_exp.losses import MultiTaskLoss
 from atrc_exp.ops import forms_that_ran
-from atrc_exp.processes import memory
 from atrc_exp.processes.determinism import NondeterministicOperations
 from atrc_exp.processes.interrupt import Interruption
+from atrc_exp.processes.memory import peak_mib
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
 from atrc_exp.runs.best import BestCheckpoints
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging import Logger
 from atrc_exp.tasks import Task
+from atrc_exp.training import memory
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.setup import facts, use_determinism
 from atrc_exp.training.summary import Progress, by_task, summarise
@@ -138,7 +139,7 @@ class Session(ABC):
             "step": state.iteration, "kind": "train",
             "loss": sum(self.losses.weights[name] * loss for name, loss in losses.items()), **losses, **numbers,
             "seconds_per_step": (now - then) / (state.iteration - since),
-            "memory_mib": memory.peak_mib(self.ranks.device),
+            "memory_mib": peak_mib(self.ranks.device),
         })  # fmt: skip
         return terms
 

@@ -12,8 +12,8 @@ from atrc_exp.bmtas.loop import BranchSession
 from atrc_exp.bmtas.state import BranchSchedule
 from atrc_exp.bmtas.tree import Branching, load, save
 from atrc_exp.errors import UserError
-from atrc_exp.processes import memory
 from atrc_exp.stages import run_stage
+from atrc_exp.training import memory
 
 TINY = ("backbone.name=resnet10t", "engine.checkpoint_every=1")
 SEARCH = ("+experiment=rooms_resnet50_branch", *TINY, "engine.iterations=3", "branching.arch_share=0.5",
