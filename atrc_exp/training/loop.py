@@ -162,7 +162,7 @@ class TrainSession(Session):
         genotype = replace(genotype, details={**genotype.details, "step": self.state.iteration})
         if self.ranks.is_main:
             genotypes.save(genotype, self.run.folder / genotypes.FILE_NAME)
-        logger.genotype(self.state.iteration, genotype)
+        logger.image(self.state.iteration, "genotype", partial(_picture, genotype))
 
     def keep_results(self, logger: Logger) -> None:
         name, weights = f"{self.config.name}-seed{self.config.seed}", self.run.folder / checkpoint.WEIGHTS
@@ -173,3 +173,10 @@ class TrainSession(Session):
         logger.artifact(weights, "model", f"{name}-weights")
         if (self.run.folder / genotypes.FILE_NAME).exists():
             logger.artifact(self.run.folder / genotypes.FILE_NAME, "genotype", f"{name}-genotype")
+
+
+def _picture(genotype: genotypes.Genotype) -> np.ndarray:
+    """The genotype as a map (H, W, 3)."""
+    from atrc_exp.evaluation.panels import genotype_map, rendered  # matplotlib
+
+    return rendered(genotype_map(genotype))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +16,10 @@ from atrc_exp.config import Config
 from atrc_exp.data.finish import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.errors import UserError
-from atrc_exp.evaluation.evaluate import FirstImages, Observer, PredictionWriter, evaluate
+from atrc_exp.evaluation.evaluate import FirstImages, ImageResult, Observer, PredictionWriter, evaluate
 from atrc_exp.evaluation.scores import Scores
 from atrc_exp.losses import MultiTaskLoss
+from atrc_exp.normalisation import Normalisation
 from atrc_exp.ops import forms_that_ran
 from atrc_exp.processes.determinism import NondeterministicOperations
 from atrc_exp.processes.interrupt import Interruption
@@ -168,7 +170,9 @@ class Session(ABC):
         logger.record({"step": state.iteration, "kind": "val", **state.validation})
         if self.ranks.is_main:
             self.best.offer(state.iteration, by_task(state.validation, self.tasks)[1])
-        logger.predictions(state.iteration, first.kept, self.run.normalisation)
+        for number, result in enumerate(first.kept, start=1):
+            draw = partial(_picture, result, self.tasks, self.run.normalisation)
+            logger.image(state.iteration, f"predictions/{number}", draw, caption=result.id)
         self.keep_architecture(logger)
 
     def boundaries_due(self) -> bool:
@@ -206,3 +210,10 @@ class Session(ABC):
         self.run.finish(summary)
         log.info("done: %s", self.run.folder / "summary.json")
         return summary
+
+
+def _picture(result: ImageResult, tasks: Sequence[Task], normalisation: Normalisation) -> np.ndarray:
+    """Labels and predictions of a validation image (H, W, 3)."""
+    from atrc_exp.evaluation.panels import panel, rendered  # matplotlib
+
+    return rendered(panel(normalisation.undone(result.image), result.labels, result.predictions, tasks))

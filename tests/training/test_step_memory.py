@@ -1,3 +1,5 @@
+"""What a training step is thought to take, and the refusal of one that does not fit."""
+
 from dataclasses import replace
 from pathlib import Path
 
