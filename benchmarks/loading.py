@@ -31,6 +31,7 @@ from torch.utils.data import default_collate
 
 from atrc_exp.config import Config
 from atrc_exp.config.compose import composed
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.augment import EvalTransform, TrainTransform
 from atrc_exp.data.finish import finish
 from atrc_exp.data.loader import build_datasets, crop_labels, needed_labels
@@ -41,7 +42,6 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
 from atrc_exp.normalisation import IMAGENET
 from atrc_exp.runs.environment import describe_environment
-from atrc_exp.stages.common import build_tasks_of
 
 Times = dict[str, dict[str, list[float]]]
 """CPU seconds an image by stage and pipeline, one value a batch and round; the rounds of one batch are neighbours."""

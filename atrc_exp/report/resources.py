@@ -18,10 +18,9 @@ from atrc_exp.config import Config
 from atrc_exp.config.compose import composed
 from atrc_exp.files import print_any_text, read_json, write_json, write_text
 from atrc_exp.models.distillation import DISTILLATIONS
-from atrc_exp.models.profile import Part
+from atrc_exp.models.profile import Part, profile_of
 from atrc_exp.report.paper.published import TABLE_1, Published
 from atrc_exp.report.results.sheet import GAP, Sheet, markdown, plain
-from atrc_exp.stages.profile import profile_of
 
 _LABELS = "one more product of label regions and features would explain the difference"
 _NOTES = {

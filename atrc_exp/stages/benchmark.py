@@ -8,6 +8,7 @@ import torch
 
 from atrc_exp.config import Config
 from atrc_exp.config.compose import composed
+from atrc_exp.config.derived import build_tasks_of, genotype_of
 from atrc_exp.config.hydra_errors import USER_MISTAKES, explain
 from atrc_exp.config.keys import override_key
 from atrc_exp.data.loader import Batch, train_loader
@@ -19,7 +20,7 @@ from atrc_exp.models.network import Network
 from atrc_exp.ops import forms_that_ran
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.environment import describe_environment
-from atrc_exp.stages.common import build_tasks_of, genotype_of, open_data
+from atrc_exp.stages.common import open_data
 from atrc_exp.tasks import Task
 from atrc_exp.training.benchmark import Subject, measure, random_batches, table
 

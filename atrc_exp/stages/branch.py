@@ -11,10 +11,11 @@ from atrc_exp.bmtas.loop import BranchLoaders, search_branching
 from atrc_exp.bmtas.state import BranchSchedule
 from atrc_exp.bmtas.supergraph import build_branch_search
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.loader import check_batch, val_loader
 from atrc_exp.data.readers.parts import divide
 from atrc_exp.runs.folder import Run
-from atrc_exp.stages.common import batches, build_tasks_of, keep_codebook, open_data, processes
+from atrc_exp.stages.common import batches, keep_codebook, open_data, processes
 
 log = logging.getLogger(__name__)
 

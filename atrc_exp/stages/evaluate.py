@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.decode import read_ids
 from atrc_exp.data.loader import Data, val_count, val_loader, val_samples
 from atrc_exp.errors import UserError
@@ -16,7 +17,7 @@ from atrc_exp.report.results import evaluation
 from atrc_exp.runs.best import PREFIX, SELECTED_ON
 from atrc_exp.runs.logging.console import image_progress
 from atrc_exp.runs.logging.jsonl import plain
-from atrc_exp.stages.common import build_tasks_of, load_run, open_data, processes
+from atrc_exp.stages.common import load_run, open_data, processes
 from atrc_exp.tasks import Task
 from atrc_exp.training.summary import by_task, headline
 

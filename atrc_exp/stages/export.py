@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.errors import UserError, missing_extra
 from atrc_exp.files import write_json
 from atrc_exp.models import export
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.configurations import run_folder
-from atrc_exp.stages.common import build_tasks_of, load_run
+from atrc_exp.stages.common import load_run
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 BATCHES = (1, 3)  # the programs are made with two images

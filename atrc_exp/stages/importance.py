@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.loader import Data, val_count
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.importance import Importance, measure_importance
@@ -18,7 +19,7 @@ from atrc_exp.report.results.aggregate import SUMMARY, RunResult, find_baselines
 from atrc_exp.runs.configurations import run_folder
 from atrc_exp.runs.logging.console import image_progress
 from atrc_exp.runs.logging.jsonl import plain
-from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run, open_data, processes
+from atrc_exp.stages.common import TrainedRun, load_run, open_data, processes
 
 _SAME_SCORE = 0.01  # relative; other devices and precisions stay far below
 

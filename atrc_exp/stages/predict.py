@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.decode import read_photo
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.panels import prediction_panel, save_panel
@@ -21,7 +22,7 @@ from atrc_exp.processes.memory import free_bytes, inference_bytes
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.configurations import run_folder
 from atrc_exp.runs.logging.console import image_progress, show_messages
-from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run
+from atrc_exp.stages.common import TrainedRun, load_run
 from atrc_exp.tasks import Task
 from atrc_exp.tasks.classification import Decoder
 from atrc_exp.words import counted
