@@ -21,6 +21,8 @@ from omegaconf import OmegaConf
 from atrc_exp import genotype as genotypes
 from atrc_exp.bmtas import tree as branchings
 from atrc_exp.config import Config
+from atrc_exp.config.checks import free_keys
+from atrc_exp.config.keys import within
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, read_settings, take_lock, unwritable, write_json, write_text
 from atrc_exp.normalisation import IMAGENET, Normalisation
@@ -32,15 +34,6 @@ from atrc_exp.runs.configurations import training_folder
 from atrc_exp.runs.environment import describe_environment
 
 log = logging.getLogger(__name__)
-
-FREE = (
-    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "export", "prepare",
-    "benchmark", "logger", "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate",
-    "engine.val_batch_size", "engine.device", "engine.workers", "engine.activation_checkpointing", "engine.compile",
-    "engine.checkpoint_every", "engine.log_every", "engine.progress", "engine.memory_check",
-    "engine.save_predictions", "engine.keep_best", "evaluation.boundary_every",
-)  # fmt: skip
-"""Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 
 _PATIENCE = 300.0
 """Seconds for which a job that Slurm has queued again waits for its process of before, which may end slowly."""
@@ -247,10 +240,11 @@ def require_same(folder: Path, config: Config) -> None:
     unset: Any = OmegaConf.to_container(OmegaConf.structured(Config))
     before = _flat(unset) | _flat(stored)  # keys that came after the run was started had their defaults
     now = _flat(dataclasses.asdict(config))
+    free = free_keys(Config)
     lines = [
         f"{key}: {before.get(key)} -> {now.get(key)}"
         for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE)
+        if before.get(key) != now.get(key) and not within(key, free)
     ]
     if lines:
         raise UserError(
