@@ -18,6 +18,7 @@ from atrc_exp.data.finish import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.losses import build_losses
 from atrc_exp.processes.ranks import Ranks
+from atrc_exp.runs.files import BRANCHING
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging import Logger
 from atrc_exp.tasks import Task
@@ -172,8 +173,8 @@ class BranchSession(Session):
         branching = self.network.branching()
         if self.ranks.is_main:
             details = {"step": self.state.iteration, **branching.details}
-            branchings.save(replace(branching, details=details), self.run.folder / branchings.FILE_NAME)
+            branchings.save(replace(branching, details=details), self.run.folder / BRANCHING)
 
     def keep_results(self, logger: Logger) -> None:
-        path = self.run.folder / branchings.FILE_NAME
+        path = self.run.folder / BRANCHING
         logger.artifact(path, "branching", f"{self.config.name}-seed{self.config.seed}-branching")

@@ -12,19 +12,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from atrc_exp import genotype as genotypes
-from atrc_exp.bmtas import tree as branchings
 from atrc_exp.config import STORED_STAGES, Config
 from atrc_exp.config.checks import with_home
 from atrc_exp.config.hydra_errors import USER_MISTAKES, explain
 from atrc_exp.config.keys import override_key, within
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_settings
-
-CONFIG = "config.yaml"
-CHECKPOINT = Path("checkpoints") / "last.pt"
-WEIGHTS = "weights.safetensors"
-_DONE = "summary.json"
+from atrc_exp.runs.files import BRANCHING, CHECKPOINT, CONFIG, GENOTYPE, SUMMARY, WEIGHTS
 
 OWN = ("run", "checkpoint", "input", "image", "pixel", "target", "output", "allow", "predict", "importance", "export",
        "logger", "stage")  # fmt: skip
@@ -80,7 +74,7 @@ def training_folder(config: Config) -> Path:
 
 def has_begun(config: Config) -> bool:
     """Whether a start of this training has left a checkpoint, or its end a summary."""
-    return any((training_folder(config) / kept).exists() for kept in (CHECKPOINT, _DONE))
+    return any((training_folder(config) / kept).exists() for kept in (CHECKPOINT, SUMMARY))
 
 
 def init_file(source: str) -> Path:
@@ -147,11 +141,11 @@ def read_network_config(folder: Path) -> Config:
 
 def _with_kept_files(stored: Config, folder: Path) -> Config:
     """The genotype and the branching of the run folder, and random weights, which a checkpoint replaces."""
-    kept = folder / genotypes.FILE_NAME
+    kept = folder / GENOTYPE
     if stored.distillation.name == "atrc":
         stored = replace(stored, genotype=str(kept), genotype_blocks={})
     if stored.branching.file is not None:
-        stored = replace(stored, branching=replace(stored.branching, file=str(folder / branchings.FILE_NAME)))
+        stored = replace(stored, branching=replace(stored.branching, file=str(folder / BRANCHING)))
     return replace(stored, backbone=replace(stored.backbone, weights="random"))
 
 

@@ -23,6 +23,7 @@ from atrc_exp.processes.ranks import Ranks
 from atrc_exp.rooms.on_demand import make_rooms
 from atrc_exp.runs import checkpoint
 from atrc_exp.runs.configurations import checkpoint_file, run_folder
+from atrc_exp.runs.files import CODEBOOK, ENVIRONMENT
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging.console import show_messages
 from atrc_exp.tasks import CODEWORDS, Task
@@ -75,7 +76,7 @@ def keep_codebook(config: Config, run: Run, ranks: Ranks, data: Data) -> Tensor:
     codebook = ranks.on_main(lambda: codebook_for(config, data))
     if ranks.is_main:
         assert codebook.shape == (CODEWORDS, 3)
-        with replacing(run.folder / "codebook.npy") as temporary:
+        with replacing(run.folder / CODEBOOK) as temporary:
             np.save(temporary, codebook.numpy())
     return codebook
 
@@ -103,7 +104,7 @@ def load_run(config: Config, ranks: Ranks, tasks: tuple[Task, ...]) -> TrainedRu
         UserError: a checkpoint that is damaged or does not fit.
     """
     folder, file = run_folder(config), checkpoint_file(config)
-    path = folder / "environment.json"
+    path = folder / ENVIRONMENT
     if not path.is_file():
         raise UserError(f"{path} is missing; keep the checkpoint in its run folder")
     environment = read_json(path)

@@ -14,6 +14,7 @@ from atrc_exp.files import write_json
 from atrc_exp.models import export
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.configurations import run_folder
+from atrc_exp.runs.files import SUMMARY
 from atrc_exp.stages.common import load_run
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -73,7 +74,7 @@ def _check(config: Config) -> None:
             f"run={config.run}: is a search, whose network holds all candidates; vote and retrain first: "
             f"+experiment=..._atrc genotype={folder.parent}"
         )
-    if not (folder / "summary.json").is_file():
+    if not (folder / SUMMARY).is_file():
         raise UserError(f"run={config.run}: is not finished (no summary.json); start its command again to finish it")
     if config.distillation.regions == "labels":
         raise UserError(f"run={config.run}: predicts for labelled images only (distillation.regions=labels)")

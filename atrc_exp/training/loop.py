@@ -21,6 +21,7 @@ from atrc_exp.models.predictor import Predictor
 from atrc_exp.processes.interrupt import Interrupted
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
+from atrc_exp.runs.files import CODEBOOK, GENOTYPE, WEIGHTS
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging import Logger
 from atrc_exp.tasks import Task
@@ -118,7 +119,7 @@ class TrainSession(Session):
         self.objective = ranks.wrap(Objective(self.predict, self.losses), find_unused=network.search is not None)
         self.objective.train()
         if codebook is not None and ranks.is_main:
-            with replacing(run.folder / "codebook.npy") as temporary:
+            with replacing(run.folder / CODEBOOK) as temporary:
                 np.save(temporary, codebook.cpu().numpy())
 
     def facts(self) -> dict[str, Any]:
@@ -161,18 +162,18 @@ class TrainSession(Session):
         genotype = self.network.search.genotype()
         genotype = replace(genotype, details={**genotype.details, "step": self.state.iteration})
         if self.ranks.is_main:
-            genotypes.save(genotype, self.run.folder / genotypes.FILE_NAME)
+            genotypes.save(genotype, self.run.folder / GENOTYPE)
         logger.image(self.state.iteration, "genotype", partial(_picture, genotype))
 
     def keep_results(self, logger: Logger) -> None:
-        name, weights = f"{self.config.name}-seed{self.config.seed}", self.run.folder / checkpoint.WEIGHTS
+        name, weights = f"{self.config.name}-seed{self.config.seed}", self.run.folder / WEIGHTS
         if self.ranks.is_main:
             facts_of_run = {"name": self.config.name, "seed": str(self.config.seed), "run_id": self.run.id,
                             "iteration": str(self.state.iteration)}  # fmt: skip
             checkpoint.export(weights, self.network.state_dict(), facts_of_run)
         logger.artifact(weights, "model", f"{name}-weights")
-        if (self.run.folder / genotypes.FILE_NAME).exists():
-            logger.artifact(self.run.folder / genotypes.FILE_NAME, "genotype", f"{name}-genotype")
+        if (self.run.folder / GENOTYPE).exists():
+            logger.artifact(self.run.folder / GENOTYPE, "genotype", f"{name}-genotype")
 
 
 def _picture(genotype: genotypes.Genotype) -> np.ndarray:

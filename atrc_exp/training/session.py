@@ -27,6 +27,7 @@ from atrc_exp.processes.memory import peak_mib
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
 from atrc_exp.runs.best import BestCheckpoints
+from atrc_exp.runs.files import PREDICTIONS, SUMMARY
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging import Logger
 from atrc_exp.tasks import Task
@@ -160,7 +161,7 @@ class Session(ABC):
         first = FirstImages(config.logger.images if self.ranks.is_main else 0)
         observers: list[Observer] = [first, self.interruption.leave_if_asked]
         if config.engine.save_predictions and state.iteration == config.engine.iterations:
-            observers.append(PredictionWriter(self.run.folder / "predictions", self.tasks))
+            observers.append(PredictionWriter(self.run.folder / PREDICTIONS, self.tasks))
         began = time.monotonic()
         scores = Scores(self.tasks, self.ranks, config.evaluation, boundaries=self.boundaries_due(), truth=self.truth)
         state.validation = evaluate(
@@ -208,7 +209,7 @@ class Session(ABC):
         self.keep_results(logger)
         summary = summarise(self.config, self.run, self.state, self.tasks, self.best.record())
         self.run.finish(summary)
-        log.info("done: %s", self.run.folder / "summary.json")
+        log.info("done: %s", self.run.folder / SUMMARY)
         return summary
 
 

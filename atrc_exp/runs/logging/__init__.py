@@ -9,6 +9,7 @@ import numpy as np
 
 from atrc_exp.config import Config
 from atrc_exp.processes.interrupt import Interrupted
+from atrc_exp.runs.files import LOG, RECORDS
 from atrc_exp.runs.logging import wandb
 from atrc_exp.runs.logging.console import ProgressDisplay, TrainLog
 from atrc_exp.runs.logging.jsonl import JsonLines
@@ -30,8 +31,8 @@ class Logger:
         self.is_main = is_main
         if not is_main:
             return
-        self.train_log = TrainLog(folder / "train.log")
-        self.lines = JsonLines(folder / "metrics.jsonl", iteration)
+        self.train_log = TrainLog(folder / LOG)
+        self.lines = JsonLines(folder / RECORDS, iteration)
         self.wandb = wandb.start(config, folder, run_id)
         self.display = ProgressDisplay(iteration, config.engine.iterations, tasks, bar=config.engine.progress)
 
