@@ -83,7 +83,7 @@ def prediction_panel(
 
     Args:
         image: (H, W, 3) uint8.
-        predictions: by task as they are stored (`engine.predictions.as_array`), (H, W) or (H, W, 3).
+        predictions: by task as they are stored (`evaluation.predictions.as_array`), (H, W) or (H, W, 3).
         class_names: names by task, for tasks whose classes have names.
     """
     cells = 1 + sum(1 + (task.metric == "miou") for task in tasks)

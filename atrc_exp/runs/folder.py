@@ -156,7 +156,7 @@ class Run:
         A run from before there was a record goes on with ImageNet's, which it began with.
 
         Args:
-            provenance: of the weights, see `models.backbone.Backbone`.
+            provenance: of the weights, see `models.backbones.backbone.Backbone`.
             normalisation: with which they were trained.
         """
 

@@ -98,7 +98,7 @@ class TrainedRun:
 
 
 def load_run(config: Config, ranks: Ranks, tasks: tuple[Task, ...]) -> TrainedRun:
-    """Build the network of the run that `config` comes from (`stored.with_stored`) and load its checkpoint.
+    """Build the network of the run that `config` comes from (`with_stored`) and load its checkpoint.
 
     Raises:
         UserError: a checkpoint that is damaged or does not fit.

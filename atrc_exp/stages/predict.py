@@ -36,7 +36,7 @@ _BLENDED = 3 * 4  # bytes of a value of float32: its sum, what is divided, and w
 
 
 def run(config: Config) -> None:
-    """Write `<output>/panels/<id>.png`, and with `predict.arrays` the files of `engine.predictions`.
+    """Write `<output>/panels/<id>.png`, and with `predict.arrays` the files of `evaluation.predictions`.
 
     An id is the image's path in the folder, without its suffix. An image that cannot be read is left out, and the
     command ends with an error once all others are predicted.
