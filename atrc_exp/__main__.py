@@ -7,56 +7,29 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from atrc_exp import __version__
-from atrc_exp.config import STORED_STAGES, TRAINING_STAGES, Config
+from atrc_exp.config import TRAINING_STAGES
 from atrc_exp.config.arguments import prepared
-from atrc_exp.config.checks import with_home
+from atrc_exp.config.compose import CONF, typed
+from atrc_exp.config.help import help_text
 from atrc_exp.config.hydra_errors import SLURM_PLUGIN, USER_MISTAKES, explain
-from atrc_exp.config.keys import require_used
 from atrc_exp.errors import RankError, UserError, missing_extra
 from atrc_exp.files import print_any_text, unwritable
-from atrc_exp.help import help_text
+from atrc_exp.models.distillation import DISTILLATIONS
 from atrc_exp.processes import launchers, local_sweep
 from atrc_exp.runs.configurations import with_stored
 from atrc_exp.stages import run_stage
 
-_PACKAGE = Path(__file__).resolve().parent
-CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if (path / "config.yaml").is_file())
-
 _SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
 
-ConfigStore.instance().store(name="schema", node=Config)
-ConfigStore.instance().store(group="hydra/help", name="atrc_exp", node={"template": help_text(CONF)})
-
-
-def typed(composed: DictConfig, overrides: Sequence[str] = ()) -> Config:
-    """Turn a composed configuration into checked objects.
-
-    The merge into a fresh schema finds keys that `+key=value` added past it. Where the stage looks at a run, the run's
-    own configuration is returned, changed by those of `overrides` that may change it. A benchmark keeps them, since its
-    other configurations build on them.
-    """
-    values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    checked = OmegaConf.merge(OmegaConf.structured(Config), values)
-    config = OmegaConf.to_object(checked)
-    assert isinstance(config, Config)
-    config = with_home(config)
-    require_used(config, overrides)
-    if config.stage.name in STORED_STAGES and (config.run or config.checkpoint):
-        return with_stored(config, overrides)
-    if config.stage.name == "benchmark":
-        return replace(config, benchmark=replace(config.benchmark, overrides=list(overrides)))
-    return config
+OmegaConf.register_new_resolver("atrc_exp_help", lambda: help_text(CONF, DISTILLATIONS), replace=True)
 
 
 def _fail(error: BaseException) -> None:
@@ -76,9 +49,14 @@ def _job(composed: DictConfig) -> None:
         _sweep_job(composed)
         return
     try:
-        run_stage(typed(composed, HydraConfig.get().overrides.task))
+        _run(composed)
     except USER_MISTAKES as error:  # caught here, since Hydra adds lines of its own to what leaves a job
         _fail(error)
+
+
+def _run(composed: DictConfig) -> None:
+    overrides = HydraConfig.get().overrides.task
+    run_stage(with_stored(typed(composed, overrides), overrides))
 
 
 def _sweep_job(composed: DictConfig) -> None:
@@ -111,7 +89,7 @@ def _run_and_record(composed: DictConfig) -> None:
     """
     failure = None
     try:
-        run_stage(typed(composed, HydraConfig.get().overrides.task))
+        _run(composed)
     except USER_MISTAKES as error:
         failure = explain(error)
         if isinstance(error, RankError) and not _is_main():

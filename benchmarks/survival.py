@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "engine"), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests"))
 
 import command_line as cli  # noqa: E402 # of the tests: fast starts, kills at a given place, comparisons
 import small_rooms  # noqa: E402

@@ -45,9 +45,9 @@ for dtype, channels, vector in itertools.product(ELEMENTS, (16, 33, 64, 90), (4,
     sanitizer) run 240 sanitizer python -m pytest -n 0 -q -m 'cuda and slow' -k sanitizer tests/ops/test_local_attention_cuda.py ;;
     ours)
         run 60 model python -m atrc_exp.kernels.model --devices H200 --output "$out/model.json"
-        run 120 ours python -m atrc_exp.kernels.benchmark --only ours --output "$out/ours.json"
+        run 120 ours python benchmarks/local_attention.py --only ours --output "$out/ours.json"
         ;;
-    rivals) run 400 rivals python -m atrc_exp.kernels.benchmark --output "$out/rivals.json" ;;
+    rivals) run 400 rivals python benchmarks/local_attention.py --output "$out/rivals.json" ;;
     steps)
         for precision in fp32 bf16; do
             run 150 "step-$precision" python -m atrc_exp +experiment=nyud_hrnet18_search stage=benchmark \

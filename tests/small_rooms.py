@@ -4,8 +4,9 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from atrc_exp.__main__ import CONF, typed
 from atrc_exp.config import Config, DatasetConfig
+from atrc_exp.config.compose import CONF, typed
+from atrc_exp.runs.configurations import with_stored
 
 FACTS = {"name": "rooms", "reader": "nyud", "tasks": ["semseg", "depth", "normals", "edge"],
          "num_classes": {"semseg": 40}, "crop": [64, 96], "edge_positive_weight": 0.8,
@@ -33,4 +34,4 @@ def command(tmp_path: Path, rooms: Path, *overrides: str) -> Config:
 def as_typed(*overrides: str) -> Config:
     """What a command line with exactly these overrides gives."""
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return typed(compose("config", overrides=list(overrides)), overrides)
+        return with_stored(typed(compose("config", overrides=list(overrides)), overrides), overrides)

@@ -20,15 +20,16 @@ from atrc_exp.config import (
     SearchConfig,
     StageConfig,
 )
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.genotype import load
 from atrc_exp.losses import build_losses
 from atrc_exp.models.distillation import build_distillation
 from atrc_exp.models.network import Network
+from atrc_exp.models.predictor import Predictor
 from atrc_exp.processes.ranks import Ranks
-from atrc_exp.stages.common import build_tasks_of
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.state import build_state
-from atrc_exp.training.step import ENTROPY, Objective, Predictor, train_step
+from atrc_exp.training.step import ENTROPY, Objective, train_step
 
 FILE = Path(__file__).parent / "golden" / "losses.json"
 STEPS, SIZE = 8, (32, 64)

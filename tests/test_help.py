@@ -4,8 +4,8 @@ import re
 import subprocess
 import sys
 
-from atrc_exp.__main__ import CONF
-from atrc_exp.help import help_text
+from atrc_exp.config.compose import CONF
+from atrc_exp.config.help import help_text
 from atrc_exp.models.distillation import DISTILLATIONS
 
 
@@ -22,11 +22,11 @@ def test_help_has_one_line_for_every_module(tmp_path):
 
 
 def test_nothing_in_the_text_is_taken_for_a_placeholder():
-    assert "$" not in help_text(CONF)
+    assert "$" not in help_text(CONF, DISTILLATIONS)
 
 
 def test_presets_are_counted_and_said_how_to_list():
-    text, presets = help_text(CONF), [path.stem for path in (CONF / "experiment").glob("*.yaml")]
+    text, presets = help_text(CONF, DISTILLATIONS), [path.stem for path in (CONF / "experiment").glob("*.yaml")]
     section = text[text.index("== Presets") : text.index("== Configuration")]
     assert str(len(presets)) in section and str(CONF / "experiment") in section and len(section) < 1500
     lines = [line for line in section.splitlines()[1:] if line.strip() and not line.startswith("  ls")]

@@ -3,9 +3,9 @@
 import pytest
 import small_rooms
 
+from atrc_exp.config.derived import genotype_of
 from atrc_exp.report.learning import read_run
 from atrc_exp.stages import run_stage
-from atrc_exp.stages.common import genotype_of
 
 PRESETS = ("multi_task", "cross_stitch", "nddr", "padnet_b", "padnet_c", "pap", "psd", "global", "local", "tlabel",
            "slabel", "atrc", "atrc_no_self", "search")  # fmt: skip

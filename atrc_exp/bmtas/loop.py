@@ -11,13 +11,14 @@ from torch import Tensor
 
 from atrc_exp.bmtas import tree as branchings
 from atrc_exp.bmtas.state import BranchSchedule, BranchState, build_branch_state
-from atrc_exp.bmtas.step import BranchObjective, BranchPredictor, architecture_step, weight_step
+from atrc_exp.bmtas.step import BranchObjective, BranchPredictor, architecture_step, branching_bytes, weight_step
 from atrc_exp.bmtas.supergraph import BranchSearch, Path
 from atrc_exp.config import Config
+from atrc_exp.data.finish import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.losses import build_losses
-from atrc_exp.processes import memory
 from atrc_exp.processes.ranks import Ranks
+from atrc_exp.runs.files import BRANCHING
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging import Logger
 from atrc_exp.tasks import Task
@@ -25,7 +26,6 @@ from atrc_exp.training.record import LossRecord
 from atrc_exp.training.schedules import due
 from atrc_exp.training.session import Session
 from atrc_exp.training.setup import place_network
-from atrc_exp.training.step import Batch
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class BranchSession(Session):
         if len(micro) < self.config.engine.accumulate:
             raise RuntimeError("the loader ended before the search")
         if not self.memory_checked:
-            self.check_memory(partial(memory.branching_bytes, self.objective, micro[0]))
+            self.check_memory(partial(branching_bytes, self.objective, micro[0]))
             self.memory_checked = True
         return micro
 
@@ -173,8 +173,8 @@ class BranchSession(Session):
         branching = self.network.branching()
         if self.ranks.is_main:
             details = {"step": self.state.iteration, **branching.details}
-            branchings.save(replace(branching, details=details), self.run.folder / branchings.FILE_NAME)
+            branchings.save(replace(branching, details=details), self.run.folder / BRANCHING)
 
     def keep_results(self, logger: Logger) -> None:
-        path = self.run.folder / branchings.FILE_NAME
+        path = self.run.folder / BRANCHING
         logger.artifact(path, "branching", f"{self.config.name}-seed{self.config.seed}-branching")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +10,14 @@ from torch import Tensor, nn
 from atrc_exp.bmtas.state import BranchState
 from atrc_exp.bmtas.supergraph import BranchSearch, Path
 from atrc_exp.config import Config
+from atrc_exp.data.finish import Batch
 from atrc_exp.losses import MultiTaskLoss, build_losses
 from atrc_exp.models.network import Output
+from atrc_exp.models.predictor import autocast
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import Task
-from atrc_exp.training.step import Batch, autocast, whole_batch_counts
+from atrc_exp.training.memory import ADAM, step_bytes
+from atrc_exp.training.step import whole_batch_counts
 
 
 class BranchPredictor(nn.Module):
@@ -111,3 +115,15 @@ def architecture_step(
 def _labelled(losses: MultiTaskLoss, counts: Mapping[str, Tensor]) -> list[str]:
     """Tasks that have a label in the batch; reading the counts waits for the device."""
     return [name for name in losses.tasks if counts[name] > 0]
+
+
+def branching_bytes(objective: BranchObjective, batch: Batch) -> int:
+    """Bytes that a step of a branch search will take after its warm-up, that of the task which takes most."""
+    network = objective.predictor.network
+
+    def step(task: str, crop: Batch) -> object:
+        losses = objective.losses[task]
+        assert isinstance(losses, MultiTaskLoss)
+        return objective(crop, task, network.drawn_path(task, 1.0), losses.counts(crop["labels"]))
+
+    return max(step_bytes(objective, batch, ADAM, partial(step, task)) for task in network.tasks)

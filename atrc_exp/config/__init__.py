@@ -1,6 +1,6 @@
 """The schema: every key of the configuration with its meaning, unit and range, and the rules between keys.
 
-YAML in `conf/` gives the values, Hydra composes them, `__main__` turns them into these objects; from there on
+YAML in `conf/` gives the values, Hydra composes them, `compose` turns them into these objects; from there on
 nothing handles an untyped configuration. Ranges and rules raise `UserError` with the value, the rule and a remedy.
 """
 

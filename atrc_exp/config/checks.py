@@ -1,6 +1,7 @@
-"""The one form of all configuration errors, and of keys that hold paths."""
+"""The one form of all configuration errors, and what the fields of the schema say of their keys beside a value."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -20,19 +21,43 @@ def positive(key: str, value: float) -> None:
     require(value > 0, key, value, "> 0")
 
 
+FREE = {"free": True}
+"""Metadata of a key, or of a group of keys, that may differ between the starts of a run: it changes no result."""
+_PATH = {"path": True}
+
+
+def free(default: Any) -> Any:
+    """A key that may differ between the starts of a run."""
+    return field(default=default, metadata=FREE)
+
+
 def path(default: str | None = None) -> Any:
     """A key that holds a path, in which `~` stands for the user's home."""
-    return field(default=default, metadata={"path": True})
+    return field(default=default, metadata=_PATH)
 
 
-def path_keys(node: Any, prefix: str = "") -> set[str]:
+def free_path(default: str | None = None) -> Any:
+    """A key that holds a path and may differ between the starts of a run."""
+    return field(default=default, metadata=_PATH | FREE)
+
+
+def path_keys(node: Any) -> set[str]:
     """Dotted names of all keys that hold paths, below a dataclass or its type."""
+    return _marked(node, _PATH)
+
+
+def free_keys(node: Any) -> set[str]:
+    """Dotted names of all keys, and groups of keys, that may differ between the starts of a run."""
+    return _marked(node, FREE)
+
+
+def _marked(node: Any, mark: Mapping[str, bool], prefix: str = "") -> set[str]:
     keys = set()
     for each in fields(node):
-        if each.metadata.get("path"):
+        if each.metadata.items() >= mark.items():
             keys.add(f"{prefix}{each.name}")
         elif isinstance(each.type, type) and is_dataclass(each.type):
-            keys |= path_keys(each.type, f"{prefix}{each.name}.")
+            keys |= _marked(each.type, mark, f"{prefix}{each.name}.")
     return keys
 
 

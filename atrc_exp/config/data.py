@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from atrc_exp.config.checks import path, require
+from atrc_exp.config.checks import free, free_path, path, require
 from atrc_exp.config.folders import FoldersConfig
 from atrc_exp.tasks import TASKS, class_count
 
@@ -63,7 +63,7 @@ class DatasetConfig:
     """Short name used in records and in the choice of single-task baselines."""
     reader: str = "???"
     """Reader of the on-disk layout: nyud, pascal, or folders for one's own dataset."""
-    root: str = path("???")
+    root: str = free_path("???")
     """Folder that holds images/, gt_sets/ and the label folders."""
     tasks: list[str] = field(default_factory=list)
     """Tasks the dataset has labels for, in the order used everywhere; at least one."""
@@ -81,9 +81,9 @@ class DatasetConfig:
     """Matching tolerance of the boundary score, share of the image diagonal, in (0, 0.1]; needed as the weight is."""
     codebook: str | None = path()
     """File (.npy, 40 x 3) of unit normals; null fits one on the training labels."""
-    cache_dir: str | None = path()
+    cache_dir: str | None = free_path()
     """Folder for derived files; null uses the user's cache folder."""
-    packed: bool = False
+    packed: bool = free(False)
     """Keep decoded images and labels in `cache_dir`, which costs some gigabytes and makes loading much faster."""
     crop_labels: str | None = None
     """Task whose classes training crops should mix; null is semseg, or none where the dataset has no semseg."""

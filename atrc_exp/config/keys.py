@@ -1,6 +1,6 @@
 """Which keys belong to which stages: what a stage would not look at is refused, not ignored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from atrc_exp.config.root import Config
 from atrc_exp.config.stages import STAGES, STORED_STAGES, TRAINING_STAGES
@@ -47,7 +47,7 @@ def override_key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
-def within(key: str, groups: Sequence[str]) -> bool:
+def within(key: str, groups: Iterable[str]) -> bool:
     """Whether a dotted key is one of `groups` or lies in one."""
     return any(key == group or key.startswith(f"{group}.") for group in groups)
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from atrc_exp.config.branching import BranchingConfig
-from atrc_exp.config.checks import path, positive, require
+from atrc_exp.config.checks import FREE, free_path, path, positive, require
 from atrc_exp.config.data import DatasetConfig, PrepareConfig
 from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.stages import (
@@ -28,20 +28,20 @@ class Config:
 
     name: str = "???"
     """Name of the run, below `runs_dir`: `<runs_dir>/<name>/seed<seed>`, with "/" for sub-folders; presets set it."""
-    runs_dir: str = path("runs")
+    runs_dir: str = free_path("runs")
     """Folder of all runs."""
     seed: int = 0
     """Seed of initial weights, data order, augmentation and architecture samples, >= 0."""
-    run: str | None = path()
+    run: str | None = free_path()
     """Run folder for stages that look at a finished or running one; its own configuration then holds."""
-    checkpoint: str | None = path()
+    checkpoint: str | None = free_path()
     """A checkpoint file of a run, instead of `run`."""
     init: str | None = path()
     """stage=search and stage=retrain: a run folder, a checkpoint or a .safetensors file whose weights, by name, a new
     run starts from, instead of `backbone.weights`. Layers that depend on the number of classes may have another one."""
-    predictions: str | None = path()
+    predictions: str | None = free_path()
     """stage=evaluate: score the files `<predictions>/<task>/<id>.png` or `.npy` instead of a network."""
-    input: str | None = path()
+    input: str | None = free_path()
     """stage=predict: an image, or a folder of images."""
     image: str | None = path()
     """stage=attention: an image."""
@@ -49,7 +49,7 @@ class Config:
     """stage=attention: row and column of a pixel of that image, from 0 at the top left; `pixel=Y,X`."""
     target: str | None = None
     """stage=attention: the task whose blocks are looked at; null is all of them."""
-    output: str | None = path()
+    output: str | None = free_path()
     """Folder of what evaluate, predict, importance, attention, export and prepare write; null is the run folder, for
     predictions= that folder, for prepare `<runs_dir>/datasets/<dataset.name>`."""
     tasks: list[str] | None = None
@@ -62,7 +62,7 @@ class Config:
     """A file, the folder of a run or sweep, or published/<name>."""
     genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
     """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none."""
-    allow: list[str] = field(default_factory=list)
+    allow: list[str] = field(default_factory=list, metadata=FREE)
     """Python modules or packages from which a `_target_` may come; for a stored run, give them again."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -74,12 +74,12 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    prepare: PrepareConfig = field(default_factory=PrepareConfig)
-    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
-    predict: PredictConfig = field(default_factory=PredictConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig, metadata=FREE)
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig, metadata=FREE)
+    predict: PredictConfig = field(default_factory=PredictConfig, metadata=FREE)
+    export: ExportConfig = field(default_factory=ExportConfig, metadata=FREE)
     importance: ImportanceConfig = field(default_factory=ImportanceConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig, metadata=FREE)
     debug: DebugConfig = field(default_factory=DebugConfig)
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from atrc_exp.config.checks import path, require
+from atrc_exp.config.checks import free, path, require
 
 STAGES = (
     "search", "retrain", "branch", "evaluate", "predict", "importance", "attention", "export", "profile", "benchmark",
@@ -63,8 +63,8 @@ class EvaluationConfig:
     """Look for odsF between the thresholds too, where one without any prediction has precision 0 (BSDS collectors)."""
     boundary_ids: str | None = path()
     """File with one image id a line; boundaries are scored on these validation images only. null is all of them."""
-    boundary_every: int = 5
-    """Training scores boundaries in every n-th validation, >= 0, 0 for none, and always in the last one (free)."""
+    boundary_every: int = free(5)
+    """Training scores boundaries in every n-th validation, >= 0, 0 for none, and always in the last one."""
 
     def __post_init__(self) -> None:
         require(self.absent in ("zero", "skip"), "evaluation.absent", self.absent, "zero or skip")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from atrc_exp.config.checks import positive, require
+from atrc_exp.config.checks import free, positive, require
 
 
 @dataclass(kw_only=True)
@@ -64,46 +64,46 @@ class OptimConfig:
 
 @dataclass(kw_only=True)
 class EngineConfig:
-    """How training runs. Keys marked (free) may differ between the starts of one run."""
+    """How training runs. Keys whose default stands in `free` may differ between the starts of one run."""
 
     iterations: int = 40_000
     """Optimiser steps, >= 1."""
     batch_size: int = 8
     """Images of one optimiser step over all ranks and accumulation steps."""
-    accumulate: int = 1
+    accumulate: int = free(1)
     """Micro-batches of one optimiser step, >= 1; may change on resume (not bit-exact)."""
-    val_batch_size: int = 8
-    """Images of one validation batch and rank, >= 1 (free)."""
+    val_batch_size: int = free(8)
+    """Images of one validation batch and rank, >= 1."""
     precision: str = "fp32"
     """fp32, bf16 or fp16 autocast; losses and sums over positions stay in fp32."""
     channels_last: bool = True
     """Memory layout of images and network: channels last, the faster one on CPUs, or contiguous."""
-    activation_checkpointing: bool = False
-    """Compute activations of the backbone again in the backward pass instead of keeping them: less memory (free)."""
-    compile: bool = False
-    """torch.compile of the network (free)."""
+    activation_checkpointing: bool = free(False)
+    """Compute activations of the backbone again in the backward pass instead of keeping them: less memory."""
+    compile: bool = free(False)
+    """torch.compile of the network."""
     sync_bn: bool = True
     """Batch statistics over all ranks, where more than one CUDA rank runs."""
     deterministic: bool = False
     """Deterministic kernels where torch has them."""
-    device: str = "auto"
-    """auto, cpu or cuda (free)."""
-    workers: int = 4
-    """Loader processes a rank, >= 0 (free)."""
+    device: str = free("auto")
+    """auto, cpu or cuda."""
+    workers: int = free(4)
+    """Loader processes a rank, >= 0."""
     validate_every: int = 2_000
     """Iterations between validations, >= 1; the last iteration always validates."""
-    checkpoint_every: int = 500
-    """Iterations between checkpoints, >= 1 (free)."""
-    keep_best: int = 1
-    """Checkpoints kept beside the last: those of the best validations, marked as selected on val, >= 0 (free)."""
-    log_every: int = 20
-    """Iterations between records, >= 1 (free)."""
-    progress: bool = True
-    """Progress bar on a terminal (free)."""
-    memory_check: bool = True
-    """Refuse a CPU run whose estimated memory exceeds what is free (free)."""
-    save_predictions: bool = False
-    """Write predictions of the last validation, boundaries as 8-bit PNG (free)."""
+    checkpoint_every: int = free(500)
+    """Iterations between checkpoints, >= 1."""
+    keep_best: int = free(1)
+    """Checkpoints kept beside the last: those of the best validations, marked as selected on val, >= 0."""
+    log_every: int = free(20)
+    """Iterations between records, >= 1."""
+    progress: bool = free(True)
+    """Progress bar on a terminal."""
+    memory_check: bool = free(True)
+    """Refuse a CPU run whose estimated memory exceeds what is free."""
+    save_predictions: bool = free(False)
+    """Write predictions of the last validation, boundaries as 8-bit PNG."""
 
     def __post_init__(self) -> None:
         for key in ("iterations", "batch_size", "accumulate", "val_batch_size", "validate_every", "checkpoint_every",

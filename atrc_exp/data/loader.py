@@ -15,16 +15,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.decode import read_ids
 from atrc_exp.data.finish import Batch, Item, finish
 from atrc_exp.data.prepare.plausible import FirstLook
 from atrc_exp.data.readers.datasets import open_dataset
 from atrc_exp.data.readers.packed import pack
-from atrc_exp.data.readers.procedural import make_rooms
 from atrc_exp.data.readers.sample import Data, Sample, Source
 from atrc_exp.errors import UserError
 from atrc_exp.normalisation import Normalisation
-from atrc_exp.tasks import Task, build_tasks
+from atrc_exp.tasks import Task
 from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)
@@ -36,16 +36,14 @@ Key = tuple[int, int]  # epoch and index of an image
 
 
 def build_datasets(config: Config) -> Data:
-    """Open both splits; procedural rooms and packed files are made first where they are missing.
+    """Open both splits; packed files are made first where they are missing.
 
     In a distributed run rank 0 calls this before the others do.
 
     Raises:
-        UserError: an unknown reader, what the reader finds missing, `evaluation.boundary_ids` that are not in the
-            validation split, or procedural rooms of a stored run that are gone.
+        UserError: an unknown reader, what the reader finds missing, or `evaluation.boundary_ids` that are not in
+            the validation split.
     """
-    if config.dataset.procedural:
-        make_rooms(config)
     needed = needed_labels(config)
     data = open_dataset(config.dataset, needed)
     if config.evaluation.boundary_ids is not None:
@@ -118,7 +116,7 @@ def train_loader(
     if guide is None and augment:
         log.info("training crops are drawn uniformly: %s has no semseg, and dataset.crop_labels names no other classes",
                  config.dataset.name)  # fmt: skip
-    transform = TrainTransform(config.dataset.crop, _tasks(config), guide, augment=augment)
+    transform = TrainTransform(config.dataset.crop, build_tasks_of(config), guide, augment=augment)
     batches = _TrainBatches(len(data.train), config, start_iteration, iterations, rank, world)
     loader = _data_loader(_Loaded(data.train, transform, config.seed), batches, config, device)
     look = FirstLook() if rank == 0 else None
@@ -135,7 +133,7 @@ def val_loader(data: Data, config: Config, *, rank: int, world: int, device: tor
     keys = [(0, index) for index in range(rank, val_count(data, config), world)]
     size = config.engine.val_batch_size
     batches = [keys[start : start + size] for start in range(0, len(keys), size)]
-    transform = EvalTransform(config.dataset.crop, _tasks(config))
+    transform = EvalTransform(config.dataset.crop, build_tasks_of(config))
     loader = _data_loader(_Loaded(data.val, transform, config.seed), batches, config, device, persistent=True)
     return _OnDevice(loader, transform.tasks, device, data.normalisation)
 
@@ -148,7 +146,7 @@ def val_samples(data: Data, config: Config, *, rank: int, world: int) -> Iterato
     """
     from atrc_exp.data.augment import EvalTransform
 
-    tasks = _tasks(config)
+    tasks = build_tasks_of(config)
     transform = EvalTransform((1, 1), tasks)
     for index in range(rank, val_count(data, config), world):
         item = transform(data.val.load(index, transform.names))
@@ -267,13 +265,3 @@ def _end_soon(*_: object) -> None:
     pending = signal.alarm(WORKER_GRACE)
     if pending:
         signal.alarm(pending)  # the first signal counts
-
-
-def _tasks(config: Config) -> tuple[Task, ...]:
-    dataset = config.dataset
-    return build_tasks(
-        config.task_names,
-        num_classes=dataset.num_classes,
-        edge_positive_weight=dataset.edge_positive_weight,
-        edge_max_distance=dataset.edge_max_distance,
-    )

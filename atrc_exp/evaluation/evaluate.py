@@ -8,13 +8,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from atrc_exp.data.finish import Batch
 from atrc_exp.evaluation.predictions import load_prediction, save_prediction
 from atrc_exp.evaluation.scores import Scores
 from atrc_exp.losses import build_losses
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import Task
 from atrc_exp.tasks.classification import Decoder
-from atrc_exp.training.step import Batch
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from atrc_exp.config import Config
+from atrc_exp.data.finish import Batch
 from atrc_exp.data.loader import val_count, val_loader
 from atrc_exp.data.readers.sample import Data, DatasetInfo, Sample, Source, Truth
 from atrc_exp.errors import UserError
@@ -32,11 +33,11 @@ from atrc_exp.evaluation.scores import Scores
 from atrc_exp.metrics.boundary import available_cores
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.models.inspection import BlockView
+from atrc_exp.models.predictor import Predictor, autocast
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.resizing import resize
 from atrc_exp.tasks import Task
 from atrc_exp.tasks.classification import Decoder
-from atrc_exp.training.step import Batch, Predictor, autocast
 
 Window = tuple[slice, slice]
 

@@ -37,7 +37,7 @@ _SHORTEST_NORMAL = 0.5  # 8 bits hold no zero vector: what is shorter stands for
 def as_array(task: Task, prediction: Tensor) -> np.ndarray:
     """Convert a network output (c, h, w) to what is stored: uint8 or float32 (h, w), normals uint8 (h, w, 3).
 
-    Classification forms must have been decoded (`coding.Decoder`).
+    Classification forms must have been decoded (`tasks.classification.Decoder`).
     """
     if task.metric == "miou":
         stored = prediction.argmax(0).to(torch.uint8)

@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of, genotype_of
 from atrc_exp.genotype import CONTEXTS
 from atrc_exp.models.distillation.atrc import ContextBlocks
-from atrc_exp.models.network import Network
+from atrc_exp.models.network import Network, build_network
 from atrc_exp.models.search import ArchSample
 
 PARTS = ("backbone", "neck", "heads", "aux_heads", "distillation", "predictors")
@@ -79,6 +81,19 @@ def _row(part: Part) -> dict[str, int]:
         "multiply_adds_with_local_attention": part.multiply_adds + part.local_attention,
         "multiply_adds_paper": part.paper,
     }
+
+
+def profile_of(config: Config) -> Profile:
+    """Count for one image of `dataset.crop`.
+
+    Raises:
+        UserError: a network that cannot be built.
+    """
+    config = replace(config, backbone=replace(config.backbone, weights="random"))  # counts need no weights
+    height, width = config.dataset.crop
+    with torch.device("meta"):
+        network = build_network(config, build_tasks_of(config), genotype_of(config))
+    return profile(network, (height, width))
 
 
 def profile(network: Network, image_size: tuple[int, int]) -> Profile:

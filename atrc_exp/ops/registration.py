@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from atrc_exp.errors import UserError
-from atrc_exp.kernels import local_attention as local_attention_cuda
 from atrc_exp.kernels.plan import Unsupported
-from atrc_exp.ops import local_attention_cpu, local_attention_torch
+from atrc_exp.ops import local_attention_cpu, local_attention_cuda, local_attention_torch
 
 FORWARD = "atrc_exp::local_attention_fwd"
 BACKWARD = "atrc_exp::local_attention_bwd"

@@ -23,11 +23,10 @@ from atrc_exp.files import read_settings
 from atrc_exp.genotype import Genotype, candidates, load
 from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.results.aggregate import common_experiment, read_runs, seed_folders
+from atrc_exp.runs.files import CONFIG, RECORDS
 from atrc_exp.runs.logging import jsonl
 from atrc_exp.tasks import TASKS
 
-RECORDS = "metrics.jsonl"
-CONFIG = "config.yaml"
 FIGURE = "probabilities"
 FROZEN = "0.9"  # background from the time a block is frozen
 LINES: dict[str, dict[str, Any]] = {  # told apart by dash and lightness, not by hue alone

@@ -14,6 +14,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import print_any_text, write_json, write_text
 from atrc_exp.report.results.aggregate import left_out, read_runs, run_name, run_names, seed_folders
 from atrc_exp.report.results.sheet import GAP, Sheet, markdown, plain
+from atrc_exp.runs.files import RECORDS
 from atrc_exp.runs.logging import jsonl
 from atrc_exp.tasks import TASKS
 
@@ -46,7 +47,7 @@ def read_run(folder: Path) -> Learning:
     result = next((run for run in read_runs(folder.parent) if run.folder == folder), None)
     if result is None:
         raise UserError(f"{folder} has no result: {left_out(folder.parent)[folder]}")
-    losses = [record["loss"] for record in jsonl.read(folder / "metrics.jsonl") if record["kind"] == "train"]
+    losses = [record["loss"] for record in jsonl.read(folder / RECORDS) if record["kind"] == "train"]
     if len(losses) < 2:
         raise UserError(f"{folder} has {len(losses)} training records; give a smaller engine.log_every")
     run, experiment = f"{run_name(folder.parent)}/{folder.name}", result.experiment

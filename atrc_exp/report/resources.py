@@ -14,16 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-
-from atrc_exp.__main__ import CONF, typed
 from atrc_exp.config import Config
+from atrc_exp.config.compose import composed
 from atrc_exp.files import print_any_text, read_json, write_json, write_text
 from atrc_exp.models.distillation import DISTILLATIONS
-from atrc_exp.models.profile import Part
+from atrc_exp.models.profile import Part, profile_of
 from atrc_exp.report.paper.published import TABLE_1, Published
 from atrc_exp.report.results.sheet import GAP, Sheet, markdown, plain
-from atrc_exp.stages.profile import profile_of
 
 _LABELS = "one more product of label regions and features would explain the difference"
 _NOTES = {
@@ -84,8 +81,7 @@ def _compose(preset: str) -> Config:
     overrides = [f"+experiment={preset}", "stage=profile"]
     if preset.endswith("_atrc"):
         overrides.append("genotype=published/nyud_hrnet18")
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return typed(compose("config", overrides=overrides))
+    return composed(overrides)
 
 
 def to_markdown(rows: Sequence[Row]) -> str:

@@ -14,14 +14,13 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from rich.table import Table
-from rich.text import Text
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS, FILE_NAME, Genotype, candidates, load, save, vote
 from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.results.aggregate import common_experiment, left_out, read_runs, run_name, seed_folders
-from atrc_exp.report.results.tables import console
+from atrc_exp.report.results.sheet import Sheet, plain
+from atrc_exp.report.results.tables import show_sheet
 from atrc_exp.tasks import TASKS
 
 FIGURE = "votes"
@@ -80,16 +79,11 @@ def _unfinished_notes(voted: Genotype) -> list[str]:
 
 def show(voted: Genotype) -> None:
     """Print the matrix: the chosen type of every block, its votes, and the votes of the other types."""
-    table = Table(title=Text(f"Vote of {_agreement(voted)}"), title_justify="left", title_style="bold", show_lines=True)
-    table.add_column(Text("target ← source"))
-    for source in voted.tasks:
-        table.add_column(Text(source))
-    for target in voted.tasks:
-        table.add_row(Text(target), *(Text(_cell_text(voted, target, source)) for source in voted.tasks))
-    output = console()
-    output.print(table)
-    for note in [*_tie_notes(voted), *_unfinished_notes(voted)]:
-        output.print(Text(note))
+    rows = ([target, *(_cell_text(voted, target, source) for source in voted.tasks)] for target in voted.tasks)
+    notes = (*_tie_notes(voted), *_unfinished_notes(voted))
+    header = ("target ← source", *voted.tasks)
+    title = f"Vote of {_agreement(voted)}"
+    show_sheet(Sheet("vote", title, header, plain(rows), notes, align="l" * len(header)), lines=True)
 
 
 def _cell_text(voted: Genotype, target: str, source: str) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 
 from atrc_exp.files import read_json, write_json
 from atrc_exp.runs import checkpoint
+from atrc_exp.runs.files import BEST, LAST
 
 SELECTED_ON = "val"
 CRITERION = "sum over tasks of the validation loss divided by that of the run's first validation"
-FILE = "best.json"
 PREFIX = "best-"
 
 
@@ -38,8 +38,8 @@ class BestCheckpoints:
         ranked = sorted([*entries, {"iteration": iteration, "score": score}], key=lambda entry: entry["score"])
         kept = ranked[: self.keep]
         if any(entry["iteration"] == iteration for entry in kept):
-            checkpoint.link(self.folder / checkpoint.LAST, self._path(iteration))
-        write_json(self.folder / FILE, {"selected_on": SELECTED_ON, "criterion": CRITERION, "reference": reference,
+            checkpoint.link(self.folder / LAST, self._path(iteration))
+        write_json(self.folder / BEST, {"selected_on": SELECTED_ON, "criterion": CRITERION, "reference": reference,
                                         "kept": kept})  # fmt: skip
         wanted = {self._path(entry["iteration"]) for entry in kept}
         for path in self.folder.glob(f"{PREFIX}*{self._path(0).suffix}"):
@@ -48,7 +48,7 @@ class BestCheckpoints:
 
     def record(self) -> dict[str, Any] | None:
         """Content of best.json: criterion, reference losses, and the kept iterations with scores, best first."""
-        path = self.folder / FILE
+        path = self.folder / BEST
         return read_json(path) if path.exists() else None
 
     def _path(self, iteration: int) -> Path:

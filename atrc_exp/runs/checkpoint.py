@@ -19,13 +19,10 @@ import torch
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import replacing
+from atrc_exp.runs.files import LAST, PREVIOUS
 from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)
-
-WEIGHTS = "weights.safetensors"
-LAST = "last.pt"
-PREVIOUS = "previous.pt"
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

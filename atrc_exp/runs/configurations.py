@@ -12,19 +12,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from atrc_exp import genotype as genotypes
-from atrc_exp.bmtas import tree as branchings
-from atrc_exp.config import Config
+from atrc_exp.config import STORED_STAGES, Config
 from atrc_exp.config.checks import with_home
 from atrc_exp.config.hydra_errors import USER_MISTAKES, explain
 from atrc_exp.config.keys import override_key, within
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_settings
-
-CONFIG = "config.yaml"
-CHECKPOINT = Path("checkpoints") / "last.pt"
-WEIGHTS = "weights.safetensors"
-_DONE = "summary.json"
+from atrc_exp.runs.files import BRANCHING, CHECKPOINT, CONFIG, GENOTYPE, SUMMARY, WEIGHTS
 
 OWN = ("run", "checkpoint", "input", "image", "pixel", "target", "output", "allow", "predict", "importance", "export",
        "logger", "stage")  # fmt: skip
@@ -80,7 +74,7 @@ def training_folder(config: Config) -> Path:
 
 def has_begun(config: Config) -> bool:
     """Whether a start of this training has left a checkpoint, or its end a summary."""
-    return any((training_folder(config) / kept).exists() for kept in (CHECKPOINT, _DONE))
+    return any((training_folder(config) / kept).exists() for kept in (CHECKPOINT, SUMMARY))
 
 
 def init_file(source: str) -> Path:
@@ -102,9 +96,10 @@ def init_file(source: str) -> Path:
 
 
 def with_stored(config: Config, overrides: Sequence[str]) -> Config:
-    """The configuration of the run that `config.run` or `config.checkpoint` names, changed where `overrides` say so.
+    """The configuration of the run that a stage looks at, changed where `overrides` say so; `config` for other stages.
 
-    Weights are random, since the checkpoint replaces them; genotype and branching are those kept in the run folder.
+    The run is that of `config.run` or `config.checkpoint`. Weights are random, since the checkpoint replaces them;
+    genotype and branching are those kept in the run folder.
 
     Args:
         config: the composed configuration, whose values of the overridden keys are taken.
@@ -114,6 +109,8 @@ def with_stored(config: Config, overrides: Sequence[str]) -> Config:
         UserError: no such run, a stored configuration that this build does not read, or an override of a key that
             belongs to the run.
     """
+    if config.stage.name not in STORED_STAGES or not (config.run or config.checkpoint):
+        return config
     folder = run_folder(config)
     keys = list(map(override_key, overrides))
     foreign = [key for key in keys if not within(key, OWN + CHANGEABLE)]
@@ -144,11 +141,11 @@ def read_network_config(folder: Path) -> Config:
 
 def _with_kept_files(stored: Config, folder: Path) -> Config:
     """The genotype and the branching of the run folder, and random weights, which a checkpoint replaces."""
-    kept = folder / genotypes.FILE_NAME
+    kept = folder / GENOTYPE
     if stored.distillation.name == "atrc":
         stored = replace(stored, genotype=str(kept), genotype_blocks={})
     if stored.branching.file is not None:
-        stored = replace(stored, branching=replace(stored.branching, file=str(folder / branchings.FILE_NAME)))
+        stored = replace(stored, branching=replace(stored.branching, file=str(folder / BRANCHING)))
     return replace(stored, backbone=replace(stored.backbone, weights="random"))
 
 

@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "hydra-core", "albumentations", "torchmetrics", "wandb")
+_PACKAGES = (
+    "torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "hydra-core", "albumentations",
+    "torchmetrics", "wandb",
+)  # fmt: skip
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:

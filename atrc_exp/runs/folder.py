@@ -21,6 +21,8 @@ from omegaconf import OmegaConf
 from atrc_exp import genotype as genotypes
 from atrc_exp.bmtas import tree as branchings
 from atrc_exp.config import Config
+from atrc_exp.config.checks import free_keys
+from atrc_exp.config.keys import within
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, read_settings, take_lock, unwritable, write_json, write_text
 from atrc_exp.normalisation import IMAGENET, Normalisation
@@ -30,17 +32,21 @@ from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
 from atrc_exp.runs.configurations import training_folder
 from atrc_exp.runs.environment import describe_environment
+from atrc_exp.runs.files import (
+    BRANCHING,
+    CHECKPOINT,
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    GENOTYPE,
+    LOCK,
+    PREDICTIONS,
+    START,
+    STATUS,
+    SUMMARY,
+)
 
 log = logging.getLogger(__name__)
-
-FREE = (
-    "runs_dir", "run", "checkpoint", "predictions", "input", "output", "allow", "predict", "export", "prepare",
-    "benchmark", "logger", "dataset.root", "dataset.cache_dir", "dataset.packed", "engine.accumulate",
-    "engine.val_batch_size", "engine.device", "engine.workers", "engine.activation_checkpointing", "engine.compile",
-    "engine.checkpoint_every", "engine.log_every", "engine.progress", "engine.memory_check",
-    "engine.save_predictions", "engine.keep_best", "evaluation.boundary_every",
-)  # fmt: skip
-"""Keys, or groups of keys, that may differ between the starts of a run: they change no result."""
 
 _PATIENCE = 300.0
 """Seconds for which a job that Slurm has queued again waits for its process of before, which may end slowly."""
@@ -96,13 +102,13 @@ class Run:
         def claim() -> tuple[str, dict[str, Any] | None, dict[str, Any] | None]:
             nonlocal lock
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _lock(folder / ".lock", patience=_PATIENCE if slurm.restarted() else 0)
+            lock = _lock(folder / LOCK, patience=_PATIENCE if slurm.restarted() else 0)
             _remove_leftovers(folder)
-            if not (folder / "summary.json").exists() and not checkpoint.exists(folder / "checkpoints"):
+            if not (folder / SUMMARY).exists() and not checkpoint.exists(folder / CHECKPOINTS):
                 _clear(folder)
             environment = _compare(folder, config, data)
-            if (folder / "summary.json").exists():
-                return environment["run_id"], environment.get("init"), read_json(folder / "summary.json")
+            if (folder / SUMMARY).exists():
+                return environment["run_id"], environment.get("init"), read_json(folder / SUMMARY)
             run_id = _record_start(folder, config, ranks, data, overrides, environment)
             return run_id, environment.get("init"), None
 
@@ -122,7 +128,7 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         """Latest checkpoint; it exists from the first save on."""
-        return self.folder / "checkpoints" / checkpoint.LAST
+        return self.folder / CHECKPOINT
 
     def keep_genotype(self, genotype: genotypes.Genotype) -> None:
         """Write the genotype a fixed network is built from; on a resume it must be the one that stands there.
@@ -131,7 +137,7 @@ class Run:
             UserError: the file that the configuration names has changed since the first start.
         """
         self._keep(
-            self.folder / genotypes.FILE_NAME,
+            self.folder / GENOTYPE,
             lambda path: dict(genotypes.load(path).blocks) == dict(genotype.blocks),
             lambda path: genotypes.save(genotype, path),
         )
@@ -139,7 +145,7 @@ class Run:
     def keep_branching(self, branching: branchings.Branching) -> None:
         """Write the branching of the encoder, with the same rule."""
         self._keep(
-            self.folder / branchings.FILE_NAME,
+            self.folder / BRANCHING,
             lambda path: branchings.load(path) == branching,
             lambda path: branchings.save(branching, path),
         )
@@ -150,12 +156,12 @@ class Run:
         A run from before there was a record goes on with ImageNet's, which it began with.
 
         Args:
-            provenance: of the weights, see `models.backbone.Backbone`.
+            provenance: of the weights, see `models.backbones.backbone.Backbone`.
             normalisation: with which they were trained.
         """
 
         def keep() -> Normalisation:
-            path = self.folder / "environment.json"
+            path = self.folder / ENVIRONMENT
             environment = read_json(path)
             if "backbone" not in environment and not self.checkpoint.exists():
                 environment["backbone"] = {**provenance, **normalisation.as_dict()}
@@ -181,21 +187,21 @@ class Run:
         """Write down where the weights of a new run come from."""
         self.init = record
         if self.ranks.is_main:
-            environment = read_json(self.folder / "environment.json")
-            write_json(self.folder / "environment.json", environment | {"init": record})
+            environment = read_json(self.folder / ENVIRONMENT)
+            write_json(self.folder / ENVIRONMENT, environment | {"init": record})
 
     def note_start(self, **facts: Any) -> None:
         """Add what has turned out about this start to its entry in environment.json; on rank 0 only."""
-        environment = read_json(self.folder / "environment.json")
+        environment = read_json(self.folder / ENVIRONMENT)
         environment["starts"][-1] |= facts
-        write_json(self.folder / "environment.json", environment)
+        write_json(self.folder / ENVIRONMENT, environment)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write summary.json, the mark of a finished run."""
         self.summary = summary
         if self.ranks.is_main:
-            write_json(self.folder / "summary.json", summary)
-            (self.folder / "status.json").unlink(missing_ok=True)
+            write_json(self.folder / SUMMARY, summary)
+            (self.folder / STATUS).unlink(missing_ok=True)
 
     def __enter__(self) -> "Run":
         return self
@@ -207,9 +213,9 @@ class Run:
                 signal = _interruption(error)
                 text = str(signal or cause) or type(cause).__name__
                 status = "interrupted" if signal or isinstance(error, KeyboardInterrupt) else "failed"
-                write_json(self.folder / "status.json", {"status": status, "error": text})
+                write_json(self.folder / STATUS, {"status": status, "error": text})
             except OSError as second:
-                log.warning("status.json was not written: %s", second)
+                log.warning("%s was not written: %s", STATUS, second)
         if self.lock is not None:
             self.lock.close()  # the kernel releases the lock with the file, also after kill -9
         if cause is not error and cause is not None:
@@ -224,13 +230,13 @@ def _interruption(error: BaseException | None) -> Interrupted | None:
 
 def _clear(folder: Path) -> None:
     """Forget a start that saved nothing, so that a corrected command is not refused for what the first one said."""
-    for name in ("config.yaml", "environment.json", "status.json", genotypes.FILE_NAME, branchings.FILE_NAME):
+    for name in START:
         (folder / name).unlink(missing_ok=True)
 
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove temporary files of a process that was killed while it wrote (`files.replacing`)."""
-    for part in (folder, folder / "checkpoints", *folder.glob("predictions/*")):
+    for part in (folder, folder / CHECKPOINTS, *folder.glob(f"{PREDICTIONS}/*")):
         for path in part.glob(".*-*.*"):
             path.unlink()
 
@@ -241,16 +247,17 @@ def require_same(folder: Path, config: Config) -> None:
     Raises:
         UserError: it has another configuration; the message names what differs.
     """
-    if not (folder / "config.yaml").exists():
+    if not (folder / CONFIG).exists():
         return
-    stored = read_settings(folder / "config.yaml")
+    stored = read_settings(folder / CONFIG)
     unset: Any = OmegaConf.to_container(OmegaConf.structured(Config))
     before = _flat(unset) | _flat(stored)  # keys that came after the run was started had their defaults
     now = _flat(dataclasses.asdict(config))
+    free = free_keys(Config)
     lines = [
         f"{key}: {before.get(key)} -> {now.get(key)}"
         for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE)
+        if before.get(key) != now.get(key) and not within(key, free)
     ]
     if lines:
         raise UserError(
@@ -262,9 +269,9 @@ def require_same(folder: Path, config: Config) -> None:
 def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any]:
     """Refuse a folder of other results; return its environment record, empty for a new folder."""
     require_same(folder, config)
-    if not (folder / "config.yaml").exists():
+    if not (folder / CONFIG).exists():
         return {}
-    environment = read_json(folder / "environment.json")
+    environment = read_json(folder / ENVIRONMENT)
     if environment["dataset"]["fingerprint"] != data.fingerprint:
         raise UserError(
             f"{folder} was started on other files: the file list of the dataset has changed; "
@@ -312,14 +319,14 @@ def _record_start(
         if changed:
             log.warning("%s: the resumed run is not bit for bit what it would have been", "; ".join(changed))
     environment["starts"].append(start)
-    write_json(folder / "environment.json", environment)
-    (folder / "status.json").unlink(missing_ok=True)  # it tells of the start before
-    if not (folder / "config.yaml").exists():
+    write_json(folder / ENVIRONMENT, environment)
+    (folder / STATUS).unlink(missing_ok=True)  # it tells of the start before
+    if not (folder / CONFIG).exists():
         stored = dataclasses.asdict(config)
         stored["dataset"]["root"] = str(
             Path(config.dataset.root).expanduser().absolute()
         )  # for stages started elsewhere
-        write_text(folder / "config.yaml", yaml.safe_dump(stored, sort_keys=False))
+        write_text(folder / CONFIG, yaml.safe_dump(stored, sort_keys=False))
     return environment["run_id"]
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.decode import read_photo
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.tiled import on_canvas
@@ -21,7 +22,7 @@ from atrc_exp.report.figures import attention
 from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.figures.attention import Place
 from atrc_exp.runs.logging.console import show_messages
-from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run
+from atrc_exp.stages.common import TrainedRun, load_run
 
 
 def run(config: Config) -> None:

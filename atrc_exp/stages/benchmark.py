@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 
 from atrc_exp.config import Config
+from atrc_exp.config.compose import composed
+from atrc_exp.config.derived import build_tasks_of, genotype_of
 from atrc_exp.config.hydra_errors import USER_MISTAKES, explain
 from atrc_exp.config.keys import override_key
 from atrc_exp.data.loader import Batch, train_loader
@@ -18,7 +20,7 @@ from atrc_exp.models.network import Network
 from atrc_exp.ops import forms_that_ran
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.environment import describe_environment
-from atrc_exp.stages.common import build_tasks_of, genotype_of, open_data
+from atrc_exp.stages.common import open_data
 from atrc_exp.tasks import Task
 from atrc_exp.training.benchmark import Subject, measure, random_batches, table
 
@@ -54,21 +56,11 @@ def run(config: Config) -> None:
 
 def _changed(config: Config, entry: str) -> Config:
     """This command's configuration with another preset, or with overrides separated by blanks."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    from atrc_exp.__main__ import CONF, typed
-
     changes = entry.split() if "=" in entry else [f"+experiment={entry}"]
     changed = {override_key(override) for override in changes}
     kept = [override for override in config.benchmark.overrides if override_key(override) not in changed]
     try:
-        if GlobalHydra.instance().is_initialized():
-            composed = compose("config", overrides=[*kept, *changes])
-        else:
-            with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-                composed = compose("config", overrides=[*kept, *changes])
-        return typed(composed)
+        return composed([*kept, *changes])
     except USER_MISTAKES as error:
         raise UserError(f"benchmark.against: {entry}: {explain(error)}") from None
 

@@ -11,10 +11,12 @@ from atrc_exp.bmtas.loop import BranchLoaders, search_branching
 from atrc_exp.bmtas.state import BranchSchedule
 from atrc_exp.bmtas.supergraph import build_branch_search
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.loader import check_batch, val_loader
 from atrc_exp.data.readers.parts import divide
+from atrc_exp.runs.files import SUMMARY
 from atrc_exp.runs.folder import Run
-from atrc_exp.stages.common import batches, build_tasks_of, keep_codebook, open_data, processes
+from atrc_exp.stages.common import batches, keep_codebook, open_data, processes
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ def run(config: Config) -> None:
         network = build_branch_search(config, tasks)  # before the run's folder: what fails here leaves none
         with Run.open(config, ranks, data.info, overrides=sys.argv[1:]) as folder:
             if folder.done:
-                log.info("done already: %s", folder.folder / "summary.json")
+                log.info("done already: %s", folder.folder / SUMMARY)
                 return
             folder.keep_backbone(network.encoder.provenance, network.encoder.normalisation)
             data = replace(data, normalisation=folder.normalisation)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,49 +11,24 @@ import numpy as np
 from torch import Tensor
 
 from atrc_exp.config import Config
+from atrc_exp.config.derived import genotype_of
 from atrc_exp.data.codebook import codebook_for
 from atrc_exp.data.loader import Batch, Data, build_datasets, train_loader
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, replacing
-from atrc_exp.genotype import Genotype, load, uniform
 from atrc_exp.models import build_network
+from atrc_exp.models.predictor import Predictor
 from atrc_exp.normalisation import IMAGENET, Normalisation
 from atrc_exp.processes.ranks import Ranks
+from atrc_exp.rooms.on_demand import make_rooms
 from atrc_exp.runs import checkpoint
 from atrc_exp.runs.configurations import checkpoint_file, run_folder
+from atrc_exp.runs.files import CODEBOOK, ENVIRONMENT
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging.console import show_messages
-from atrc_exp.tasks import CODEWORDS, Task, build_tasks
+from atrc_exp.tasks import CODEWORDS, Task
 from atrc_exp.training.setup import place_network
 from atrc_exp.training.state import load_network
-from atrc_exp.training.step import Predictor
-
-
-def build_tasks_of(config: Config) -> tuple[Task, ...]:
-    """Tasks of the run with the dataset's facts and the configured weights."""
-    return build_tasks(
-        config.task_names,
-        num_classes=config.dataset.num_classes,
-        edge_positive_weight=config.dataset.edge_positive_weight,
-        edge_max_distance=config.dataset.edge_max_distance,
-        weights=config.loss_weights,
-        forms=config.task_forms,
-    )
-
-
-def genotype_of(config: Config) -> Genotype | None:
-    """The genotype of a fixed ATRC network: `genotype`, or all none, with `genotype_blocks` on top; else None.
-
-    Without `distillation.self_attention` the blocks from a task to itself are none.
-
-    Raises:
-        UserError: no such genotype, or blocks that it does not have.
-    """
-    if config.distillation.name != "atrc":
-        return None
-    genotype = load(config.genotype) if config.genotype else uniform(config.task_names, "none")
-    genotype = genotype.changed(config.genotype_blocks)
-    return genotype if config.distillation.self_attention else genotype.without_self_attention()
 
 
 @contextmanager
@@ -84,9 +60,15 @@ def batches(data: Data, config: Config, ranks: Ranks, iterations: int) -> Callab
 
 
 def open_data(config: Config, ranks: Ranks, normalisation: Normalisation = IMAGENET) -> Data:
-    """Open both splits on every rank; rank 0 goes first, since it makes procedural data that is missing."""
-    opened = ranks.on_main(lambda: build_datasets(config))
-    return replace(opened if ranks.is_main else build_datasets(config), normalisation=normalisation)
+    """Open both splits on every rank; rank 0 goes first, since it makes rooms and packed files that are missing."""
+    opened = ranks.on_main(partial(_open, config))
+    return replace(opened if ranks.is_main else _open(config), normalisation=normalisation)
+
+
+def _open(config: Config) -> Data:
+    if config.dataset.procedural:
+        make_rooms(config)
+    return build_datasets(config)
 
 
 def keep_codebook(config: Config, run: Run, ranks: Ranks, data: Data) -> Tensor:
@@ -94,7 +76,7 @@ def keep_codebook(config: Config, run: Run, ranks: Ranks, data: Data) -> Tensor:
     codebook = ranks.on_main(lambda: codebook_for(config, data))
     if ranks.is_main:
         assert codebook.shape == (CODEWORDS, 3)
-        with replacing(run.folder / "codebook.npy") as temporary:
+        with replacing(run.folder / CODEBOOK) as temporary:
             np.save(temporary, codebook.numpy())
     return codebook
 
@@ -116,13 +98,13 @@ class TrainedRun:
 
 
 def load_run(config: Config, ranks: Ranks, tasks: tuple[Task, ...]) -> TrainedRun:
-    """Build the network of the run that `config` comes from (`stored.with_stored`) and load its checkpoint.
+    """Build the network of the run that `config` comes from (`with_stored`) and load its checkpoint.
 
     Raises:
         UserError: a checkpoint that is damaged or does not fit.
     """
     folder, file = run_folder(config), checkpoint_file(config)
-    path = folder / "environment.json"
+    path = folder / ENVIRONMENT
     if not path.is_file():
         raise UserError(f"{path} is missing; keep the checkpoint in its run folder")
     environment = read_json(path)

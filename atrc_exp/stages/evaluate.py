@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.decode import read_ids
 from atrc_exp.data.loader import Data, val_count, val_loader, val_samples
 from atrc_exp.errors import UserError
@@ -14,11 +15,12 @@ from atrc_exp.evaluation.scores import Scores
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.report.results import evaluation
 from atrc_exp.runs.best import PREFIX, SELECTED_ON
+from atrc_exp.runs.files import PREDICTIONS
 from atrc_exp.runs.logging.console import image_progress
 from atrc_exp.runs.logging.jsonl import plain
-from atrc_exp.runs.summary import by_task, headline
-from atrc_exp.stages.common import build_tasks_of, load_run, open_data, processes
+from atrc_exp.stages.common import load_run, open_data, processes
 from atrc_exp.tasks import Task
+from atrc_exp.training.summary import by_task, headline
 
 
 def run(config: Config) -> None:
@@ -44,7 +46,7 @@ def _score_run(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
         raise UserError(f"dataset.root={config.dataset.root}: holds other files than those of the run {trained.folder}")
     observers: list[Observer] = []
     if config.engine.save_predictions:
-        observers.append(PredictionWriter(_output(config, trained.folder) / "predictions", tasks))
+        observers.append(PredictionWriter(_output(config, trained.folder) / PREDICTIONS, tasks))
     scores = Scores(tasks, ranks, config.evaluation, truth=data.truth)
     batches = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
     with image_progress("images", val_count(data, config), bar=config.engine.progress and ranks.is_main) as advance:

@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.errors import UserError, missing_extra
 from atrc_exp.files import write_json
 from atrc_exp.models import export
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.configurations import run_folder
-from atrc_exp.stages.common import build_tasks_of, load_run
+from atrc_exp.runs.files import SUMMARY
+from atrc_exp.stages.common import load_run
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 BATCHES = (1, 3)  # the programs are made with two images
@@ -72,7 +74,7 @@ def _check(config: Config) -> None:
             f"run={config.run}: is a search, whose network holds all candidates; vote and retrain first: "
             f"+experiment=..._atrc genotype={folder.parent}"
         )
-    if not (folder / "summary.json").is_file():
+    if not (folder / SUMMARY).is_file():
         raise UserError(f"run={config.run}: is not finished (no summary.json); start its command again to finish it")
     if config.distillation.regions == "labels":
         raise UserError(f"run={config.run}: predicts for labelled images only (distillation.regions=labels)")

@@ -1,7 +1,7 @@
 """`stage=generate`: write the procedural rooms of the dataset configuration to `dataset.root`."""
 
 from atrc_exp.config import Config
-from atrc_exp.data.readers.procedural import make_rooms
+from atrc_exp.rooms.on_demand import make_rooms
 from atrc_exp.words import counted
 
 

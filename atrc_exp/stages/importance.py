@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.loader import Data, val_count
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.importance import Importance, measure_importance
-from atrc_exp.genotype import FILE_NAME, Genotype, load
+from atrc_exp.genotype import Genotype, load
 from atrc_exp.models.inspection import BlockView
 from atrc_exp.report.figures import importance
 from atrc_exp.report.figures.importance import Baseline
-from atrc_exp.report.results.aggregate import SUMMARY, RunResult, find_baselines, left_out, read_runs, runs_root
+from atrc_exp.report.results.aggregate import RunResult, find_baselines, left_out, read_runs, runs_root
 from atrc_exp.runs.configurations import run_folder
+from atrc_exp.runs.files import GENOTYPE, SUMMARY
 from atrc_exp.runs.logging.console import image_progress
 from atrc_exp.runs.logging.jsonl import plain
-from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run, open_data, processes
+from atrc_exp.stages.common import TrainedRun, load_run, open_data, processes
 
 _SAME_SCORE = 0.01  # relative; other devices and precisions stay far below
 
@@ -111,6 +113,6 @@ def _same(score: float, recorded: float | None) -> bool:
 
 def _votes(result: RunResult, genotype: Genotype) -> Mapping[str, Any]:
     """Votes of the searches that the run's genotype comes from; for a search, of the sweep it belongs to."""
-    sweep = result.folder.parent / FILE_NAME
+    sweep = result.folder.parent / GENOTYPE
     source = load(sweep) if result.experiment.stage == "search" and sweep.is_file() else genotype
     return source.details.get("votes", {})

@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.decode import read_photo
 from atrc_exp.errors import UserError
+from atrc_exp.evaluation.panels import prediction_panel, save_panel
 from atrc_exp.evaluation.predictions import as_array, save_array
 from atrc_exp.evaluation.tiled import Bands, choose_tile, predict_resized, predict_tiled
 from atrc_exp.processes.memory import free_bytes, inference_bytes
 from atrc_exp.processes.ranks import Ranks
-from atrc_exp.report.figures.panels import prediction_panel, save_panel
 from atrc_exp.runs.configurations import run_folder
 from atrc_exp.runs.logging.console import image_progress, show_messages
-from atrc_exp.stages.common import TrainedRun, build_tasks_of, load_run
+from atrc_exp.stages.common import TrainedRun, load_run
 from atrc_exp.tasks import Task
 from atrc_exp.tasks.classification import Decoder
 from atrc_exp.words import counted
@@ -35,7 +36,7 @@ _BLENDED = 3 * 4  # bytes of a value of float32: its sum, what is divided, and w
 
 
 def run(config: Config) -> None:
-    """Write `<output>/panels/<id>.png`, and with `predict.arrays` the files of `engine.predictions`.
+    """Write `<output>/panels/<id>.png`, and with `predict.arrays` the files of `evaluation.predictions`.
 
     An id is the image's path in the folder, without its suffix. An image that cannot be read is left out, and the
     command ends with an error once all others are predicted.

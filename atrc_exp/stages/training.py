@@ -12,13 +12,15 @@ import torch
 
 from atrc_exp.bmtas import tree as branchings
 from atrc_exp.config import Config
+from atrc_exp.config.derived import build_tasks_of, genotype_of
 from atrc_exp.data.loader import Data, check_batch, val_loader
 from atrc_exp.models import build_network
 from atrc_exp.models.network import Network
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.configurations import has_begun
+from atrc_exp.runs.files import SUMMARY
 from atrc_exp.runs.folder import Run
-from atrc_exp.stages.common import batches, build_tasks_of, genotype_of, keep_codebook, open_data, processes
+from atrc_exp.stages.common import batches, keep_codebook, open_data, processes
 from atrc_exp.tasks import Task
 from atrc_exp.training.initial import initialise, report
 from atrc_exp.training.loop import Loaders, train
@@ -41,7 +43,7 @@ def run(config: Config) -> None:
         initial = initialise(network, config.init) if config.init and not has_begun(config) else None
         with Run.open(config, ranks, data.info, overrides=sys.argv[1:]) as folder:
             if folder.done:
-                log.info("done already: %s", folder.folder / "summary.json")
+                log.info("done already: %s", folder.folder / SUMMARY)
                 return
             if initial is not None:
                 folder.keep_init(initial)

@@ -19,9 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atrc_exp.config import Config
+from atrc_exp.data.finish import Batch
 from atrc_exp.errors import UserError
 from atrc_exp.losses import build_losses
 from atrc_exp.models.network import Network
+from atrc_exp.models.predictor import Predictor
 from atrc_exp.processes.memory import peak_mib
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.checkpoint import seed_all
@@ -29,7 +31,7 @@ from atrc_exp.tasks import CODEWORDS, DEPTH_RANGE, Task
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.setup import images_per_micro_batch, parameter_count, place_network, use_determinism
 from atrc_exp.training.state import build_state
-from atrc_exp.training.step import Batch, Objective, Predictor, train_step
+from atrc_exp.training.step import Objective, train_step
 
 PHASES = ("data", "forward", "backward", "optimiser")
 _MEMORY_STEPS = 2  # the first creates the optimisers' states

@@ -11,24 +11,27 @@ from torch import Tensor
 
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
+from atrc_exp.data.finish import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.files import replacing
 from atrc_exp.losses import build_losses
 from atrc_exp.models.backbones.backbone import map_sizes
 from atrc_exp.models.network import Network
-from atrc_exp.processes import memory
+from atrc_exp.models.predictor import Predictor
 from atrc_exp.processes.interrupt import Interrupted
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
+from atrc_exp.runs.files import CODEBOOK, GENOTYPE, WEIGHTS
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging import Logger
 from atrc_exp.tasks import Task
+from atrc_exp.training.memory import training_bytes
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.schedules import due
 from atrc_exp.training.session import Session
 from atrc_exp.training.setup import place_network
 from atrc_exp.training.state import TrainState, build_state
-from atrc_exp.training.step import ENTROPY, Batch, Objective, Predictor, StepResult, train_step
+from atrc_exp.training.step import ENTROPY, Objective, StepResult, train_step
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class TrainSession(Session):
         self.objective = ranks.wrap(Objective(self.predict, self.losses), find_unused=network.search is not None)
         self.objective.train()
         if codebook is not None and ranks.is_main:
-            with replacing(run.folder / "codebook.npy") as temporary:
+            with replacing(run.folder / CODEBOOK) as temporary:
                 np.save(temporary, codebook.cpu().numpy())
 
     def facts(self) -> dict[str, Any]:
@@ -138,7 +141,7 @@ class TrainSession(Session):
                 raise RuntimeError(f"the loader ended at iteration {iteration}")
             if iteration == start:
                 objective = Objective(self.predict, self.losses)
-                self.check_memory(partial(memory.training_bytes, objective, micro_batches[0], self.config.optim.name))
+                self.check_memory(partial(training_bytes, objective, micro_batches[0], self.config.optim.name))
             yield micro_batches
 
     def log_step(self, logger: Logger, result: StepResult) -> None:
@@ -159,15 +162,22 @@ class TrainSession(Session):
         genotype = self.network.search.genotype()
         genotype = replace(genotype, details={**genotype.details, "step": self.state.iteration})
         if self.ranks.is_main:
-            genotypes.save(genotype, self.run.folder / genotypes.FILE_NAME)
-        logger.genotype(self.state.iteration, genotype)
+            genotypes.save(genotype, self.run.folder / GENOTYPE)
+        logger.image(self.state.iteration, "genotype", partial(_picture, genotype))
 
     def keep_results(self, logger: Logger) -> None:
-        name, weights = f"{self.config.name}-seed{self.config.seed}", self.run.folder / checkpoint.WEIGHTS
+        name, weights = f"{self.config.name}-seed{self.config.seed}", self.run.folder / WEIGHTS
         if self.ranks.is_main:
             facts_of_run = {"name": self.config.name, "seed": str(self.config.seed), "run_id": self.run.id,
                             "iteration": str(self.state.iteration)}  # fmt: skip
             checkpoint.export(weights, self.network.state_dict(), facts_of_run)
         logger.artifact(weights, "model", f"{name}-weights")
-        if (self.run.folder / genotypes.FILE_NAME).exists():
-            logger.artifact(self.run.folder / genotypes.FILE_NAME, "genotype", f"{name}-genotype")
+        if (self.run.folder / GENOTYPE).exists():
+            logger.artifact(self.run.folder / GENOTYPE, "genotype", f"{name}-genotype")
+
+
+def _picture(genotype: genotypes.Genotype) -> np.ndarray:
+    """The genotype as a map (H, W, 3)."""
+    from atrc_exp.evaluation.panels import genotype_map, rendered  # matplotlib
+
+    return rendered(genotype_map(genotype))

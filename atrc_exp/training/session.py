@@ -8,29 +8,33 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from atrc_exp.config import Config
+from atrc_exp.data.finish import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.errors import UserError
-from atrc_exp.evaluation.evaluate import FirstImages, Observer, PredictionWriter, evaluate
+from atrc_exp.evaluation.evaluate import FirstImages, ImageResult, Observer, PredictionWriter, evaluate
 from atrc_exp.evaluation.scores import Scores
 from atrc_exp.losses import MultiTaskLoss
+from atrc_exp.normalisation import Normalisation
 from atrc_exp.ops import forms_that_ran
-from atrc_exp.processes import memory
 from atrc_exp.processes.determinism import NondeterministicOperations
 from atrc_exp.processes.interrupt import Interruption
+from atrc_exp.processes.memory import peak_mib
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
 from atrc_exp.runs.best import BestCheckpoints
+from atrc_exp.runs.files import PREDICTIONS, SUMMARY
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging import Logger
-from atrc_exp.runs.summary import Progress, by_task, summarise
 from atrc_exp.tasks import Task
+from atrc_exp.training import memory
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.setup import facts, use_determinism
-from atrc_exp.training.step import Batch
+from atrc_exp.training.summary import Progress, by_task, summarise
 from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)
@@ -138,7 +142,7 @@ class Session(ABC):
             "step": state.iteration, "kind": "train",
             "loss": sum(self.losses.weights[name] * loss for name, loss in losses.items()), **losses, **numbers,
             "seconds_per_step": (now - then) / (state.iteration - since),
-            "memory_mib": memory.peak_mib(self.ranks.device),
+            "memory_mib": peak_mib(self.ranks.device),
         })  # fmt: skip
         return terms
 
@@ -157,7 +161,7 @@ class Session(ABC):
         first = FirstImages(config.logger.images if self.ranks.is_main else 0)
         observers: list[Observer] = [first, self.interruption.leave_if_asked]
         if config.engine.save_predictions and state.iteration == config.engine.iterations:
-            observers.append(PredictionWriter(self.run.folder / "predictions", self.tasks))
+            observers.append(PredictionWriter(self.run.folder / PREDICTIONS, self.tasks))
         began = time.monotonic()
         scores = Scores(self.tasks, self.ranks, config.evaluation, boundaries=self.boundaries_due(), truth=self.truth)
         state.validation = evaluate(
@@ -167,7 +171,9 @@ class Session(ABC):
         logger.record({"step": state.iteration, "kind": "val", **state.validation})
         if self.ranks.is_main:
             self.best.offer(state.iteration, by_task(state.validation, self.tasks)[1])
-        logger.predictions(state.iteration, first.kept, self.run.normalisation)
+        for number, result in enumerate(first.kept, start=1):
+            draw = partial(_picture, result, self.tasks, self.run.normalisation)
+            logger.image(state.iteration, f"predictions/{number}", draw, caption=result.id)
         self.keep_architecture(logger)
 
     def boundaries_due(self) -> bool:
@@ -203,5 +209,12 @@ class Session(ABC):
         self.keep_results(logger)
         summary = summarise(self.config, self.run, self.state, self.tasks, self.best.record())
         self.run.finish(summary)
-        log.info("done: %s", self.run.folder / "summary.json")
+        log.info("done: %s", self.run.folder / SUMMARY)
         return summary
+
+
+def _picture(result: ImageResult, tasks: Sequence[Task], normalisation: Normalisation) -> np.ndarray:
+    """Labels and predictions of a validation image (H, W, 3)."""
+    from atrc_exp.evaluation.panels import panel, rendered  # matplotlib
+
+    return rendered(panel(normalisation.undone(result.image), result.labels, result.predictions, tasks))

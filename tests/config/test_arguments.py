@@ -16,7 +16,7 @@ from small_rooms import as_typed
 from atrc_exp import __version__
 from atrc_exp.config import STAGES, Config
 from atrc_exp.config.arguments import prepared, quoted, readable
-from atrc_exp.config.checks import path_keys
+from atrc_exp.config.checks import free_keys, path_keys
 from atrc_exp.config.hydra_errors import USER_MISTAKES, explain
 from atrc_exp.config.keys import USED_BY, is_used, require_used
 from atrc_exp.errors import UserError
@@ -58,6 +58,18 @@ def test_every_key_that_is_documented_as_a_file_or_folder_is_a_path():
              "dataset.root", "dataset.cache_dir", "dataset.codebook", "backbone.weights", "branching.file",
              "prepare.source", "evaluation.boundary_ids"}  # fmt: skip
     assert path_keys(Config) == named
+
+
+def test_what_a_resumed_run_may_change_is_where_and_how_it_runs():
+    """Everything that changes a number of a result is bound to the run: its length and its batch among it."""
+    allowed = {"dataset.root", "engine.workers", "engine.device", "logger", "engine.progress", "engine.compile",
+               "engine.checkpoint_every", "engine.log_every", "engine.accumulate"}  # fmt: skip
+    free, groups = free_keys(Config), {"allow", "benchmark", "export", "logger", "predict", "prepare"}
+    assert allowed <= free
+    bound = {"seed", "tasks", "engine.iterations", "engine.batch_size", "engine.precision", "dataset.crop", "optim.lr",
+             "search.arch_lr", "genotype", "loss_weights", "evaluation.absent", "debug.overfit"}  # fmt: skip
+    assert not bound & free and not {key.partition(".")[0] for key in bound} & free
+    assert {key for key in free if "." not in key} - path_keys(Config) == groups
 
 
 @pytest.mark.parametrize("sign", ["(", ")", "=", "#", "'", '"', "~/", " x(", "[", "a:b(", "$(", "%{"])

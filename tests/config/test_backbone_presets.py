@@ -3,7 +3,7 @@
 import pytest
 from small_rooms import as_typed
 
-from atrc_exp.stages.profile import profile_of
+from atrc_exp.models.profile import profile_of
 
 # parameters in millions, multiply-adds in 10^9 with local attention
 ROWS = [

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from atrc_exp.__main__ import CONF, typed
 from atrc_exp.config import Config
+from atrc_exp.config.compose import CONF, typed
 from atrc_exp.config.hydra_errors import explain
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import PUBLISHED_GENOTYPES

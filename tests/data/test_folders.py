@@ -88,8 +88,8 @@ def test_every_encoding_gives_what_was_stored(tmp_path, truth, packed):
 
 
 def test_an_image_without_a_label_counts_in_no_loss(tmp_path, truth):
+    from atrc_exp.config.derived import build_tasks_of
     from atrc_exp.losses import build_losses
-    from atrc_exp.stages.common import build_tasks_of
 
     settings = config(tmp_path, {"depth": LABELS["depth"]})
     (batch,) = train_loader(build_datasets(settings), settings, start_iteration=0, iterations=1, rank=0, world=1,
@@ -102,9 +102,9 @@ def test_an_image_without_a_label_counts_in_no_loss(tmp_path, truth):
 
 
 def test_a_validation_image_without_a_label_changes_no_score(tmp_path, truth):
+    from atrc_exp.config.derived import build_tasks_of
     from atrc_exp.evaluation.scores import Scores
     from atrc_exp.processes.ranks import Ranks
-    from atrc_exp.stages.common import build_tasks_of
 
     labels = {**LABELS, "edge": LabelFilesConfig(folder="salient", encoding="mask")}
     settings = config(tmp_path, labels)

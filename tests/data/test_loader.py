@@ -10,7 +10,7 @@ import small_rooms
 import torch
 from nyud_files import write_image, write_nyud
 
-from atrc_exp.config import Config, DebugConfig, EngineConfig, RoomsConfig
+from atrc_exp.config import Config, DebugConfig, EngineConfig
 from atrc_exp.data.augment import TrainTransform
 from atrc_exp.data.loader import Data, build_datasets, train_loader, val_loader, val_samples
 from atrc_exp.errors import UserError
@@ -243,15 +243,3 @@ def test_unknown_reader(root):
     broken.dataset.reader = "kitti"
     with pytest.raises(UserError, match=r"dataset\.reader=kitti: unknown; known readers: nyud"):
         build_datasets(broken)
-
-
-def test_procedural_rooms_are_made_once_and_other_settings_refused(tmp_path):
-    wanted = config(tmp_path / "rooms")
-    wanted.dataset.procedural = True
-    wanted.dataset.rooms = RoomsConfig(train=2, val=1, image_size=[32, 48], seed=5, packaging="B")
-    data = build_datasets(wanted)
-    assert (len(data.train), len(data.val), data.info.packaging) == (2, 1, "B")
-    assert build_datasets(wanted).info.fingerprint == data.info.fingerprint
-    wanted.dataset.rooms.seed = 6
-    with pytest.raises(UserError, match=r"seed=5; asked for seed=6"):
-        build_datasets(wanted)

@@ -18,9 +18,9 @@ from atrc_exp.errors import UserError
 from atrc_exp.evaluation.importance import Importance, measure_importance, transplanted
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.models.inspection import BlockView
+from atrc_exp.models.predictor import Predictor
 from atrc_exp.normalisation import IMAGENET
 from atrc_exp.processes.ranks import Ranks
-from atrc_exp.training.step import Predictor
 
 IMAGES = 5
 SOLE, IGNORED = Block("depth", "depth", "local"), Block("depth", "semseg", "slabel")

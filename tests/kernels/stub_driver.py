@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from atrc_exp.kernels import driver, launch
-from atrc_exp.kernels import local_attention as cuda
 from atrc_exp.kernels.build import SOURCES
 from atrc_exp.kernels.plan import Plan
+from atrc_exp.ops import local_attention_cuda as cuda
 
 HERE = Path(__file__).parent
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from atrc_exp.errors import UserError
-from atrc_exp.kernels import local_attention as cuda
 from atrc_exp.kernels.plan import Unsupported
 from atrc_exp.ops import local_attention, registration
+from atrc_exp.ops import local_attention_cuda as cuda
 
 
 def maps(count: int) -> list[torch.Tensor]:

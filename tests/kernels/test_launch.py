@@ -8,9 +8,9 @@ import torch
 from stub_driver import OnFirst, OnSecond, StubMachine
 
 from atrc_exp.errors import UserError
-from atrc_exp.kernels import local_attention as cuda
 from atrc_exp.kernels.driver import DriverError
 from atrc_exp.kernels.plan import Unsupported
+from atrc_exp.ops import local_attention_cuda as cuda
 from atrc_exp.ops import registration
 
 FUNCTIONS = (

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from atrc_exp.kernels import self_check
 from atrc_exp.kernels.plan import Unsupported, make_plan
+from atrc_exp.ops import local_attention_cuda_check as self_check
 from atrc_exp.ops import local_attention_torch
 
 HOPPER = 227 * 1024

@@ -23,6 +23,7 @@ import shift_loop
 import small_rooms
 
 from atrc_exp.config import BackboneConfig, Config, DistillationConfig, EngineConfig, StageConfig
+from atrc_exp.config.derived import build_tasks_of, genotype_of
 from atrc_exp.files import write_json
 from atrc_exp.losses import cross_entropy
 from atrc_exp.models import build_network
@@ -30,7 +31,6 @@ from atrc_exp.models.distillation.atrc import ContextBlocks
 from atrc_exp.models.network import Network
 from atrc_exp.ops import local_attention_cpu
 from atrc_exp.runs.environment import describe_environment
-from atrc_exp.stages.common import build_tasks_of, genotype_of
 from atrc_exp.tasks import Task
 from atrc_exp.training.benchmark import Subject, measure, random_batches, table
 

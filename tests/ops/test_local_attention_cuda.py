@@ -13,9 +13,9 @@ from local_attention_oracle import oracle
 
 from atrc_exp.errors import UserError
 from atrc_exp.kernels import launch
-from atrc_exp.kernels import local_attention as cuda
-from atrc_exp.kernels.self_check import check as check_kernels
 from atrc_exp.ops import local_attention, registration
+from atrc_exp.ops import local_attention_cuda as cuda
+from atrc_exp.ops.local_attention_cuda_check import check as check_kernels
 
 pytestmark = [
     pytest.mark.cuda,

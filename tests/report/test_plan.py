@@ -83,17 +83,17 @@ def test_tables_of_some_tasks_and_of_branched_networks():
     overrides = Overrides.parse([])
     planned, _ = steps("D-1", "rooms", table_rows("D-1"), overrides)
     assert [step.variants for step in planned] == [("tasks=[depth]", "tasks=[normals]"), (), ()]
-    planned, _ = steps("5", "rooms", rows("5", "bmtas_atrc"), overrides)
-    assert [(step.preset.removeprefix("rooms_resnet50_"), len(step.seeds)) for step in planned] == [
+    planned, _ = steps("5", "pascal", rows("5", "bmtas_atrc"), overrides)
+    assert [(step.preset.removeprefix("pascal_resnet50_"), len(step.seeds)) for step in planned] == [
         ("branch", 1), ("bmtas_search", 5), ("bmtas_atrc", 5),
     ]  # fmt: skip
     assert [step.preset for step in steps("F", "rooms", table_rows("F"), overrides)[0]] == ["rooms_hrnet18_search"]
 
 
 def test_presets_that_a_dataset_lacks_are_named():
-    planned, unknown = steps("3", "rooms", rows("3", "mti_net", "multi_task"), Overrides.parse([]))
-    assert [step.preset for step in planned] == ["rooms_hrnet48_multi_task"]
-    assert unknown == ["rooms_hrnet48_mti_net"]
+    planned, unknown = steps("3", "rooms", rows("3", "mti_net", "atrc"), Overrides.parse([]))
+    assert [step.preset for step in planned] == ["rooms_hrnet48_search"]
+    assert unknown == ["rooms_hrnet48_mti_net", "rooms_hrnet48_atrc"]
 
 
 def test_finished_runs_are_done_and_searches_when_they_have_voted():

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from atrc_exp.__main__ import CONF
+from atrc_exp.config.compose import CONF
 from atrc_exp.metrics.delta import delta_m
 from atrc_exp.report.paper.published import DATASETS, NUMBERS, TABLE_F, TABLES
 from atrc_exp.tasks import TASKS

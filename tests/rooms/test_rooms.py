@@ -8,7 +8,7 @@ import pytest
 
 from atrc_exp.rooms import render_room
 from atrc_exp.rooms.plans.classes import CLASSES
-from atrc_exp.rooms.render.render import boundaries
+from atrc_exp.rooms.render.image import boundaries
 
 
 @pytest.fixture(scope="module")

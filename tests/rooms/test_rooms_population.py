@@ -9,7 +9,7 @@ from atrc_exp.data.readers.pascal_classes import CLASS_NAMES, PART_IDS
 from atrc_exp.rooms.pieces import poses
 from atrc_exp.rooms.pieces.people import person
 from atrc_exp.rooms.plans.classes import KINDS, NUMBERS, PARTS, VOC_LABELS
-from atrc_exp.rooms.plans.plans import furnish
+from atrc_exp.rooms.plans.furnish import furnish
 from atrc_exp.rooms.plans.room import Room
 from atrc_exp.rooms.plans.scene import Site
 from atrc_exp.rooms.render.geometry import Geometry, assemble

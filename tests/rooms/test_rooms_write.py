@@ -6,10 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import small_rooms
 
-from atrc_exp.config import Config, StageConfig
-from atrc_exp.data.loader import build_datasets
 from atrc_exp.data.readers.sample import Sample
 from atrc_exp.errors import UserError
 from atrc_exp.files import alone
@@ -237,12 +234,3 @@ def test_contact_sheet_shows_image_and_every_label(tmp_path):
     drawn = png(tmp_path / "sheet.png")[..., 2::-1]
     for colour in ([255, 0, 0], [0, 0, 0], [127, 255, 127]):  # the image, background, a normal that points up
         assert 0.2 < (drawn == colour).all(-1).mean() < 0.34
-
-
-def test_a_stored_run_whose_rooms_are_gone_makes_no_others(tmp_path):
-    root = tmp_path / "gone"
-    config = Config(name="x", run="runs/x/seed0", stage=StageConfig(name="importance"),
-                    dataset=small_rooms.dataset(root=str(root), procedural=True))  # fmt: skip
-    with pytest.raises(UserError, match="the data of the run is gone") as raised:
-        build_datasets(config)
-    assert str(root) in str(raised.value) and "dataset.root=" in str(raised.value) and not root.exists()

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from atrc_exp import genotype as genotypes
 from atrc_exp.runs import checkpoint
+from atrc_exp.runs.files import WEIGHTS
 
 RUN = Path("runs/rooms_hrnet18_search/seed0")
 PLACES = {"step": 8, "write": 4, "image": 4}  # how often each occurs in the search
@@ -48,7 +49,7 @@ def test_the_undisturbed_search(whole: Path) -> None:
     kept = [path.name for path in (whole / "checkpoints").iterdir()]
     [best] = json.loads((whole / "summary.json").read_text())["best_checkpoints"]["kept"]
     assert set(kept) == {"best.json", f"best-{best['iteration']}.pt", "last.pt", "previous.pt"}
-    exported = load_file(whole / checkpoint.WEIGHTS)
+    exported = load_file(whole / WEIGHTS)
     assert cli.same(exported, dict(cli.last(whole)["network"]))
 
 

@@ -12,12 +12,14 @@ from atrc_exp.bmtas.loop import BranchSession
 from atrc_exp.bmtas.state import BranchSchedule
 from atrc_exp.bmtas.tree import Branching, load, save
 from atrc_exp.errors import UserError
-from atrc_exp.processes import memory
 from atrc_exp.stages import run_stage
+from atrc_exp.training import memory
 
 TINY = ("backbone.name=resnet10t", "engine.checkpoint_every=1")
 SEARCH = ("+experiment=rooms_resnet50_branch", *TINY, "engine.iterations=3", "branching.arch_share=0.5",
           "branching.warmup=0.34", "engine.log_every=1", "engine.validate_every=3")  # fmt: skip
+BRANCHED = ("backbone=resnet50_scratch", "neck=skip", "name=branched", *TINY)
+"""A network on the encoder that is searched, in place of a preset's."""
 
 
 @pytest.mark.slow
@@ -45,9 +47,9 @@ def test_search_leaves_a_branching_on_which_atrc_trains(tmp_path, rooms, caplog)
     with pytest.raises(UserError, match="is a branch search, which leaves no network"):
         as_typed("stage=evaluate", f"run={folder}")
 
-    run_stage(command(tmp_path, rooms, "+experiment=rooms_resnet50_bmtas_atrc", *TINY,
-                      "genotype=published/nyud_hrnet18"))  # fmt: skip
-    trained = tmp_path / "runs" / "rooms_resnet50_bmtas_atrc" / "seed0"
+    run_stage(command(tmp_path, rooms, "+experiment=rooms_hrnet18_atrc", *BRANCHED, "genotype=published/nyud_hrnet18",
+                      f"branching.file={folder}"))  # fmt: skip
+    trained = tmp_path / "runs" / "branched" / "seed0"
     assert load(trained) == found
     assert json.loads((trained / "summary.json").read_text())["status"] == "done"
 
@@ -79,9 +81,9 @@ def test_branched_network_trains_and_is_evaluated_with_the_branching_it_was_buil
     layers = {f"layer{n}": (tasks,) if n < 3 else (tasks[:2], tasks[2:]) for n in range(1, 5)}
     given = tmp_path / "given.json"
     save(Branching(tasks, layers), given)
-    training = ("+experiment=rooms_resnet50_bmtas_multi_task", *TINY, f"branching.file={given}")
+    training = ("+experiment=rooms_hrnet18_multi_task", *BRANCHED, f"branching.file={given}")
     run_stage(command(tmp_path, rooms, *training))
-    folder = tmp_path / "runs" / "rooms_resnet50_bmtas_multi_task" / "seed0"
+    folder = tmp_path / "runs" / "branched" / "seed0"
     given.unlink()
     run_stage(as_typed("stage=evaluate", f"run={folder}"))
     assert (folder / "evaluation.json").is_file()

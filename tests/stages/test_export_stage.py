@@ -54,10 +54,15 @@ def test_modules_of_other_operations_are_exported(tmp_path, rooms, kind):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("backbone", ["resnet50_aspp", "swin"])
-def test_other_backbones_are_exported(tmp_path, rooms, backbone):
-    run_stage(command(tmp_path, rooms, f"+experiment=rooms_{backbone}_multi_task"))
-    export(tmp_path / "runs" / f"rooms_{backbone}_multi_task" / "seed0", f"output={tmp_path / 'out'}")
+@pytest.mark.parametrize(
+    "overrides",
+    [("+experiment=rooms_hrnet18_multi_task", "backbone=resnet50_scratch", "neck=aspp"),
+     ("+experiment=rooms_swin_multi_task",)],
+    ids=["dilated ResNet with ASPP", "swin"],
+)  # fmt: skip
+def test_other_backbones_are_exported(tmp_path, rooms, overrides):
+    run_stage(command(tmp_path, rooms, *overrides, "name=other"))
+    export(tmp_path / "runs" / "other" / "seed0", f"output={tmp_path / 'out'}")
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
 
 

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from small_rooms import QUICK, as_typed, command
 
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.decode import read_photo
 from atrc_exp.errors import UserError
 from atrc_exp.normalisation import IMAGENET
 from atrc_exp.stages import run_stage
-from atrc_exp.stages.common import build_tasks_of
 from atrc_exp.stages.predict import _Network, find_images
 
 

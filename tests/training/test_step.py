@@ -15,12 +15,13 @@ from atrc_exp.genotype import uniform
 from atrc_exp.losses import build_losses
 from atrc_exp.models.distillation.atrc import ATRC
 from atrc_exp.models.network import Network
+from atrc_exp.models.predictor import Predictor
 from atrc_exp.models.search import ArchSample, gumbel_noise
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import build_tasks
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.state import TrainState, build_state
-from atrc_exp.training.step import Objective, Predictor, StepResult, train_step
+from atrc_exp.training.step import Objective, StepResult, train_step
 
 
 class Setting:

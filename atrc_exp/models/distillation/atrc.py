@@ -41,7 +41,7 @@ class ContextBlocks(nn.ModuleDict):
     """Context modules `[target][source][context]` for all `candidates[target][source]` but "none", which has none.
 
     Modules attend in channels // 2 channels; other options as in `contexts.build_context`. With `share_work`, on from
-    the start, what blocks have in common is computed once (`models.shared`); without it each block runs by itself, as
+    the start, what blocks have in common is computed once (`contexts.shared`); without it each block runs by itself, as
     the paper counts multiply-adds.
     """
 

@@ -8,17 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-
-from atrc_exp.__main__ import CONF, typed
 from atrc_exp.config import Config
 from atrc_exp.config.arguments import readable
+from atrc_exp.config.compose import CONF, composed
 from atrc_exp.config.keys import is_used, override_key
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import FILE_NAME, load
 from atrc_exp.report.paper.published import SEEDS, TABLE_F, TABLES, Published
-from atrc_exp.report.results.aggregate import SUMMARY
-from atrc_exp.runs.configurations import CHECKPOINT
+from atrc_exp.runs.files import CHECKPOINT, SUMMARY
 from atrc_exp.runs.folder import require_same
 
 OWN = ("experiment", "name", "stage", "tasks")
@@ -146,16 +143,15 @@ def steps(number: str, dataset: str, rows: Iterable[Published], overrides: Overr
     """
     made: dict[str, Step] = {}
     unknown: dict[str, None] = {}
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        tasks = typed(compose("config", overrides=[f"dataset={dataset}"])).dataset.tasks
-        if number in TABLES and TABLES[number].part:
-            tasks = [task for task in tasks if task in TABLES[number].tasks]
-        for row in rows:
-            for preset, variants in _presets(row, f"{dataset}_{row.backbone}_", tasks, overrides):
-                if not (CONF / "experiment" / f"{preset}.yaml").is_file():
-                    unknown[preset] = None
-                elif preset not in made:
-                    made[preset] = _step(preset, variants, overrides)
+    tasks = composed([f"dataset={dataset}"]).dataset.tasks
+    if number in TABLES and TABLES[number].part:
+        tasks = [task for task in tasks if task in TABLES[number].tasks]
+    for row in rows:
+        for preset, variants in _presets(row, f"{dataset}_{row.backbone}_", tasks, overrides):
+            if not (CONF / "experiment" / f"{preset}.yaml").is_file():
+                unknown[preset] = None
+            elif preset not in made:
+                made[preset] = _step(preset, variants, overrides)
     for step in made.values():
         step.check()
     return list(made.values()), list(unknown)
@@ -184,8 +180,5 @@ def _presets(
 def _step(preset: str, variants: tuple[str, ...], overrides: Overrides) -> Step:
     seeds = overrides.seeds[:1] if preset.endswith("_branch") else overrides.seeds  # presets name the first one's
     own = [[variant] for variant in variants] or [[]]
-    configs = [
-        typed(compose("config", overrides=[f"+experiment={preset}", *each, f"seed={seeds[0]}", *overrides.composable]))
-        for each in own
-    ]
+    configs = [composed([f"+experiment={preset}", *each, f"seed={seeds[0]}", *overrides.composable]) for each in own]
     return Step(preset, variants, tuple(configs), seeds, overrides)

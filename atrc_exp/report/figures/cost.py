@@ -14,12 +14,12 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
-from atrc_exp.models.profile import Part
+from atrc_exp.models.profile import Part, profile_of
 from atrc_exp.report.figures.looks import freeze_layout, short_names
 from atrc_exp.report.figures.placing import place_labels
-from atrc_exp.report.results.aggregate import SUMMARY, Experiment, Row, Setting
+from atrc_exp.report.results.aggregate import Experiment, Row, Setting
 from atrc_exp.runs.configurations import read_network_config
-from atrc_exp.stages.profile import profile_of
+from atrc_exp.runs.files import SUMMARY
 
 PROFILE = "profile.json"
 _LOOKS: dict[str, dict[str, Any]] = {  # by kind of network: told apart by shape and by fill

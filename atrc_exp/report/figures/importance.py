@@ -11,7 +11,6 @@ from matplotlib import colormaps
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from rich.table import Table
 from rich.text import Text
 
 from atrc_exp.evaluation.importance import Importance
@@ -22,8 +21,8 @@ from atrc_exp.models.contexts.maps import Block
 from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.results.aggregate import Row, Setting, Statistic, statistic
 from atrc_exp.report.results.columns import DEFAULT_PLACES, places, scale
-from atrc_exp.report.results.sheet import GAP
-from atrc_exp.report.results.tables import console
+from atrc_exp.report.results.sheet import GAP, Sheet, plain
+from atrc_exp.report.results.tables import console, show_sheet
 from atrc_exp.tasks import TASKS
 from atrc_exp.words import counted
 
@@ -131,7 +130,7 @@ def write(folder: Path, record: Mapping[str, Any]) -> None:
     write_json(folder / f"{STEM}.json", record)
     paths = figures.save(draw(record), folder / STEM)
     output = console()
-    output.print(_table(record))
+    show_sheet(_sheet(record), lines=True)
     for note in record["notes"]:
         output.print(Text(note), soft_wrap=True)
     output.print(Text(correlation_text(record["correlation"])), soft_wrap=True)
@@ -147,21 +146,18 @@ def correlation_text(found: Mapping[str, Any]) -> str:
     return f"{what}: {found['pearson']:+.2f} over {found['blocks']} blocks"
 
 
-def _table(record: Mapping[str, Any]) -> Table:
+def _sheet(record: Mapping[str, Any]) -> Sheet:
     source = record["source"]
-    table = Table(
-        title=Text(f"{source['run']}, iteration {source['iteration']}: drop of Δm [percentage points] and of the "
-                   f"target's metric, {counted(record['permutations'], 'permutation')} of "
-                   f"{counted(record['images'], 'image')}"),
-        title_justify="left", title_style="bold", show_lines=True,
-    )  # fmt: skip
-    table.add_column(Text("target ← source"))
-    for name in record["tasks"]:
-        table.add_column(Text(name))
-    for target, row in record["blocks"].items():
-        cells = ["\n".join((entry["context"], *_numbers(target, entry))) for entry in row.values()]
-        table.add_row(Text(f"{target}\n{unit_of(target)}"), *map(Text, cells))
-    return table
+    title = (
+        f"{source['run']}, iteration {source['iteration']}: drop of Δm [percentage points] and of the target's metric, "
+        f"{counted(record['permutations'], 'permutation')} of {counted(record['images'], 'image')}"
+    )
+    rows = (
+        [f"{target}\n{unit_of(target)}", *("\n".join((e["context"], *_numbers(target, e))) for e in row.values())]
+        for target, row in record["blocks"].items()
+    )
+    header = ("target ← source", *record["tasks"])
+    return Sheet("importance", title, header, plain(rows), align="l" * len(header))
 
 
 def unit_of(task: str) -> str:

@@ -13,10 +13,10 @@ from atrc_exp.errors import UserError
 from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.results.aggregate import run_name, seed_folders
 from atrc_exp.report.results.columns import heading, scale
+from atrc_exp.runs.files import RECORDS
 from atrc_exp.runs.logging import jsonl
 from atrc_exp.tasks import TASKS
 
-RECORDS = "metrics.jsonl"
 _LOOKS: dict[str, dict[str, Any]] = {
     "final": {"linestyle": "-"},
     "auxiliary": {"linestyle": (0, (4, 2))},

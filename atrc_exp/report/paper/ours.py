@@ -13,7 +13,6 @@ from typing import TypeVar
 from atrc_exp.errors import UserError
 from atrc_exp.report.paper.published import Published, Table
 from atrc_exp.report.results.aggregate import (
-    SUMMARY,
     Delta,
     Row,
     Setting,
@@ -25,6 +24,7 @@ from atrc_exp.report.results.aggregate import (
     seed_folders,
     statistics_of,
 )
+from atrc_exp.runs.files import SUMMARY
 from atrc_exp.tasks import TASKS
 
 T = TypeVar("T")

@@ -13,11 +13,8 @@ from typing import Any
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, read_settings
 from atrc_exp.metrics.delta import delta_m
-from atrc_exp.runs.configurations import CONFIG
+from atrc_exp.runs.files import CONFIG, STATUS, SUMMARY
 from atrc_exp.tasks import TASKS
-
-SUMMARY = "summary.json"
-STATUS = "status.json"
 
 
 @dataclass(frozen=True)

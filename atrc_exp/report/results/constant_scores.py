@@ -13,7 +13,7 @@ from atrc_exp.data.readers.sample import Source
 from atrc_exp.errors import UserError
 from atrc_exp.metrics import build_metrics
 from atrc_exp.metrics.boundary import evaluate
-from atrc_exp.report.constant import Constants
+from atrc_exp.report.results.constants import Constants
 from atrc_exp.tasks import IGNORE, build_tasks
 
 NAMES = ("semseg", "depth", "normals")

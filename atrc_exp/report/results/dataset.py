@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from rich.table import Table
 
 from atrc_exp.config import DatasetConfig
 from atrc_exp.data.prepare.check import DEPTH_EDGES, Findings, Labels
@@ -16,7 +15,8 @@ from atrc_exp.data.readers.reader import Reader, absence_notes, count_notes, fin
 from atrc_exp.data.readers.sample import Sample
 from atrc_exp.files import write_json
 from atrc_exp.report.figures import looks as figures
-from atrc_exp.report.results.tables import console
+from atrc_exp.report.results.sheet import Sheet, plain
+from atrc_exp.report.results.tables import console, show_sheet
 from atrc_exp.rooms.dataset.sheet import draw_label
 from atrc_exp.tasks import DEPTH_RANGE, IGNORE, TASKS, class_count
 
@@ -220,11 +220,9 @@ def _show(record: Mapping[str, Any]) -> None:
     out, dataset = console(), record["dataset"]
     for line in _facts(record)[:3]:
         out.print(line, markup=False, highlight=False)
-    table = Table("split", "labels", "what they hold")
-    for split, tasks in record["labels"].items():
-        for task, labels in tasks.items():
-            table.add_row(split, TASKS[task].title, _summary(labels))
-    out.print(table)
+    rows = ((split, TASKS[task].title, _summary(labels)) for split, tasks in record["labels"].items()
+            for task, labels in tasks.items())  # fmt: skip
+    show_sheet(Sheet("labels", "", ("split", "labels", "what they hold"), plain(rows), align="lll"))
     for note in dataset["notes"]:
         out.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     for warning in record["warnings"]:

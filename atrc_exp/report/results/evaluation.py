@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.table import Table
 from rich.text import Text
 
 from atrc_exp.files import write_json, write_text
 from atrc_exp.metrics.boundary import BoundaryScores, Curve
 from atrc_exp.metrics.boundary.drawing import draw_boundary
 from atrc_exp.report.figures import looks as figures
-from atrc_exp.report.results.tables import console
+from atrc_exp.report.results.sheet import Cell, Sheet, plain
+from atrc_exp.report.results.tables import console, show_sheet
 from atrc_exp.tasks import TASKS
 from atrc_exp.words import counted
 
@@ -80,18 +80,15 @@ def _show(record: Mapping[str, Any], confusion: Mapping[str, np.ndarray]) -> Non
     if "selected_on" in source:
         what += f", a checkpoint selected on {source['selected_on']}"
     output.print(Text(f"{what}: {counted(record['images'], 'image')} of {record['dataset']['name']}"), soft_wrap=True)
-    table = Table()
-    for heading in ("Task", "Metric", "Value", "Unit"):
-        table.add_column(heading, justify="right" if heading == "Value" else "left")
+    rows = []
     for task, metrics in record["metrics"].items():
         for index, (key, value) in enumerate(metrics.items()):
-            unit = _unit(task, key)
-            style = "bold" if key == TASKS[task].metric else ""
-            row = (TASKS[task].title if index == 0 else "", key, _number(value, unit), unit)
-            table.add_row(*(Text(cell, style=style) for cell in row), end_section=index == len(metrics) - 1)
-    output.print(table)
+            unit, rank = _unit(task, key), 1 if key == TASKS[task].metric else None
+            cells = (TASKS[task].title if index == 0 else "", key, _number(value, unit), unit)
+            rows.append(tuple(Cell(cell, rank) for cell in cells))
+    show_sheet(Sheet("metrics", "", ("Task", "Metric", "Value", "Unit"), tuple(rows), align="llrl"))
     for task, ious in record["per_class"].items():
-        output.print(_per_class_table(TASKS[task].title, ious, confusion[task]))
+        show_sheet(_per_class_sheet(TASKS[task].title, ious, confusion[task]))
 
 
 def _unit(task: str, metric: str) -> str:
@@ -108,7 +105,7 @@ def _number(value: float | None, unit: str) -> str:
     return {"m": f"{value:.4f}", "pixels": f"{value:.0f}"}.get(unit, f"{value:.2f}")
 
 
-def _per_class_table(title: str, ious: Mapping[str, float | None], matrix: np.ndarray) -> Table:
+def _per_class_sheet(title: str, ious: Mapping[str, float | None], matrix: np.ndarray) -> Sheet:
     """Two classes a line: name, IoU and share of the labelled pixels."""
     labelled = matrix.sum(axis=1)
     shares = labelled / max(labelled.sum(), 1)
@@ -116,13 +113,9 @@ def _per_class_table(title: str, ious: Mapping[str, float | None], matrix: np.nd
         [name, "–" if iou is None else f"{100 * iou:.2f}", f"{100 * share:.2f}"]
         for (name, iou), share in zip(ious.items(), shares, strict=True)
     ]
-    table = Table()
-    for heading in (f"{title} class", "IoU [%]", "Pixels [%]") * 2:
-        table.add_column(heading, justify="right" if "%" in heading else "left")
     half = (len(cells) + 1) // 2
-    for left, right in zip_longest(cells[:half], cells[half:], fillvalue=["", "", ""]):
-        table.add_row(*left, *right)
-    return table
+    rows = (left + right for left, right in zip_longest(cells[:half], cells[half:], fillvalue=["", "", ""]))
+    return Sheet("classes", "", (f"{title} class", "IoU [%]", "Pixels [%]") * 2, plain(rows), align="lrr" * 2)
 
 
 def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str) -> Figure:

@@ -9,7 +9,6 @@ from typing import TypeVar
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, read_settings
 from atrc_exp.report.results.aggregate import (
-    SUMMARY,
     Row,
     RunResult,
     find_baselines,
@@ -21,7 +20,7 @@ from atrc_exp.report.results.aggregate import (
 )
 from atrc_exp.report.results.sheet import GAP, Notes, Sheet, plain
 from atrc_exp.report.results.tables import Report, gather
-from atrc_exp.runs.configurations import CONFIG
+from atrc_exp.runs.files import CONFIG, ENVIRONMENT, RECORDS, SUMMARY
 from atrc_exp.runs.logging import jsonl
 
 T = TypeVar("T")
@@ -104,12 +103,12 @@ def system(runs: Runs) -> Sheet:
 def _measured(folder: Path, devices: Notes, damaged: list[str]) -> list[str]:
     """Cells after the name; what differs between the runs stands with all its values, devices in full in a note."""
     paths = list(seed_folders(folder).values())
-    records = [r for path in paths for r in jsonl.read(path / "metrics.jsonl") if r["kind"] == "train"]
+    records = [r for path in paths for r in jsonl.read(path / RECORDS) if r["kind"] == "train"]
     steps = [r["seconds_per_step"] for r in records if r.get("seconds_per_step")]
     memory = [r["memory_mib"] for r in records if r.get("memory_mib")]
     batches = set(_readable([p / CONFIG for p in paths], _batch_size, damaged))
     minutes = [run.seconds / 60 for run in read_runs(folder) if run.seconds is not None]
-    environments = _readable([p / "environment.json" for p in paths], _starts, damaged)
+    environments = _readable([p / ENVIRONMENT for p in paths], _starts, damaged)
     starts = [start for environment in environments for start in environment]
     step = statistics.median(steps) if steps else None
     return [

@@ -14,8 +14,6 @@ from rich.text import Text
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import print_any_text, write_json, write_text
-from atrc_exp.report import constant
-from atrc_exp.report.constant import Constants
 from atrc_exp.report.results import differences
 from atrc_exp.report.results import sheet as forms
 from atrc_exp.report.results.aggregate import (
@@ -30,6 +28,7 @@ from atrc_exp.report.results.aggregate import (
     seed_folders,
 )
 from atrc_exp.report.results.columns import heading, measure, scale
+from atrc_exp.report.results.constants import NOTE, Constants, read_constants
 from atrc_exp.report.results.differences import Compared
 from atrc_exp.report.results.sheet import GAP, Notes, Sheet
 from atrc_exp.tasks import TASKS
@@ -114,7 +113,7 @@ def gather(names: Iterable[Path]) -> Report:
             rows.append(aggregate(folder, baselines[root]))
         except UserError as error:
             refused[run_name(folder)] = str(error)
-    constants = [found for root in baselines if (found := constant.read(root))]
+    constants = [found for root in baselines if (found := read_constants(root))]
     return Report(rows, refused, [row for found in baselines.values() for row in found],
                   {found.fingerprint: found for found in constants})  # fmt: skip
 
@@ -139,7 +138,7 @@ def _section(setting: Setting, rows: Sequence[Row], constants: Constants | None)
     if constants:
         cells.append(
             [
-                "constants" + notes.mark([constant.NOTE]),
+                "constants" + notes.mark([NOTE]),
                 GAP,
                 *(
                     measure(task, Statistic(constants.headline[task], None, 1) if task in constants.headline else None)
@@ -234,10 +233,11 @@ def show(report: Report) -> None:
         console().print(Text(_refusal(name, reason)))
 
 
-def show_sheet(sheet: Sheet) -> None:
-    """Print one table, the best of a column bold and the second underlined."""
+def show_sheet(sheet: Sheet, *, lines: bool = False) -> None:
+    """Print one table, the best of a column bold and the second underlined; with `lines` between the rows."""
     output = console()
-    table = Table(title=Text(sheet.title), title_justify="left", title_style="bold")
+    title = Text(sheet.title) if sheet.title else None
+    table = Table(title=title, title_justify="left", title_style="bold", show_lines=lines)
     for text, side in zip(sheet.header, sheet.align, strict=True):
         table.add_column(Text(text), justify="left" if side == "l" else "right")
     styles = {None: "", 1: "bold", 2: "underline"}

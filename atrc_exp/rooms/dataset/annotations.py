@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from atrc_exp.rooms.plans.classes import CONTEXT_LABELS, PARTS, VOC, VOC_LABELS
-from atrc_exp.rooms.plans.plans import furnish
-from atrc_exp.rooms.render.render import View, develop
+from atrc_exp.rooms.plans.furnish import furnish
+from atrc_exp.rooms.render.image import View, develop
 
 _VIEW, _PHOTOGRAPH = 1, 2  # last elements of a seed: keep the streams of random numbers apart
 _PORTRAIT = 0.3  # share of portrait images

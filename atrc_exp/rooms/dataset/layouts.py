@@ -11,7 +11,7 @@ import numpy as np
 
 from atrc_exp.rooms.dataset.annotations import PeopleSample, VocObject, render_people
 from atrc_exp.rooms.plans.classes import CONTEXT_TO_VOC, VOC_NAMES
-from atrc_exp.rooms.render.render import RoomSample, render_room
+from atrc_exp.rooms.render.image import RoomSample, render_room
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,19 @@
 """Where records go: metrics.jsonl, the console, and W&B. Only rank 0 has any of them."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from atrc_exp.config import Config
-from atrc_exp.genotype import Genotype
-from atrc_exp.normalisation import Normalisation
 from atrc_exp.processes.interrupt import Interrupted
+from atrc_exp.runs.files import LOG, RECORDS
 from atrc_exp.runs.logging import wandb
 from atrc_exp.runs.logging.console import ProgressDisplay, TrainLog
 from atrc_exp.runs.logging.jsonl import JsonLines
 from atrc_exp.tasks import Task
-
-if TYPE_CHECKING:
-    from atrc_exp.evaluation.evaluate import ImageResult
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +28,11 @@ class Logger:
     def __init__(
         self, config: Config, folder: Path, run_id: str, tasks: Sequence[Task], *, iteration: int, is_main: bool
     ) -> None:
-        self.is_main, self.tasks = is_main, tasks
+        self.is_main = is_main
         if not is_main:
             return
-        self.train_log = TrainLog(folder / "train.log")
-        self.lines = JsonLines(folder / "metrics.jsonl", iteration)
+        self.train_log = TrainLog(folder / LOG)
+        self.lines = JsonLines(folder / RECORDS, iteration)
         self.wandb = wandb.start(config, folder, run_id)
         self.display = ProgressDisplay(iteration, config.engine.iterations, tasks, bar=config.engine.progress)
 
@@ -56,26 +54,10 @@ class Logger:
         if self.is_main and self.wandb is not None:
             self.wandb.note(facts)
 
-    def predictions(self, step: int, results: "Sequence[ImageResult]", normalisation: Normalisation) -> None:
-        """Show validation images with labels and predictions in W&B, the n-th as predictions/n with its id below.
-
-        Args:
-            normalisation: of the results' images.
-        """
-        if self.is_main and self.wandb is not None and results:
-            from atrc_exp.report.figures.panels import panel, rendered
-
-            for number, result in enumerate(results, start=1):
-                image = normalisation.undone(result.image)
-                figure = panel(image, result.labels, result.predictions, self.tasks)
-                self.wandb.image(step, f"predictions/{number}", rendered(figure), caption=result.id)
-
-    def genotype(self, step: int, genotype: Genotype) -> None:
-        """Show the genotype as a map in W&B."""
+    def image(self, step: int, key: str, draw: Callable[[], np.ndarray], caption: str | None = None) -> None:
+        """Show a picture (H, W, 3) uint8 in W&B; it is drawn only where there is W&B."""
         if self.is_main and self.wandb is not None:
-            from atrc_exp.report.figures.panels import genotype_map, rendered
-
-            self.wandb.image(step, "genotype", rendered(genotype_map(genotype)))
+            self.wandb.image(step, key, draw(), caption=caption)
 
     def artifact(self, path: Path, kind: str, name: str) -> None:
         """Keep a file in W&B."""
