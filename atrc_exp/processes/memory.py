@@ -52,7 +52,7 @@ def training_bytes(objective: Objective, batch: Batch, optimizer: str = "sgd") -
 
 
 def branching_bytes(objective: BranchObjective, batch: Batch) -> int:
-    """The same for a step of a branch search after its warm-up: that of the task which takes most."""
+    """Bytes that a step of a branch search takes after its warm-up, for the task that takes most."""
     network = objective.predictor.network
 
     def step(task: str, crop: Batch) -> object:
@@ -66,10 +66,10 @@ def branching_bytes(objective: BranchObjective, batch: Batch) -> int:
 def _step_bytes(
     module: nn.Module, batch: Batch, moments: int, forward: Callable[[Batch], object], side: int | None = _CROP
 ) -> int:
-    """Kept activations and those of the largest block that is computed again; gradients and moments.
+    """Add up kept activations, those of the largest block that is computed again, gradients and moments.
 
     Args:
-        side: of the crop that is run; None takes whole images.
+        side: pixels of the crop that is run; None takes whole images.
     """
     image = _crop(batch["image"], side)
     crop = {"image": image, "labels": {task: _crop(label, side) for task, label in batch["labels"].items()}}
@@ -172,7 +172,7 @@ def require(needed: int, config: Config) -> None:
     """Refuse a step that does not fit into the free memory of this host.
 
     Args:
-        needed: bytes of one rank.
+        needed: bytes that one rank takes.
 
     Raises:
         UserError: names batch size and precision, and what to set.
