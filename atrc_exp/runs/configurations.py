@@ -134,7 +134,7 @@ def with_stored(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def read_network_config(folder: Path) -> Config:
-    """The configuration of a run, for a look at its network alone; no code of the user's is allowed.
+    """Read the configuration of a run for a look at its network alone, which allows no code of the user's.
 
     Raises:
         UserError: a stored configuration that this build does not read.
@@ -143,7 +143,7 @@ def read_network_config(folder: Path) -> Config:
 
 
 def _with_kept_files(stored: Config, folder: Path) -> Config:
-    """The genotype and the branching of the run folder, and random weights, which a checkpoint replaces."""
+    """Take genotype and branching from the run folder, and random weights, since a checkpoint replaces them."""
     kept = folder / genotypes.FILE_NAME
     if stored.distillation.name == "atrc":
         stored = replace(stored, genotype=str(kept), genotype_blocks={})
@@ -163,6 +163,6 @@ def _read(path: Path) -> Config:
 
 
 def _with_value(node: Any, path: Sequence[str], value: Any) -> Any:
-    """A copy of nested dataclasses in which the field at `path` has another value."""
+    """Copy nested dataclasses and give the field at `path` another value."""
     name, *rest = path
     return replace(node, **{name: _with_value(getattr(node, name), rest, value) if rest else value})

@@ -125,7 +125,7 @@ class Run:
         return self.folder / "checkpoints" / checkpoint.LAST
 
     def keep_genotype(self, genotype: genotypes.Genotype) -> None:
-        """Write the genotype a fixed network is built from; on a resume it must be the one that stands there.
+        """Write the genotype that a fixed network is built from. On a resume it must equal the one in the folder.
 
         Raises:
             UserError: the file that the configuration names has changed since the first start.
@@ -137,7 +137,7 @@ class Run:
         )
 
     def keep_branching(self, branching: branchings.Branching) -> None:
-        """Write the branching of the encoder, with the same rule."""
+        """Write the branching of the encoder. On a resume it must equal the one in the folder."""
         self._keep(
             self.folder / branchings.FILE_NAME,
             lambda path: branchings.load(path) == branching,
@@ -145,13 +145,13 @@ class Run:
         )
 
     def keep_backbone(self, provenance: Mapping[str, str | None], normalisation: Normalisation) -> None:
-        """Record the weights of the backbone at the first start; a resumed run keeps that start's normalisation.
+        """Record the weights of the backbone at the first start. A resumed run keeps that start's normalisation.
 
-        A run from before there was a record goes on with ImageNet's, which it began with.
+        A run that began before there was such a record goes on with ImageNet's normalisation, with which it began.
 
         Args:
             provenance: of the weights, see `models.backbone.Backbone`.
-            normalisation: with which they were trained.
+            normalisation: that with which the weights were trained.
         """
 
         def keep() -> Normalisation:
@@ -185,7 +185,7 @@ class Run:
             write_json(self.folder / "environment.json", environment | {"init": record})
 
     def note_start(self, **facts: Any) -> None:
-        """Add what has turned out about this start to its entry in environment.json; on rank 0 only."""
+        """Add what has turned out about this start to its entry in environment.json. Rank 0 alone calls this."""
         environment = read_json(self.folder / "environment.json")
         environment["starts"][-1] |= facts
         write_json(self.folder / "environment.json", environment)
@@ -217,13 +217,13 @@ class Run:
 
 
 def _interruption(error: BaseException | None) -> Interrupted | None:
-    """The signal that ended the run, if one did; a scheduler's handler may have put an exit of its own in its place."""
+    """Return the signal that ended the run, if one did. A scheduler's handler may have replaced it by an exit."""
     found = (cause for cause in (error, error and error.__context__) if isinstance(cause, Interrupted))
     return next(found, None)
 
 
 def _clear(folder: Path) -> None:
-    """Forget a start that saved nothing, so that a corrected command is not refused for what the first one said."""
+    """Forget a start that saved nothing, so that the folder does not refuse a corrected command."""
     for name in ("config.yaml", "environment.json", "status.json", genotypes.FILE_NAME, branchings.FILE_NAME):
         (folder / name).unlink(missing_ok=True)
 
@@ -274,7 +274,7 @@ def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any
 
 
 def _lock(path: Path, patience: float) -> IO[str]:
-    """Take the lock of a run folder; wait `patience` seconds for the process that holds it.
+    """Take the lock of a run folder. The call waits up to `patience` seconds for the process that holds it.
 
     Raises:
         UserError: another process holds it.
