@@ -41,12 +41,12 @@ def build_tasks_of(config: Config) -> tuple[Task, ...]:
 
 
 def genotype_of(config: Config) -> Genotype | None:
-    """The genotype of a fixed ATRC network: `genotype`, or all none, with `genotype_blocks` on top; else None.
+    """Return the genotype of a fixed ATRC network: `genotype`, or all none, changed by `genotype_blocks`; else None.
 
     Without `distillation.self_attention` the blocks from a task to itself are none.
 
     Raises:
-        UserError: no such genotype, or blocks that it does not have.
+        UserError: there is no such genotype, or it does not have these blocks.
     """
     if config.distillation.name != "atrc":
         return None
@@ -57,7 +57,7 @@ def genotype_of(config: Config) -> Genotype | None:
 
 @contextmanager
 def processes(config: Config) -> Iterator[Ranks]:
-    """The processes of a run, which leave their group at the end; only the first one shows messages."""
+    """Start the processes of a run, which leave their group at the end. Only the first one shows messages."""
     ranks = Ranks.start(config.engine.device)
     show_messages(ranks.is_main)
     try:
@@ -67,7 +67,7 @@ def processes(config: Config) -> Iterator[Ranks]:
 
 
 def batches(data: Data, config: Config, ranks: Ranks, iterations: int) -> Callable[[int], Iterable[Batch]]:
-    """From a first iteration to this rank's training batches from there on."""
+    """Make the function that yields this rank's training batches from a given iteration on."""
 
     def start(first: int) -> Iterable[Batch]:
         return train_loader(
@@ -84,13 +84,13 @@ def batches(data: Data, config: Config, ranks: Ranks, iterations: int) -> Callab
 
 
 def open_data(config: Config, ranks: Ranks, normalisation: Normalisation = IMAGENET) -> Data:
-    """Open both splits on every rank; rank 0 goes first, since it makes procedural data that is missing."""
+    """Open both splits on every rank. Rank 0 goes first, since it makes procedural data that is missing."""
     opened = ranks.on_main(lambda: build_datasets(config))
     return replace(opened if ranks.is_main else build_datasets(config), normalisation=normalisation)
 
 
 def keep_codebook(config: Config, run: Run, ranks: Ranks, data: Data) -> Tensor:
-    """The codewords (40, 3) of the normals' label regions; rank 0 fits them and keeps a copy in the run."""
+    """Return the codewords (40, 3) of the normals' label regions. Rank 0 fits them and keeps a copy in the run."""
     codebook = ranks.on_main(lambda: codebook_for(config, data))
     if ranks.is_main:
         assert codebook.shape == (CODEWORDS, 3)
@@ -112,14 +112,14 @@ class TrainedRun:
     codebook: Tensor | None
     """Unit normals (40, 3) that the run was trained with, where it needed them."""
     normalisation: Normalisation
-    """Of the images that the run was trained on."""
+    """Normalisation of the images that the run was trained on."""
 
 
 def load_run(config: Config, ranks: Ranks, tasks: tuple[Task, ...]) -> TrainedRun:
     """Build the network of the run that `config` comes from (`stored.with_stored`) and load its checkpoint.
 
     Raises:
-        UserError: a checkpoint that is damaged or does not fit.
+        UserError: the checkpoint is damaged or does not fit.
     """
     folder, file = run_folder(config), checkpoint_file(config)
     path = folder / "environment.json"

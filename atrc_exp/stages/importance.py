@@ -110,7 +110,7 @@ def _same(score: float, recorded: float | None) -> bool:
 
 
 def _votes(result: RunResult, genotype: Genotype) -> Mapping[str, Any]:
-    """Votes of the searches that the run's genotype comes from; for a search, of the sweep it belongs to."""
+    """Return the votes of the searches that the run's genotype comes from; a search has those of its own sweep."""
     sweep = result.folder.parent / FILE_NAME
     source = load(sweep) if result.experiment.stage == "search" and sweep.is_file() else genotype
     return source.details.get("votes", {})
