@@ -36,7 +36,7 @@ def read(runs_dir: Path) -> Constants | None:
     """The scores kept in a folder of runs, if there are any.
 
     Raises:
-        UserError: a file that is none of ours.
+        UserError: the file was not written by this module.
     """
     path = runs_dir / FILE_NAME
     if not path.is_file():
