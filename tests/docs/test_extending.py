@@ -17,7 +17,7 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 SHORT = ("engine.iterations=1", "engine.batch_size=2", "engine.workers=0", "engine.progress=false", "logger=none",
-         "distillation.channels=8")  # fmt: skip
+         "distillation.channels=8", "tasks=[semseg,depth]")  # fmt: skip
 ROOMS = (f"dataset.rooms.train={small_rooms.TRAIN}", f"dataset.rooms.val={small_rooms.VAL}",
          f"dataset.rooms.image_size=[{small_rooms.SIZE[0]},{small_rooms.SIZE[1]}]")  # fmt: skip
 
