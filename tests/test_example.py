@@ -1,4 +1,4 @@
-"""The README's example on a network that is not ours: it stands there to the letter, runs, and trains."""
+"""The example of docs/library.md on a network that is not ours: it stands there to the letter, runs, and trains."""
 
 import runpy
 import textwrap
@@ -16,9 +16,9 @@ def example():
     return runpy.run_path(str(FILE))
 
 
-def test_the_readme_prints_the_example():
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    assert textwrap.indent(FILE.read_text(encoding="utf-8"), "    ") in readme
+def test_the_page_prints_the_example():
+    page = (Path(__file__).parents[1] / "docs" / "library.md").read_text(encoding="utf-8")
+    assert textwrap.indent(FILE.read_text(encoding="utf-8"), "    ") in page
 
 
 def test_the_example_runs_and_refines_both_tasks(example):

@@ -51,7 +51,7 @@ def search_branching(
     loaders: BranchLoaders,
     codebook: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Search from the run's checkpoint, if there is one, to `engine.iterations` batches of the weights; collective.
+    """Search from the run's checkpoint, if there is one, to `engine.iterations` batches of the weights, on all ranks.
 
     Returns:
         The content of summary.json; branching.json stands beside it.
@@ -117,7 +117,7 @@ class BranchSession(Session):
         return next(e for e in range(self.schedule.epochs + 1) if self.schedule.start(e) == self.state.iteration)
 
     def due(self, every: int) -> bool:
-        """Whether something done every so many iterations is due at the end of an epoch; always after the last."""
+        """Tell whether what is done every so many iterations is due after an epoch. After the last it always is."""
         before, now = self.schedule.start(self.first_epoch() - 1), self.state.iteration
         return now // every > before // every or now == self.config.engine.iterations
 
@@ -149,7 +149,7 @@ class BranchSession(Session):
         return lambda task: self.network.drawn_path(task, temperature).detach()
 
     def take(self, batches: Iterator[Batch]) -> list[Batch]:
-        """Micro-batches of one iteration; ends the run where there was a signal."""
+        """Yield the micro-batches of one iteration. After a signal this ends the run."""
         self.interruption.leave_if_asked()
         micro = list(islice(batches, self.config.engine.accumulate))
         if len(micro) < self.config.engine.accumulate:

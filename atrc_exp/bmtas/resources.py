@@ -61,7 +61,7 @@ def expected_branches(probabilities: Tensor, form: str = "published") -> Tensor:
     P_{l-1}(j) q_l(m) over all j and m whose coarsest common refinement is k.
 
     Args:
-        probabilities: (L, N, N), by layer and task those of the copies.
+        probabilities: (L, N, N), those of the copies by layer and task.
         form: published or exact.
     """
     tasks = probabilities.shape[1]
@@ -95,7 +95,7 @@ def resource_loss(logits: Tensor, gflops: Tensor, form: str = "published") -> Te
     """Expected GFLOPs (1 multiply-add = 2 FLOPs) of the searched layers.
 
     Args:
-        logits: (L, N, N) of the copies, by layer and task.
-        gflops: (L,) of one copy of every layer.
+        logits: (L, N, N), those of the copies by layer and task.
+        gflops: (L,), the cost of one copy of every layer.
     """
     return expected_branches(logits.softmax(2), form) @ gflops

@@ -51,7 +51,7 @@ class BranchSchedule:
         return epoch >= self.warmup
 
     def temperature(self, epoch: int) -> float:
-        """Of the Gumbel-softmax in an epoch after the warm-up; the last epoch has the last value, as published."""
+        """Temperature of the Gumbel-softmax in an epoch after the warm-up; the last epoch has the last value."""
         first, last = self.config.branching.temperature
         return linear(epoch - self.warmup, max(self.epochs - self.warmup - 1, 1), first, last)
 
@@ -82,21 +82,21 @@ class BranchState:
     iteration: int = 0
     """Batches that the weights have seen; an optimiser step per task was made on each."""
     skipped: int = 0
-    """Always 0: there is no fp16 scaler."""
+    """This stays 0, since there is no fp16 scaler that skips steps."""
     seconds: float = 0.0
     validation: dict[str, float] = field(default_factory=dict)
-    """Result of the latest validation of this start; not saved, since it comes after the checkpoint."""
+    """Result of the latest validation of this start. It is not saved, since it comes after the checkpoint."""
 
     def start_weight_phase(self) -> None:
         """Forget what the optimiser and the encoder's batch norms know of the mixtures before the architecture moved.
 
-        The batch norms track statistics in the architecture's phase too, which are forgotten here with the others.
+        The batch norms track statistics in the architecture's phase, too; these are forgotten with the others.
         """
         self.optimizer.state.clear()
         self.network.encoder.reset_statistics()
 
     def state_dict(self, ranks: Ranks) -> dict[str, Any]:
-        """Plain data for the checkpoint; collective, complete on rank 0 only."""
+        """Collect plain data for the checkpoint. All ranks must call this, and only rank 0 gets all of it."""
         return {
             "version": 1,
             "run_id": self.run_id,

@@ -21,7 +21,7 @@ from atrc_exp.training.step import whole_batch_counts
 
 
 class BranchPredictor(nn.Module):
-    """The supergraph as the engine calls it: memory layout and precision as configured."""
+    """Calls the supergraph in the configured memory layout and precision, as the evaluation needs it."""
 
     def __init__(self, network: BranchSearch, config: Config) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class BranchObjective(nn.Module):
         self.losses = nn.ModuleDict({task.name: build_losses((task,), codebook=codebook) for task in tasks})
 
     def forward(self, batch: Batch, task: str, path: Path, counts: Mapping[str, Tensor]) -> Tensor:
-        """The task's sum over this micro-batch divided by the valid pixels of the whole batch."""
+        """Divide the task's sum over this micro-batch by the valid pixels of the whole batch."""
         prediction = self.predictor.predict(batch["image"], task, path)
         terms = self.losses[task]({task: prediction}, {}, {task: batch["labels"][task]}, counts)
         return terms[task]
@@ -62,12 +62,12 @@ def weight_step(
     ranks: Ranks,
     path: Callable[[str], Path],
 ) -> dict[str, Tensor]:
-    """One optimiser step per task on the micro-batches of one iteration; tasks without any label are left out.
+    """Take one optimiser step for each task on the micro-batches of one iteration. Tasks without a label are left out.
 
     Args:
         objective: `BranchObjective`, wrapped for several ranks.
-        losses: of all tasks, for the counts.
-        path: of a task, called for every forward pass.
+        losses: those of all tasks, which count the valid pixels.
+        path: gives the path of a task and is called for every forward pass.
 
     Returns:
         This rank's share of every task's loss.
@@ -96,7 +96,7 @@ def architecture_step(
     ranks: Ranks,
     temperature: float,
 ) -> None:
-    """One optimiser step of the architecture on the losses of all tasks, each with the resource loss."""
+    """Take one optimiser step of the architecture on the losses of all tasks, each with the resource loss."""
     network, settings = state.network, config.branching
     counts = whole_batch_counts(losses, micro, ranks)
     gradient = torch.zeros_like(network.arch)
@@ -113,7 +113,7 @@ def architecture_step(
 
 
 def _labelled(losses: MultiTaskLoss, counts: Mapping[str, Tensor]) -> list[str]:
-    """Tasks that have a label in the batch; reading the counts waits for the device."""
+    """Return the tasks that have a label in the batch. Reading the counts waits for the device."""
     return [name for name in losses.tasks if counts[name] > 0]
 
 

@@ -32,7 +32,7 @@ class Supergraph(nn.Module):
     The last batch norm of every copy has no affine parameters, so that no copy can scale its share of a mixture.
 
     Attributes:
-        names: of the layers.
+        names: those of the layers.
         gflops: cost of one copy of every layer at 512 x 512 pixels, 1 multiply-add = 2 FLOPs.
     """
 
@@ -98,7 +98,7 @@ class BranchSearch(nn.Module):
         arch: logits alpha (layers, tasks, copies), zeros at start.
 
     Args:
-        tasks: in the order used everywhere; the number of copies is theirs.
+        tasks: names in the order used everywhere; there are as many copies of a layer as tasks.
         channels: C of the task features.
     """
 

@@ -69,7 +69,7 @@ def refine(tasks: Iterable[str], choices: Mapping[str, Sequence[int]]) -> dict[s
 
 
 def _groups(path: Mapping[str, tuple[int, ...]]) -> Groups:
-    """Tasks of equal paths together, in the order in which they first occur."""
+    """Put tasks of equal paths together, in the order in which they first occur."""
     return tuple(tuple(t for t in path if path[t] == way) for way in dict.fromkeys(path.values()))
 
 
@@ -77,7 +77,7 @@ def load(source: str | Path) -> Branching:
     """Read a branching from a file or from the folder of a branch search.
 
     Raises:
-        UserError: nothing there, not JSON, or not a branching.
+        UserError: there is nothing, or it is not JSON, or not a branching.
     """
     path = Path(source).expanduser()
     if path.is_dir():

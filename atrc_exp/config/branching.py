@@ -26,11 +26,11 @@ class BranchingConfig:
     lr: float = 1e-3
     """Adam's rate for the weights."""
     weight_decay: float = 1e-4
-    """Of the weights, >= 0."""
+    """Weight decay of the weights, >= 0."""
     arch_lr: float = 0.01
     """Adam's rate for the architecture."""
     arch_weight_decay: float = 5e-5
-    """Of the architecture, >= 0."""
+    """Weight decay of the architecture, >= 0."""
 
     def __post_init__(self) -> None:
         require(self.layers in ("block", "stage"), "branching.layers", self.layers, "block or stage")

@@ -42,9 +42,9 @@ class OptimConfig:
     distillation_lr_factor: float = 1.0
     """Multiplies the rate of the distillation module once more, > 0: the papers of cross_stitch and nddr raise it."""
     momentum: float = 0.9
-    """Of SGD, beta 1 of AdamW, in [0, 1)."""
+    """Momentum of SGD, or beta 1 of AdamW, in [0, 1)."""
     weight_decay: float = 5e-4
-    """On all network parameters but the weights of cross_stitch, and with adamw biases and norms, >= 0."""
+    """Weight decay, >= 0. It spares the weights of cross_stitch, and with adamw biases and norms."""
     power: float = 0.9
     """Rate at iteration i is lr * (1 - i / iterations) ** power, >= 0."""
     clip_norm: float | None = None

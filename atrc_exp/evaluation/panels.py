@@ -146,7 +146,7 @@ def _class_legend(axis: Axes, classes: np.ndarray, names: Sequence[str] | None) 
 
 
 def save_panel(figure: Figure, path: Path) -> None:
-    """Write the figure beside and move it into place."""
+    """Write the figure and move it into place when it is whole."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
 

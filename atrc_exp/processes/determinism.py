@@ -1,4 +1,4 @@
-"""Which operations of a run had no deterministic form, for its record (`engine.deterministic`)."""
+"""Names of the operations of a run that had no deterministic form, for its record (`engine.deterministic`)."""
 
 import re
 import warnings
@@ -10,7 +10,7 @@ _ALERT = re.compile(r"^(\S+) does not have a deterministic implementation")
 
 
 class NondeterministicOperations(warnings.catch_warnings):
-    """While entered, takes PyTorch's warnings about such operations off the console and keeps their names.
+    """While it is entered, this takes PyTorch's warnings about such operations off the console and keeps their names.
 
     Attributes:
         names: operations met so far, sorted.

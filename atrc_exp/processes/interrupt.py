@@ -22,11 +22,11 @@ from atrc_exp.processes.signals import answer
 log = logging.getLogger(__name__)
 
 QUEUE_AGAIN = signal.SIGUSR2
-"""Answered only where somebody has set a handler for it: submitit's queues the job again."""
+"""The run answers it only where somebody has set a handler for it; submitit's handler queues the job again."""
 
 
 class Interrupted(SystemExit):
-    """The end of a run by a signal, its state saved; the exit code is 128 + signal, as shells and schedulers expect."""
+    """A signal ends the run, whose state is saved. The exit code is 128 + signal, as shells and schedulers expect."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -42,7 +42,7 @@ class Interrupted(SystemExit):
 
 
 class Interruption:
-    """Remembers a signal until the run asks for it; a context manager, to be entered in the main thread.
+    """Remembers a signal until the run asks for it. This context manager must be entered in the main thread.
 
     A rank whose torchrun has died, and a run of a sweep whose launcher has, take that as SIGTERM, so that they do not
     go on unseen.
@@ -81,12 +81,12 @@ class Interruption:
         if self.ranks.world == 1:
             return own
         agreed = self.finish_vote()
-        ballot = torch.tensor(own)  # on the CPU, where the group runs gloo: the device is not waited for
+        ballot = torch.tensor(own)  # on the CPU (gloo), so that nothing waits for the device
         self._vote = (ballot, dist.all_reduce(ballot, op=dist.ReduceOp.MAX, async_op=True))
         return agreed
 
     def finish_vote(self) -> int:
-        """Result of the vote under way, 0 where there is none; collective."""
+        """Return the result of the vote under way, 0 where there is none. All ranks must call this."""
         if self._vote is None:
             return 0
         (ballot, handle), self._vote = self._vote, None
@@ -94,10 +94,10 @@ class Interruption:
         return int(ballot)
 
     def leave_if_asked(self, result: object = None) -> None:
-        """End this rank at once where it has had a signal; for work that the last checkpoint precedes.
+        """End this rank at once where it has had a signal. Use it in work that begins with a checkpoint.
 
         Args:
-            result: not looked at; makes this an observer of the images of a validation.
+            result: is not looked at; it lets a validation call this method after each image.
 
         Raises:
             Interrupted: there was a signal.

@@ -46,7 +46,7 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):
     """Several jobs at once on this machine, see `local_sweep`."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all jobs; what each of them has come to is in its record, not in what is returned."""
+        """Run all jobs. Each job writes its outcome to its record, and nothing is returned."""
         from joblib.externals.loky import process_executor
 
         process_executor.kill_process_tree = local_sweep.end_worker  # its own kills the runs below the workers as well
@@ -61,7 +61,7 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):
 if submitit_launcher is not None:
 
     class SlurmLauncher(submitit_launcher.SlurmLauncher):
-        """One Slurm job a run, by submitit. With several tasks a job they are the ranks of the run."""
+        """Makes one Slurm job of each run, by submitit. If a job has several tasks, they are the ranks of its run."""
 
         def __call__(self, *job: Any) -> JobReturn:
             """Run one job, in its process on the cluster."""
@@ -132,7 +132,7 @@ if submitit_launcher is not None:
 
 
 def _wait(jobs: Sequence[Any]) -> None:
-    """Wait for submitit's jobs; says which of them end without a result."""
+    """Wait for submitit's jobs and say which of them have ended without a result."""
     left, missed = list(jobs), set[str]()
     pause, asked = _PAUSES[0], time.monotonic()
     while left := [job for job in left if not _has_result(job)]:
@@ -161,7 +161,7 @@ def _has_result(job: Any) -> bool:
 
 
 def _refusal(text: str, count: int) -> str:
-    """The reason in what sbatch has printed."""
+    """Extract the reason from what sbatch has printed."""
     lines = [line.split("error: ", 1)[1] for line in text.splitlines() if "error: " in line]
     reason = "; ".join(dict.fromkeys(lines)) or text
     advice = " (`scontrol show config` tells its MaxArraySize; give fewer at a time)" if "array" in reason else ""

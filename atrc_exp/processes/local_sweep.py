@@ -42,12 +42,12 @@ def watch(note: Path) -> None:
 
 
 def is_worker() -> bool:
-    """Whether this process, which runs a job, is a worker of a sweep on this machine; with `n_jobs=1` there is none."""
+    """Tell whether this process, which runs a job, is a worker of a sweep on this machine. `n_jobs=1` has no worker."""
     return NOTE_VARIABLE in os.environ and multiprocessing.parent_process() is not None
 
 
 def join() -> None:
-    """Prepare this worker for its next job. From the first on it ends with its launcher."""
+    """Prepare this worker for its next job. From its first job on, the worker ends when its launcher does."""
     global _lock
     if os.getsid(0) != os.getpid():
         os.setsid()
@@ -69,7 +69,7 @@ def run_apart(number: int, job: Callable[[int], None]) -> int:
     """Run a job of this worker in a process below it and wait for its end.
 
     Args:
-        number: of the job in its sweep.
+        number: position of the job in its sweep.
         job: called with the number of this worker's first job, which tells workers apart.
 
     Returns:
@@ -89,14 +89,14 @@ def run_apart(number: int, job: Callable[[int], None]) -> int:
 
 
 def describe(code: int) -> str:
-    """What an exit code of `run_apart` says, in words."""
+    """Put an exit code of `run_apart` into words."""
     if code != -signal.SIGKILL:
         return f"{signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return "SIGKILL, by which the kernel also frees memory"
 
 
 def noted() -> int:
-    """The signal that ends the sweep which this process belongs to, 0 for none."""
+    """Return the signal that ends the sweep which this process belongs to, 0 for none."""
     try:
         return int(Path(os.environ[NOTE_VARIABLE]).read_text(encoding="utf-8"))
     except (KeyError, FileNotFoundError):
@@ -111,7 +111,7 @@ def end_worker(worker: BaseProcess) -> None:
 
 
 def wait_for_workers() -> None:
-    """In the launching process: wait until all workers have ended, and all runs that have lost theirs."""
+    """Wait, in the launching process, until all workers have ended and all runs that have lost their worker."""
     for path in _locks().glob("*.lock"):
         with alone(path):
             pass
@@ -137,14 +137,14 @@ def _look_for_launcher(number: int, frame: FrameType | None) -> None:
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
-    """In a worker: a signal to it alone is meant for its run; a worker's own end would end the others."""
+    """Pass a signal to this worker on to its run: if the worker itself ended, joblib would end the others."""
     if _running is not None:
         with suppress(ProcessLookupError):
             os.kill(_running, number)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """In the launching process: let the runs end; the second Ctrl-C ends them itself."""
+    """Let the runs end. This is called in the launching process, where a second Ctrl-C leaves at once."""
     if number == signal.SIGINT == noted():
         for worker in [child.pid for child in multiprocessing.active_children() if child.pid]:
             with suppress(ProcessLookupError):  # it has not joined

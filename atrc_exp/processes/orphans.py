@@ -1,4 +1,4 @@
-"""Whether the process that this one cannot do without has ended: torchrun for its ranks, its launcher for a sweep.
+"""Tells whether the process that this one depends on has ended: torchrun for its ranks, the launcher for a sweep.
 
 Such a process leaves nobody behind who would collect the others, so each of them looks for itself.
 """

@@ -51,7 +51,7 @@ class Ranks:
         return self.rank == 0
 
     def close(self) -> None:
-        """Leave the process group; nothing to do for a single process."""
+        """Leave the process group. A single process has none."""
         if self.world > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -64,13 +64,13 @@ class Ranks:
         return dict(zip(names, stacked.unbind(), strict=True))
 
     def total(self, value: Tensor) -> Tensor:
-        """Elementwise sum over all ranks, in place."""
+        """Sum elementwise over all ranks, in place."""
         if self.world > 1:
             dist.all_reduce(value)
         return value
 
     def minimum(self, value: Tensor) -> Tensor:
-        """Elementwise minimum over all ranks, in place."""
+        """Take the elementwise minimum over all ranks, in place."""
         if self.world > 1:
             dist.all_reduce(value, op=dist.ReduceOp.MIN)
         return value
@@ -82,7 +82,7 @@ class Ranks:
                 dist.broadcast(tensor, src=0)
 
     def gather(self, value: T) -> list[T]:
-        """Objects of all ranks, by rank; only rank 0 gets them, the others an empty list."""
+        """Collect an object of each rank, in the order of the ranks. Rank 0 gets them, the others get an empty list."""
         if self.world == 1:
             return [value]
         gathered: list[Any] = [None] * self.world if self.is_main else []
@@ -112,7 +112,7 @@ class Ranks:
         """Say in one message that a collective failed because another rank has died.
 
         Raises:
-            RankError: instead of the backend's error, which speaks of sockets.
+            RankError: takes the place of the backend's error, which speaks of sockets.
         """
         try:
             yield
@@ -126,10 +126,10 @@ class Ranks:
             ) from error
 
     def alone(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items; a user's mistake found among them, such as a damaged file, is this rank's to print.
+        """Yield the items. If one of them raises a user's mistake, such as a damaged file, this rank alone prints it.
 
         Raises:
-            RankError: instead of the UserError, where there are several ranks.
+            RankError: takes the place of the UserError where there are several ranks.
         """
         try:
             yield from items
@@ -139,7 +139,7 @@ class Ranks:
             raise RankError(f"rank {self.rank}: {error}") from None
 
     def wrap(self, module: nn.Module, *, find_unused: bool) -> nn.Module:
-        """Make gradients the mean over ranks; the module itself where there is one process.
+        """Wrap the module so that gradients become the mean over ranks. A single process gets the module itself.
 
         Buffers are left to each rank: with SyncBN they agree, without it those of rank 0 are used (`copy_from_main`).
         """

@@ -12,9 +12,9 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 def answer(handler: Handler) -> dict[signal.Signals, Any]:
-    """Set the handler of all these signals, of SIGHUP only where it is not ignored as under nohup.
+    """Set the handler of all these signals. SIGHUP stays ignored where it is, as under nohup.
 
-    At SIGHUP standard output and error no longer lead to a terminal: it is gone, and whoever prints would fail.
+    At a SIGHUP the terminal is gone. Standard output and error are led elsewhere, since printing would fail.
 
     Returns:
         The handlers before, by signal.

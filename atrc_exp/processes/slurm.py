@@ -1,4 +1,4 @@
-"""What Slurm says of the job that this process is part of, and of the user's jobs; through its commands alone."""
+"""What Slurm says of the job that this process is part of and of the user's jobs. Only its commands are asked."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ def restarted() -> bool:
 
 
 def states() -> dict[str, str] | None:
-    """State by id of all jobs of this user that the controller remembers; None where it does not answer."""
+    """Return the state of each job of this user by its id, as far as the controller remembers; None if it is silent."""
     told = _ask("squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i %T")
     return None if told is None else dict(line.split() for line in told.splitlines())
 

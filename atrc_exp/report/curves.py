@@ -102,8 +102,8 @@ def read_sweep(folder: Path) -> list[Search]:
 def draw(search: Search) -> Figure:
     """One panel a block, targets down and sources across; a frozen block is drawn one-hot on grey.
 
-    The genotype tells which blocks froze. When is taken from the first record that shows `freeze_gap`; a block that
-    shows it in none froze between two records and is drawn frozen in the last one only.
+    The genotype tells which blocks froze; the first record that shows `freeze_gap` tells when. A block that shows it in
+    no record froze between two records and is drawn frozen in the last one only.
     """
     figure, panels = _panels(search.genotype.tasks)
     for (target, source), axes in panels.items():

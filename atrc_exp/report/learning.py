@@ -1,7 +1,7 @@
 """Did every network learn? `python -m atrc_exp.report.learning RUNS`: training losses at the start and the end.
 
-Reads the runs of a folder, one row a run: its mean training loss over the first and the last logging interval, and its
-final scores. Exit code 1 where a loss did not fall or a run cannot be read.
+The table has a row for each run of a folder: its mean training loss over the first and the last logging interval, and
+its final scores. The exit code is 1 where a loss did not fall or a run cannot be read.
 """
 
 import argparse

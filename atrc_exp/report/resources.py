@@ -1,8 +1,8 @@
 """The resource columns of Table 1, ours beside the paper's: `python -m atrc_exp.report.resources [--out FOLDER]`.
 
 Parameters and multiply-adds of every network of the table, NYUD-v2 with HRNet18 at 425 x 560, counted by the paper's
-convention (`models/profile.py`), which is itself inferred from the table. So is what the column "inferred" names; of
-the label contexts 2 % of the multiply-adds are unexplained.
+convention (`models/profile.py`). The convention is inferred from the table, and so is what the column "inferred" names;
+2 % of the multiply-adds of the label contexts stay unexplained.
 
 `--benchmark FILE` puts the seconds of a training step and the peak memory beside them, as one run of `stage=benchmark`
 with `benchmark.against` measured them for these networks, at any image size.

@@ -161,11 +161,11 @@ def _root(config: DictConfig) -> Path:
 
 
 class SweepCallback(Callback):
-    """Gives a multirun its id and, at its end, aggregates it; exit code 3 where anything failed or is missing.
+    """Gives a multirun its id and aggregates it at its end. The exit code is 3 where anything failed or is missing.
 
     Args:
-        ranking: set by `+sweep=...`: what is ranked; the folder `<preset>_<ranking>` tells the outcome.
-        id: of the sweep; drawn at its start, which writes it into the configuration of the jobs.
+        ranking: what is ranked, as `+sweep=...` sets it; the folder `<preset>_<ranking>` tells the outcome.
+        id: identity of the sweep. It is drawn at the start and written into the configuration of the jobs.
     """
 
     def __init__(self, ranking: str | None = None, id: str | None = None) -> None:
@@ -175,7 +175,7 @@ class SweepCallback(Callback):
         """Look whether the jobs can run side by side; set the sweep id, and who answers signals, before any starts.
 
         Raises:
-            SystemExit: they cannot.
+            SystemExit: the jobs cannot run side by side.
         """
         try:
             require_one_process()

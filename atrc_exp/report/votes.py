@@ -1,7 +1,7 @@
 """The vote of repeated searches (Sec. 3.3): `python -m atrc_exp.report.votes runs/NAME`.
 
-Reads `runs/<name>/seed*/genotype.json` of finished searches; writes `runs/<name>/genotype.json`, `votes.png` and
-`votes.pdf`.
+The command reads `runs/<name>/seed*/genotype.json` of finished searches and writes `runs/<name>/genotype.json`,
+`votes.png` and `votes.pdf`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ TIE = "*"
 def vote_folder(folder: Path) -> Genotype:
     """Vote over the finished searches of one name and write the genotype and its figure beside them.
 
-    Where other searches of the name run still, or have failed, all that is written names them.
+    If other searches of the name still run or have failed, everything that is written names them.
 
     Raises:
         UserError: no finished search, runs of another stage, or runs that are no repetitions of one search.
@@ -129,7 +129,7 @@ def _draw_block(axes: Axes, x: int, y: int, voted: Genotype, target: str, source
     centred = partial(axes.text, x + 0.5, color=ink, ha="center", va="center")
     centred(y + 0.3, figures.TITLES[chosen], fontsize=11, weight="bold")
     centred(y + 0.56, f"{votes[chosen]} of {runs}{mark}", fontsize=9)
-    # A box a vote on a white strip: on the cell's own colour the bar of a unanimous vote would look empty.
+    # The boxes, one a vote, stand on a white strip: on the cell's own colour a unanimous vote would look empty.
     axes.add_patch(Rectangle((x + 0.09, y + 0.7), 0.82, 0.2, facecolor="white", edgecolor="0.35", linewidth=0.6))
     given = [name for name in candidates(target, source) for _ in range(votes[name])]
     for number, name in enumerate(given):

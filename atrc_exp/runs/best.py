@@ -1,4 +1,4 @@
-"""The checkpoints of the best validations, kept for a look; every result that is reported is that of the last one.
+"""The checkpoints of the best validations. They are kept for a look: every result that is reported is that of the last.
 
 On NYUD-v2 the validation split is the test split, so what is chosen here is marked as selected on it.
 """
@@ -18,7 +18,7 @@ PREFIX = "best-"
 
 
 class BestCheckpoints:
-    """The `keep` checkpoints of lowest summed relative validation loss, `<folder>/best-<iteration>.pt`, and their list.
+    """Keeps the `keep` checkpoints of lowest summed relative validation loss as `<folder>/best-<iteration>.pt`.
 
     Args:
         folder: the run's checkpoint folder, which holds the checkpoint of each iteration that is offered.

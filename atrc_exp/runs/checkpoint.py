@@ -1,4 +1,4 @@
-"""Checkpoints: written beside and moved into place, checked and read without unpickling code.
+"""Checkpoints are written beside their place and moved into it, and are checked and read without unpickling code.
 
 The one before the last is kept, so that a disk that damages a file costs a run no more than one interval.
 """
@@ -84,10 +84,11 @@ def _verify(path: Path) -> None:
 
 
 def restore(folder: Path) -> Path | None:
-    """Latest checkpoint of a folder, None where there is none; one damaged or lost is replaced by the one before it.
+    """Find the latest checkpoint of a folder, None where there is none. One that is lost or damaged is replaced by the
+    one before it.
 
     Raises:
-        UserError: it is damaged, and so is the one before, or there is none.
+        UserError: the latest one is damaged, and the one before is damaged or missing.
     """
     last, previous = folder / LAST, folder / PREVIOUS
     if not exists(folder):

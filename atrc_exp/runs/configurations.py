@@ -131,7 +131,7 @@ def with_stored(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def read_network_config(folder: Path) -> Config:
-    """The configuration of a run, for a look at its network alone; no code of the user's is allowed.
+    """Read the configuration of a run for a look at its network alone, which allows no code of the user's.
 
     Raises:
         UserError: a stored configuration that this build does not read.
@@ -160,6 +160,6 @@ def _read(path: Path) -> Config:
 
 
 def _with_value(node: Any, path: Sequence[str], value: Any) -> Any:
-    """A copy of nested dataclasses in which the field at `path` has another value."""
+    """Copy nested dataclasses and give the field at `path` another value."""
     name, *rest = path
     return replace(node, **{name: _with_value(getattr(node, name), rest, value) if rest else value})

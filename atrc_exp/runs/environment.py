@@ -31,7 +31,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
 
 
 def _cpu_name() -> str:
-    """Model of the processor; Linux tells it in /proc alone."""
+    """Return the model of the processor, which Linux tells in /proc alone."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

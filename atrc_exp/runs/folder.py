@@ -131,7 +131,7 @@ class Run:
         return self.folder / CHECKPOINT
 
     def keep_genotype(self, genotype: genotypes.Genotype) -> None:
-        """Write the genotype a fixed network is built from; on a resume it must be the one that stands there.
+        """Write the genotype that a fixed network is built from. On a resume it must equal the one in the folder.
 
         Raises:
             UserError: the file that the configuration names has changed since the first start.
@@ -143,7 +143,7 @@ class Run:
         )
 
     def keep_branching(self, branching: branchings.Branching) -> None:
-        """Write the branching of the encoder, with the same rule."""
+        """Write the branching of the encoder. On a resume it must equal the one in the folder."""
         self._keep(
             self.folder / BRANCHING,
             lambda path: branchings.load(path) == branching,
@@ -151,9 +151,9 @@ class Run:
         )
 
     def keep_backbone(self, provenance: Mapping[str, str | None], normalisation: Normalisation) -> None:
-        """Record the weights of the backbone at the first start; a resumed run keeps that start's normalisation.
+        """Record the weights of the backbone at the first start. A resumed run keeps that start's normalisation.
 
-        A run from before there was a record goes on with ImageNet's, which it began with.
+        A run that began before there was such a record goes on with ImageNet's normalisation, with which it began.
 
         Args:
             provenance: of the weights, see `models.backbones.backbone.Backbone`.
@@ -223,7 +223,7 @@ class Run:
 
 
 def _interruption(error: BaseException | None) -> Interrupted | None:
-    """The signal that ended the run, if one did; a scheduler's handler may have put an exit of its own in its place."""
+    """Return the signal that ended the run, if one did. A scheduler's handler may have replaced it by an exit."""
     found = (cause for cause in (error, error and error.__context__) if isinstance(cause, Interrupted))
     return next(found, None)
 
@@ -281,7 +281,7 @@ def _compare(folder: Path, config: Config, data: DatasetRecord) -> dict[str, Any
 
 
 def _lock(path: Path, patience: float) -> IO[str]:
-    """Take the lock of a run folder; wait `patience` seconds for the process that holds it.
+    """Take the lock of a run folder. The call waits up to `patience` seconds for the process that holds it.
 
     Raises:
         UserError: another process holds it.

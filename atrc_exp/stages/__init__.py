@@ -1,4 +1,4 @@
-"""What a command does: one module a stage, each with `run(config)`, imported when it is asked for."""
+"""What a command does: each stage is a module with `run(config)`, which is imported when it is asked for."""
 
 from importlib import import_module
 from pathlib import Path
@@ -29,7 +29,7 @@ def run_stage(config: Config) -> None:
     """Run the stage that the configuration names.
 
     Raises:
-        UserError: a mistake of the user; anything else is a defect of this package.
+        UserError: the user made a mistake. Any other exception is a defect of this package.
     """
     if config.stage.name in TRAINING_STAGES:
         _look_for_inputs(config)
@@ -37,7 +37,7 @@ def run_stage(config: Config) -> None:
 
 
 def _look_for_inputs(config: Config) -> None:
-    """Name a missing input at once: the import of PyTorch alone takes seconds, and rooms would be made first."""
+    """Name a missing input at once, since the import of PyTorch takes seconds and rooms would be made before."""
     root = Path(config.dataset.root).expanduser()
     if not config.dataset.procedural and not root.is_dir():
         raise UserError(

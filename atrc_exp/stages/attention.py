@@ -91,7 +91,7 @@ def observe(
     crop: Sequence[int],
     device: torch.device,
 ) -> tuple[TaskMaps, Place]:
-    """What the blocks read for an image (H, W, 3) uint8, and the place of its pixel in these maps."""
+    """Observe what the blocks read for an image (H, W, 3) uint8; return it and the place of the pixel in these maps."""
     scale = min(1.0, crop[0] / image.shape[0], crop[1] / image.shape[1])
     fitted = image
     if scale < 1:
@@ -113,7 +113,7 @@ def _place(
     offset: tuple[int, int],
     grid: Sequence[int],
 ) -> Place:
-    """Edges and cells from pixel edges: row y of the image covers y to y + 1, before it is scaled and moved."""
+    """Place the pixel by its edges: row y of the image covers y to y + 1 before the image is scaled and moved."""
     cell, edges = [], []
     for axis in (0, 1):
         scale = fitted[axis] / image.shape[axis]
@@ -127,7 +127,7 @@ def _place(
 
 @torch.inference_mode()
 def rows_of(view: BlockView, target: str, maps: TaskMaps, cell: tuple[int, int]) -> dict[str, AttentionRow | None]:
-    """Rows of all blocks of a target by source; None for blocks that are none."""
+    """Return the attention rows of all blocks of a target by source; None stands for a block that is none."""
     blocks = [Block(target, source, view.genotype.blocks[target][source]) for source in view.genotype.tasks]
     return {
         block.source: None if block.context == "none" else attention_row(view.context(block), block, maps, cell)

@@ -33,7 +33,7 @@ from atrc_exp.training.state import load_network
 
 @contextmanager
 def processes(config: Config) -> Iterator[Ranks]:
-    """The processes of a run, which leave their group at the end; only the first one shows messages."""
+    """Start the processes of a run, which leave their group at the end. Only the first one shows messages."""
     ranks = Ranks.start(config.engine.device)
     show_messages(ranks.is_main)
     try:
@@ -43,7 +43,7 @@ def processes(config: Config) -> Iterator[Ranks]:
 
 
 def batches(data: Data, config: Config, ranks: Ranks, iterations: int) -> Callable[[int], Iterable[Batch]]:
-    """From a first iteration to this rank's training batches from there on."""
+    """Make the function that yields this rank's training batches from a given iteration on."""
 
     def start(first: int) -> Iterable[Batch]:
         return train_loader(
@@ -72,7 +72,7 @@ def _open(config: Config) -> Data:
 
 
 def keep_codebook(config: Config, run: Run, ranks: Ranks, data: Data) -> Tensor:
-    """The codewords (40, 3) of the normals' label regions; rank 0 fits them and keeps a copy in the run."""
+    """Return the codewords (40, 3) of the normals' label regions. Rank 0 fits them and keeps a copy in the run."""
     codebook = ranks.on_main(lambda: codebook_for(config, data))
     if ranks.is_main:
         assert codebook.shape == (CODEWORDS, 3)
@@ -94,14 +94,14 @@ class TrainedRun:
     codebook: Tensor | None
     """Unit normals (40, 3) that the run was trained with, where it needed them."""
     normalisation: Normalisation
-    """Of the images that the run was trained on."""
+    """Normalisation of the images that the run was trained on."""
 
 
 def load_run(config: Config, ranks: Ranks, tasks: tuple[Task, ...]) -> TrainedRun:
     """Build the network of the run that `config` comes from (`with_stored`) and load its checkpoint.
 
     Raises:
-        UserError: a checkpoint that is damaged or does not fit.
+        UserError: the checkpoint is damaged or does not fit.
     """
     folder, file = run_folder(config), checkpoint_file(config)
     path = folder / ENVIRONMENT

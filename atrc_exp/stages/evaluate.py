@@ -78,7 +78,7 @@ def _score_files(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
 
 
 def _output(config: Config, source: str | Path) -> Path:
-    """Where results go: `output`, or beside what is scored."""
+    """Return where results go: `output`, or the folder of what is scored."""
     return Path(config.output or source).expanduser()
 
 

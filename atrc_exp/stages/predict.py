@@ -86,7 +86,7 @@ class _Network:
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray, advance: Callable[..., None]) -> dict[str, np.ndarray]:
-        """What is stored (`as_array`) by task of an image (H, W, 3) uint8; `advance` is told the share that is done."""
+        """Predict what is stored (`as_array`) by task for an image (H, W, 3) uint8; `advance` gets the share done."""
         arrays: dict[str, list[np.ndarray]] = {task.name: [] for task in self.tasks}
         for band in self._bands(image):
             decoded = self.decode({task: output[None] for task, output in band.items()})
@@ -131,7 +131,7 @@ class _Network:
 
     @cached_property
     def _bytes_per_pixel(self) -> float | None:
-        """Memory of a pass, to which all maps are proportional; None for a network that takes the crop size alone."""
+        """Bytes that a pass takes for each pixel; None if the network takes the crop size alone."""
         height, width = 2 * self.crop[0], 2 * self.crop[1]
         canvas = torch.zeros(3, height, width)
         try:
@@ -149,7 +149,7 @@ def find_images(source: Path, output: Path) -> dict[str, Path]:
     Ids have the suffix where they would not be different without it.
 
     Raises:
-        UserError: nothing there.
+        UserError: there is no image.
     """
     if not source.exists():
         raise UserError(f"input={source}: does not exist; give an image or a folder of images")

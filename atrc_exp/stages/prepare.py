@@ -105,7 +105,7 @@ def _open(config: Config, root: Path) -> Reader:
 
 
 def _samples(config: Config, reader: Reader) -> list[Sample]:
-    """Some readable images with their labels, from all over the training split."""
+    """Read some images with their labels from all over the training split."""
     ids, samples = reader.ids[SPLITS[0]], []
     for id in ids[:: -(-len(ids) // _SAMPLES)]:
         with suppress(UserError):  # it is among the problems

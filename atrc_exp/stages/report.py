@@ -15,7 +15,7 @@ def run(config: Config) -> None:
     """Print the tables and what could not be made, and write `<runs_dir>/report/`.
 
     Raises:
-        UserError: a folder that holds no runs.
+        UserError: the folder holds no runs.
     """
     written, sections = page.write(Path(config.runs_dir).expanduser())
     for section in sections:

@@ -32,7 +32,7 @@ def run(config: Config) -> None:
     """Train to the end, from the run's checkpoint where there is one; say so where the run is done.
 
     Raises:
-        UserError: what the user has to put right first.
+        UserError: the user has to put something right first.
     """
     with processes(config) as ranks:
         data = open_data(config, ranks)

@@ -113,7 +113,10 @@ class Session(ABC):
 
     @contextmanager
     def begin(self) -> Iterator[Logger]:
-        """The log of the training that is done inside; signals are remembered, the loss of a rank is told."""
+        """Open the logger of a training.
+
+        Inside, a signal waits until the run asks for it, and the loss of a rank becomes one message.
+        """
         config, state = self.config, self.state
         logger = Logger(
             config, self.run.folder, self.run.id, self.tasks, iteration=state.iteration, is_main=self.ranks.is_main

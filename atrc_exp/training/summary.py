@@ -28,10 +28,10 @@ class Progress(Protocol):
 def summarise(
     config: Config, run: Run, state: Progress, tasks: Sequence[Task], best: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Scores and losses of the last iteration, and circumstances; a score that has no value (no valid pixel) is null.
+    """Collect scores, losses and circumstances of the last iteration. A score without a valid pixel is null.
 
     Args:
-        best: the record of the kept best checkpoints; none of their scores, since they are selected on these images.
+        best: the record of the kept best checkpoints. Their scores are left out, since these images selected them.
     """
     metrics, losses = by_task(state.validation, tasks)
     search = state.network.search if isinstance(state.network, Network) else None

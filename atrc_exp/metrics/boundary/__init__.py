@@ -72,7 +72,8 @@ def evaluate(
             function without arguments that returns an array. Read lazily, a few at a time.
         truths: the ground truth of each, in the same order and the same forms; the maps of several annotators as a
             list of arrays or in a `.mat` file.
-        max_dist, protocol: see `count`.
+        max_dist: see `count`.
+        protocol: see `count`.
         interpolate: see `score`.
         workers: threads, at least 1; by default as many as this process may use cores.
         progress: show a progress bar.

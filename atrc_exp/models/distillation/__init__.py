@@ -213,5 +213,5 @@ DISTILLATIONS: dict[str, Entry] = {
     "slabel": Entry(_uniform, "S-label context in every block", f"{_ATRC}, Sec. 3.2.3"),
     "atrc": Entry(_atrc, "one context a block, from a genotype", f"{_ATRC}, Sec. 3.1"),
     "search": Entry(_search, "all contexts in every block, to be searched", f"{_ATRC}, Sec. 3.3"),
-    "custom": Entry(_custom, "a module of your own: distillation._target_=FILE.CLASS allow=[FILE]", "README"),
+    "custom": Entry(_custom, "a module of your own: distillation._target_=FILE.CLASS allow=[FILE]", "docs/extending"),
 }

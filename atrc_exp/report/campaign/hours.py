@@ -18,7 +18,7 @@ from atrc_exp.report.campaign.plan import Step
 FILE = "benchmark.json"
 MEASUREMENT = ("benchmark.data=random", "benchmark.steps=3", "benchmark.warmup=1")
 _APART = ("stage", "seed", "runs_dir", "logger", "benchmark", "hydra")
-"""Keys that change no time of a step."""
+"""Keys that do not change the time of a step."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Estimate:
 
 
 def estimate(step: Step) -> Estimate:
-    """Hours of one run of a step, read or measured; a failed measurement is printed and leaves None."""
+    """Read or measure the hours of one run of a step. A failed measurement is printed and leaves None."""
     config = step.configs[0]
     if config.stage.name == "branch":
         return Estimate(None, "", "not measured: a branch search has steps of its own")
@@ -51,7 +51,7 @@ def estimate(step: Step) -> Estimate:
 
 
 def _stand_in(step: Step) -> tuple[list[str], str]:
-    """Overrides of what is measured; where searches have yet to run, a network in place of theirs."""
+    """Return the overrides of what is measured. Where searches have yet to run, another network stands in."""
     config = step.configs[0]
     own, notes = list(step.variants[:1]), []
     if (

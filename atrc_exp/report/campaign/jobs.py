@@ -81,7 +81,7 @@ def _composed(config: DictConfig, job: Job) -> DictConfig:
 
 
 def _places(config: DictConfig, job: Job) -> Iterator[str]:
-    """Where a job writes; nothing for stages that write a file an image."""
+    """Return the places where a job writes; stages that write a file for each image have none."""
     composed, before = _composed(config, job), HydraConfig.instance().cfg
     try:
         HydraConfig.instance().set_config(composed)  # names may be made of Hydra's choices

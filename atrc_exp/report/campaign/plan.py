@@ -27,20 +27,20 @@ class Overrides:
     """What the user gives for all commands of a table, taken apart."""
 
     common: tuple[str, ...]
-    """Passed to every command whose stage uses them."""
+    """Overrides for every command whose stage uses them."""
     seeds: tuple[int, ...]
     runs_dir: str
     genotype: str | None
-    """In place of the votes of searches."""
+    """Genotype that takes the place of the votes of searches."""
     benchmark: tuple[str, ...]
-    """Settings of the measurement alone."""
+    """Settings that only the measurement reads."""
 
     @classmethod
     def parse(cls, given: Sequence[str]) -> "Overrides":
         """Sort the overrides of a command line.
 
         Raises:
-            UserError: one that is none, or that is the table's own.
+            UserError: an argument is no override, or its key is one that the table sets.
         """
         values, given = {}, list(map(readable, given))
         for override in given:
@@ -60,7 +60,7 @@ class Overrides:
 
     @property
     def composable(self) -> tuple[str, ...]:
-        """Those that say what a run is, not how it is launched."""
+        """The overrides that say what a run is, without those that say how it is launched."""
         return tuple(override for override in self.common if not override.lstrip("+~").startswith("hydra"))
 
 
@@ -79,7 +79,7 @@ class Step:
     """One for each name of runs, with the first seed."""
     seeds: tuple[int, ...]
     overrides: Overrides
-    """Of all its runs."""
+    """Overrides of all its runs."""
 
     def runs(self) -> dict[Path, Config]:
         """Configuration of every run by its folder."""
@@ -110,7 +110,7 @@ class Step:
         """Look whether what has begun or finished has the configuration that is asked for.
 
         Raises:
-            UserError: a run with another one.
+            UserError: a run has another one.
         """
         for folder, config in self.runs().items():
             if (folder / SUMMARY).is_file() or (folder / CHECKPOINT).is_file():

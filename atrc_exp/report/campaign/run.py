@@ -1,8 +1,8 @@
 """All runs of a table of the paper: `python -m atrc_exp.report.campaign N [--dataset D] [--dry-run] [OVERRIDE...]`.
 
-Says how many runs are missing and how many hours they take, and runs them: searches first, then their vote, then what
-is trained, then the table. Stopped at any time, the same command goes on. A command that fails is told at the end and
-does not keep the others from running.
+The command says how many runs are missing and how many hours they take, and runs them: searches first, then their vote,
+then what is trained, then the table. If it is stopped, the same command goes on. A command that fails does not keep the
+others from running and is named at the end.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def show(title: str, planned: Sequence[Step], estimates: Mapping[str, Estimate])
 
 
 def run(planned: Sequence[Step]) -> int:
-    """Run the steps that are not done; the exit code: 0, 1 after failures, or that of an interruption."""
+    """Run the steps that are not done, and return the exit code: 0, 1 after failures, or that of an interruption."""
     failed = []
     for step in planned:
         if step.is_done:
@@ -70,7 +70,7 @@ def run(planned: Sequence[Step]) -> int:
 
 
 def _wait(command: Sequence[str]) -> tuple[int, int]:
-    """Exit code of the command, and the signal that came meanwhile, 0 for none.
+    """Wait for the command; return its exit code and the signal that came meanwhile, 0 for none.
 
     A Ctrl-C reaches the command from the terminal; SIGTERM is handed on. Either way it writes its checkpoint first.
     """

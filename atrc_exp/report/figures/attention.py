@@ -82,7 +82,7 @@ def draw(
 
     Args:
         rows: by source; None for a block that is none.
-        names: of the label regions by task.
+        names: those of the label regions by task.
     """
     columns = 1 + len(rows)
     height = _WIDTH * min(max(place.image.shape[0] / place.image.shape[1], 0.5), 1.6)
@@ -157,7 +157,7 @@ def _show_row(axes: Axes, place: Place, row: AttentionRow) -> None:
 
 
 def _outline(axes: Axes, place: Place, weights: np.ndarray) -> None:
-    """A frame around the window, most of which may be as dark as what is outside of it."""
+    """Frame the window, since most of it may be as dark as what is outside."""
     left, right, bottom, top = place.extent
     rows, columns = _window(weights)
     height, width = (bottom - top) / weights.shape[0], (right - left) / weights.shape[1]

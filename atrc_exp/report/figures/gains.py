@@ -140,6 +140,6 @@ def _draw_bars(axes: Axes, series: Bars, places: Mapping[str, float], width: flo
 
 
 def _write(axes: Axes, text: str, x: float, **look: Any) -> None:
-    """A word where there is no bar to be seen."""
+    """Write a word where there is no bar."""
     axes.annotate(text, (x, 0), xytext=(0, 3), textcoords="offset points", fontsize=8, color="0.3", ha="center",
                   va="bottom", **look)  # fmt: skip

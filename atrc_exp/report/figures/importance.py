@@ -93,8 +93,8 @@ def correlation(
     """Pearson correlation, over the blocks, of the mean drop of Δm with the agreement of the searches on the block.
 
     Args:
-        entries: of `block_entries`; blocks without a drop of Δm are left out.
-        votes: of the searches, by target, source and context type; empty where there are none.
+        entries: result of `block_entries`; blocks without a drop of Δm are left out.
+        votes: those of the searches by target, source and context type; empty where there are none.
 
     Returns:
         "pearson", None with a "reason" where it is undefined, the number of "blocks", and the "agreement" of every one.
@@ -217,7 +217,7 @@ def draw(record: Mapping[str, Any]) -> Figure:
 
 
 def _scale(key: str, entries: Sequence[Mapping[str, Any]]) -> Normalize:
-    """From the means of a kind of drop, and 0, to 0 ... 1."""
+    """Scale that maps 0 and the means of a kind of drop to 0 ... 1."""
     means = [entry[key]["mean"] for entry in entries if entry[key]]
     return Normalize(min(0.0, *means, 0.0), max(1e-9, *means, 0.0))
 

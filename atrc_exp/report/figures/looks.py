@@ -43,7 +43,7 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write the figure beside and move it into place, by default as `<stem>.png` and `<stem>.pdf`."""
+    """Write the figure, by default as `<stem>.png` and `<stem>.pdf`; each file is moved into place when it is whole."""
     paths = [stem.with_name(stem.name + suffix) for suffix in formats]
     for path in paths:
         with replacing(path) as temporary:

@@ -26,9 +26,9 @@ class Proportions:
     name: str
     searches: int
     blocks: int
-    """Of one search."""
+    """Number of blocks of one search."""
     shares: Mapping[str, float]
-    """By context type, of all blocks of all searches; they add up to 1."""
+    """Share of each context type among all blocks of all searches; the shares add up to 1."""
 
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:

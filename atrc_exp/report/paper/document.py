@@ -220,7 +220,7 @@ class _Builder:
 def _multiply_adds(runs_dir: Path) -> tuple[Mapping[str, float], str]:
     """Multiply-adds in 10^9 by preset, where `report.resources` has counted them into `runs_dir`, or why they are not.
 
-    Where there is no such file there is no reason either.
+    There is no reason where there is no such file.
     """
     path = runs_dir / RESOURCES
     if not path.is_file():
@@ -255,7 +255,7 @@ def _ranks(texts: Sequence[str], values: Sequence[float | None], higher_is_bette
 
 
 def write(sheets: Sequence[Sheet], out: Path) -> list[Path]:
-    """Write `<name>.md`, `.tex`, `.csv` and `.json` of every sheet into `out`; the paths written."""
+    """Write `<name>.md`, `.tex`, `.csv` and `.json` of every sheet into `out`, and return the paths."""
     written = []
     for sheet in sheets:
         texts = {".md": forms.markdown(sheet), ".tex": forms.latex(sheet), ".csv": forms.csv(sheet)}

@@ -47,7 +47,7 @@ class Ours:
     parameters: int | None
     """Of all networks of the row; None unless every name has runs."""
     gap: str
-    """In place of the number of seeds where there is none: missing, unfinished or left out."""
+    """What stands in place of the number of seeds where there is none: missing, unfinished or left out."""
     notes: tuple[str, ...]
 
 
@@ -102,7 +102,7 @@ def _read(folder: Path, published: Published, dataset: str, tasks: Sequence[str]
     """Aggregate the runs of one name.
 
     Raises:
-        _GapError: they cannot stand in the row.
+        _GapError: the runs cannot stand in the row.
     """
     if not seed_folders(folder):
         raise _GapError("missing")
@@ -152,7 +152,7 @@ def _strangers(table: Table, rows: Mapping[str, Row], dataset: str, tasks: Seque
 
 
 def _most_common(values: Sequence[T]) -> T | None:
-    """The value that is there most often, the first of those; None for no values."""
+    """Return the value that occurs most often, the first of several; None for no values."""
     found = Counter(values).most_common(1)
     return found[0][0] if found else None
 

@@ -71,9 +71,9 @@ class RunResult:
     data_notes: tuple[str, ...]
     """Deviations of the data set from the published one."""
     parameters: int | None
-    """Of the network; None in summaries that do not tell it."""
+    """Number of the network; None in summaries that do not tell it."""
     seconds: float | None
-    """From the first step to the last; None likewise."""
+    """Time from the first step to the last; None in summaries that do not tell it."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Row:
     """None for the single-task baselines themselves and for runs without any headline metric."""
     notes: tuple[str, ...]
     parameters: int | None = None
-    """Of the network."""
+    """Number of the network."""
 
     @cached_property
     def statistics(self) -> Mapping[str, Statistic]:
@@ -164,7 +164,7 @@ def read_runs(folder: Path) -> list[RunResult]:
 def left_out(folder: Path) -> dict[Path, str]:
     """Run folders of a name that `read_runs` has no result of, each with the reason.
 
-    It begins with "failed" where the run ended with an error.
+    The reason begins with "failed" where the run ended with an error.
     """
     return _sorted(folder)[1]
 

@@ -78,7 +78,7 @@ def by_task(ours: Values, reference: Values) -> dict[str, Difference]:
 def of_delta(ours: Values, reference: Values) -> Difference | None:
     """Mean and interval of Δm of every seed against the same seed of the reference, in per cent.
 
-    None unless all tasks of ours are in the reference, and where Δm is undefined.
+    The result is None where Δm is undefined or a task of ours is not in the reference.
     """
     if not ours or not ours.keys() <= reference.keys():
         return None
@@ -98,8 +98,8 @@ def sheet(name: str, conditions: str, rows: Sequence[Compared], references: Sequ
     """The table of all rows against all references but themselves; None where nothing can be paired.
 
     Args:
-        name: of the table of results whose rows these are.
-        conditions: under which the rows are compared, as the heading says.
+        name: that of the table of results whose rows these are.
+        conditions: what the heading says of the conditions under which the rows are compared.
         references: baselines, most often the multi-task and the single-task networks.
     """
     pairs = [

@@ -101,7 +101,7 @@ def system(runs: Runs) -> Sheet:
 
 
 def _measured(folder: Path, devices: Notes, damaged: list[str]) -> list[str]:
-    """Cells after the name; what differs between the runs stands with all its values, devices in full in a note."""
+    """Cells after the name. What differs between the runs is given with all its values; devices stand in a note."""
     paths = list(seed_folders(folder).values())
     records = [r for path in paths for r in jsonl.read(path / RECORDS) if r["kind"] == "train"]
     steps = [r["seconds_per_step"] for r in records if r.get("seconds_per_step")]

@@ -101,7 +101,7 @@ def reliability(runs_dir: Path, dataset: str, backbone: str | None = None) -> tu
 
 
 def _searches(folder: Path, dataset: str) -> tuple[list[Genotype], str, list[str]]:
-    """Genotypes of the finished searches; without any a word for the gap; notes on what is left out."""
+    """Genotypes of the finished searches, a word for the gap where there are none, and notes on what is left out."""
     if not seed_folders(folder):
         return [], "missing", []
     notes = [f"{folder.name}/{path.name} is left out: {reason}" for path, reason in left_out(folder).items()]

@@ -14,7 +14,7 @@ from atrc_exp.rooms.plans.classes import CONTEXT_LABELS, PARTS, VOC, VOC_LABELS
 from atrc_exp.rooms.plans.furnish import furnish
 from atrc_exp.rooms.render.image import View, develop
 
-_VIEW, _PHOTOGRAPH = 1, 2  # last elements of a seed: keep the streams of random numbers apart
+_VIEW, _PHOTOGRAPH = 1, 2  # last elements of a seed, which keep the streams of random numbers apart
 _PORTRAIT = 0.3  # share of portrait images
 _SHORT_SIDES = (1.0, 1.0, 0.888)  # of the size asked for: 500 x 375 and 500 x 333 pixels are the commonest in VOC
 _VOID = 0.01  # width of the void border as a share of the longer side: 5 pixels of 500, as in VOC

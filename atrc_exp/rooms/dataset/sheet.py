@@ -1,4 +1,4 @@
-"""A contact sheet of rooms: the image and all labels, as the data set's reader delivers them.
+"""Draw a contact sheet of rooms: the image and all labels, as the data set's reader delivers them.
 
 python -m atrc_exp.rooms.dataset.sheet docs/rooms.png --rows 6
 python -m atrc_exp.rooms.dataset.sheet docs/rooms_people.png --packaging pascal --rows 8 --size 375 500
@@ -114,7 +114,7 @@ def sheet_of(root: Path, reader: str, path: Path, rows: int) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Draw the sheet of a folder, or of rooms rendered for it, as the words of a command line say."""
+    """Draw the sheet of the folder that the command line names, or of rooms rendered for it."""
     parser = argparse.ArgumentParser(description="Contact sheet of procedural rooms, or of a folder in their layout.")
     parser.add_argument("path", type=Path, help="PNG to write")
     parser.add_argument("--root", type=Path, help="folder to show; without it rooms are rendered")

@@ -16,7 +16,7 @@ from atrc_exp.files import alone, read_json, write_json
 from atrc_exp.rooms.dataset.layouts import LAYOUTS, Layout
 
 RECORD = "rooms.json"  # written last: its folder is complete
-_VERSION = 1  # of the rooms: raise it when the same settings give other files
+_VERSION = 1  # version of the rooms; raise it when the same settings give other files
 
 
 def _write_room(index: int, root: Path, seed: int, image_size: tuple[int, int], packaging: str) -> None:
@@ -41,7 +41,7 @@ def _each(task: partial, count: int, workers: int) -> Iterator[None]:
 def _unfinished(root: Path, layout: Layout) -> Iterator[Path]:
     """A hidden folder beside `root` that takes its place at the end and is removed on any error."""
     folder = root.parent / f".{root.name}.unfinished"
-    shutil.rmtree(folder, ignore_errors=True)  # of a killed process: the lock is held, nobody else writes there
+    shutil.rmtree(folder, ignore_errors=True)  # a killed process left it: the lock is held, so nobody else writes there
     try:
         for part in (*layout.folders, layout.lists):
             (folder / part).mkdir(parents=True)
@@ -53,7 +53,11 @@ def _unfinished(root: Path, layout: Layout) -> Iterator[Path]:
 
 
 def _is_finished(root: Path, settings: dict) -> bool:
-    """Whether these rooms stand in `root` already; UserError if something else does."""
+    """Tell whether these rooms stand in `root` already.
+
+    Raises:
+        UserError: something else stands there.
+    """
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     if not (root / RECORD).is_file():
@@ -71,7 +75,7 @@ def _is_finished(root: Path, settings: dict) -> bool:
 
 
 def _cores() -> int:
-    """Cores this process may use; not every system can tell them from those that exist."""
+    """Count the cores that this process may use. Some systems only tell how many exist."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -122,7 +126,7 @@ def generate(
         "packaging": packaging,
     }
     try:
-        if _is_finished(root, settings):  # without the lock, which read-only storage has no place for
+        if _is_finished(root, settings):  # this comes before the lock, for which read-only storage has no place
             return
         root.parent.mkdir(parents=True, exist_ok=True)
         with alone(root.parent / f".{root.name}.lock"):

@@ -13,7 +13,7 @@ _PEOPLE = (0.2, 0.29, 0.29, 0.15, 0.07)  # chances of none to four
 
 
 def stock(room: Room) -> None:
-    """Bicycles, bottles and plants against bare walls: what VOC asks for and most rooms lack. To be called first."""
+    """Put bicycles, bottles and plants against bare walls, which VOC has and most rooms lack. Call this first."""
     rng = room.rng
     if rng.random() < 0.25:
         site = room.against_wall(1.75, 0.6, 1.1, reserve=0.3)

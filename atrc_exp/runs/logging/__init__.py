@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 class Logger:
     """Hands every record to every place; on ranks other than 0 it does nothing.
 
-    A context manager: leaving it closes all places, W&B with exit code 1 after an error, and with that of a signal,
-    marked as preempting, where a scheduler has ended the run.
+    Leaving this context manager closes all places. W&B gets exit code 1 after an error; after a signal it gets that of
+    the signal, and is marked as preempting where a scheduler has ended the run.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Logger:
         self.display = ProgressDisplay(iteration, config.engine.iterations, tasks, bar=config.engine.progress)
 
     def step(self, iteration: int) -> None:
-        """Show that a step is done; no numbers, since reading them would wait for the device."""
+        """Show that a step is done. No numbers are shown, since reading them would wait for the device."""
         if self.is_main:
             self.display.step(iteration)
 

@@ -25,7 +25,7 @@ _BAR = 16  # columns
 def show_messages(is_main: bool) -> None:
     """Show messages of the package on the console: all of rank 0, warnings of the others.
 
-    Does nothing where the application has set up logging itself.
+    This does nothing where the application has set up logging itself.
     """
     _ROOT.setLevel(logging.INFO if is_main else logging.WARNING)
     if _ROOT.hasHandlers():
@@ -41,9 +41,10 @@ def show_messages(is_main: bool) -> None:
 
 @contextmanager
 def image_progress(title: str, total: int, *, bar: bool) -> Iterator[Callable[..., None]]:
-    """A bar over images on a terminal; yields what is called after each image, or with `share=` after a part of one.
+    """Show a bar over images on a terminal.
 
-    What it is called with otherwise is not looked at.
+    The caller gets a function to call after each image, or with `share=` after a part of one. Its other arguments are
+    not looked at.
     """
     with Progress(console=_TERMINAL, disable=not (bar and _TERMINAL.is_terminal)) as progress:
         task = progress.add_task(title, total=total)
@@ -92,7 +93,7 @@ class ProgressDisplay:
             self.task = self.progress.add_task("", total=iterations, completed=iteration, text="")
 
     def step(self, iteration: int) -> None:
-        """Move the bar; costs the host microseconds and the device nothing."""
+        """Move the bar. This costs the host microseconds and the device nothing."""
         if self.progress is not None:
             self.progress.update(self.task, completed=iteration)
 

@@ -19,7 +19,7 @@ def plain(value: Any) -> Any:
 
 
 class JsonLines:
-    """Appends records; at a start it drops those that come after the checkpoint, which will be made again."""
+    """Appends records. At a start it drops those that come after the checkpoint, since they will be made again."""
 
     def __init__(self, path: Path, iteration: int) -> None:
         self.path = path
@@ -27,18 +27,18 @@ class JsonLines:
         write_text(path, "".join(f"{line}\n" for line in kept))
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Append one record, on disk as a whole line when this returns."""
+        """Append one record. When this returns, the whole line is on the disk."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(plain(record), allow_nan=False) + "\n")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All records of a run, in order; lines that are none, such as one cut short by a kill, are left out."""
+    """Read all records of a run, in order. Lines that hold none, such as one that a kill cut short, are left out."""
     return [record for record in map(_record, _lines(path)) if record is not None]
 
 
 def count_damaged(path: Path) -> int:
-    """Number of lines that are no records, but for the last one, which a kill may have cut short."""
+    """Count the lines that hold no record, but for the last line, which a kill may have cut short."""
     return sum(_record(line) is None for line in _lines(path)[:-1])
 
 
@@ -47,7 +47,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _precedes(line: str, iteration: int) -> bool:
-    """Whether a record was made before the checkpoint of an iteration; its validation comes after it."""
+    """Tell whether a record was made before the checkpoint of an iteration, which a validation follows."""
     record = _record(line)
     if record is None:
         return False
@@ -55,7 +55,7 @@ def _precedes(line: str, iteration: int) -> bool:
 
 
 def _record(line: str) -> dict[str, Any] | None:
-    """The record of a line; None for a line that is no whole one."""
+    """Parse the record of a line; None where the line is not whole."""
     try:
         record = json.loads(line)
     except ValueError:

@@ -27,7 +27,7 @@ class WandbRun:
         self._run.log({f"{record['kind']}/{key}": value for key, value in numbers.items()}, step=record["step"])
 
     def note(self, facts: Mapping[str, Any]) -> None:
-        """Add facts to the run's configuration, in place of those of an earlier start."""
+        """Add facts to the run's configuration. They replace those of an earlier start."""
         self._run.config.update(dict(facts), allow_val_change=True)
 
     def image(self, step: int, key: str, panel: Any, caption: str | None = None) -> None:
