@@ -15,7 +15,7 @@ from atrc_exp.models.backbones.backbone import Backbone, build_backbone
 from atrc_exp.models.backbones.branched import BranchedBackbone
 from atrc_exp.models.backbones.necks import build_neck
 from atrc_exp.models.backbones.pyramid import Neck, Pyramid, join
-from atrc_exp.models.contexts import region_densities
+from atrc_exp.models.contexts.regions import region_densities
 from atrc_exp.models.heads import auxiliary_head, feature_head, pointwise_head
 from atrc_exp.models.layers import logit_conv
 from atrc_exp.models.search import ArchSample, SearchATRC

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from atrc_exp.genotype import Genotype
 from atrc_exp.models import ATRC
-from atrc_exp.models.contexts import region_means
 from atrc_exp.models.contexts.attention_rows import AttentionRow, attention_row, region_sizes
 from atrc_exp.models.contexts.maps import Block, TaskMaps
+from atrc_exp.models.contexts.regions import region_means
 from atrc_exp.models.inspection import BlockView
 
 TASKS = ("a", "b")

@@ -12,9 +12,8 @@ from atrc_exp.models.contexts import (
     LabelContext,
     LocalContext,
     build_context,
-    region_densities,
-    spatial_softmax,
 )
+from atrc_exp.models.contexts.regions import region_densities, spatial_softmax
 
 C, D, H, W = 6, 3, 4, 5
 PUBLISHED_SIZE = (107, 140)

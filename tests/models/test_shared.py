@@ -131,9 +131,9 @@ def test_local_attention_is_called_once(monkeypatch):
         calls.append(q.shape)
         return original(q, *rest)
 
-    from atrc_exp.models.contexts import shared
+    from atrc_exp.models.contexts import local
 
-    original = shared.local_attention
-    monkeypatch.setattr(shared, "local_attention", counted)
+    original = local.local_attention
+    monkeypatch.setattr(local, "local_attention", counted)
     search(None, torch.float32)(*inputs(2, torch.float32), sample())
     assert calls == [(16 * 2, C // 2, 5, 7)]
