@@ -61,6 +61,8 @@ CONTEXT_TYPES: dict[str, ContextType] = {
                     f"{_HOME}.label.LabelContext", regions="target", searched=True),
         ContextType("slabel", "S-label", "s", "#54357f", "#3f007d", f"{_ATRC}, Sec. 3.2.3",
                     f"{_HOME}.label.LabelContext", regions="source", same_on_diagonal="tlabel", searched=True),
+        ContextType("axial", "axial", "a", "#a63d40", "#b2182b", "Ho et al., 2019", f"{_HOME}.axial.AxialContext",
+                    hatch="xx"),
     )
 }  # fmt: skip
 """Context types by name."""

@@ -173,7 +173,9 @@ def build_network(config: Config, tasks: tuple[Task, ...], genotype: Genotype | 
     multi_scale = entry is not None and entry.multi_scale
     channels = config.distillation.channels or (sum(pyramid) if multi_scale else sum(pyramid) // 4)
     width = pyramid if multi_scale else channels
-    distillation = distillations.build_distillation(config.distillation, names, width, genotype)
+    distillation = distillations.build_distillation(
+        config.distillation, names, width, genotype, config.search.candidates
+    )
     from_labels = config.distillation.regions == "labels"
     return Network(backbone, tasks, channels, distillation, neck=neck, regions_from_labels=from_labels)
 

@@ -14,7 +14,7 @@ from atrc_exp.data.codebook import codebook_for
 from atrc_exp.data.loader import Batch, Data, build_datasets, train_loader
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, replacing
-from atrc_exp.genotype import Genotype, load, uniform
+from atrc_exp.genotype import NONE, Genotype, load, uniform
 from atrc_exp.models import build_network
 from atrc_exp.normalisation import IMAGENET, Normalisation
 from atrc_exp.processes.ranks import Ranks
@@ -50,7 +50,7 @@ def genotype_of(config: Config) -> Genotype | None:
     """
     if config.distillation.name != "atrc":
         return None
-    genotype = load(config.genotype) if config.genotype else uniform(config.task_names, "none")
+    genotype = load(config.genotype) if config.genotype else uniform(config.task_names, NONE)
     genotype = genotype.changed(config.genotype_blocks)
     return genotype if config.distillation.self_attention else genotype.without_self_attention()
 
