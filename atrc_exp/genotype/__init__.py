@@ -191,11 +191,12 @@ def vote(genotypes: Sequence[Genotype], sources: Sequence[str] = ()) -> Genotype
     probabilities are missing or equal too, to the first in the order of `CONTEXT_TYPES`; `details["ties"]` says so.
 
     Raises:
-        UserError: no genotype, or genotypes of different tasks.
+        UserError: no genotype, or genotypes of different tasks or of searches over different types.
     """
     if not genotypes:
         raise UserError("no genotype to vote on: no search has finished")
     _require_same_tasks(genotypes, sources)
+    _require_same_candidates(genotypes)
     tasks = genotypes[0].tasks
     blocks: dict[str, dict[str, str]] = {t: {} for t in tasks}
     counts: dict[str, dict[str, dict[str, int]]] = {t: {} for t in tasks}
@@ -236,6 +237,16 @@ def _require_same_tasks(genotypes: Sequence[Genotype], sources: Sequence[str] = 
             first, second = ", ".join(genotypes[0].tasks), ", ".join(other.tasks)
             where = f" ({sources[index]})" if sources else ""
             raise UserError(f"genotypes of different tasks cannot be compared: {first} and {second}{where}")
+
+
+def _require_same_candidates(genotypes: Sequence[Genotype]) -> None:
+    """Refuse to mix votes of searches that had different choices; genotypes without probabilities do not tell."""
+    known = [genotype for genotype in genotypes if "probabilities" in genotype.details]
+    for target, source in genotypes[0].pairs():
+        choices = {searched(genotype, target, source): None for genotype in known}
+        if len(choices) > 1:
+            given = " and ".join(", ".join(types) for types in choices)
+            raise UserError(f"searches over different candidates do not vote together: {target}<-{source} had {given}")
 
 
 def _ratings(genotypes: Sequence[Genotype]) -> list[list[str]]:
