@@ -1,12 +1,13 @@
 """A row of an attention matrix, applied to the values, is the block's output at the pixel."""
 
 import itertools
+from collections.abc import Mapping
 
 import pytest
 import torch
 from torch import Tensor
 
-from atrc_exp.genotype import Genotype
+from atrc_exp.genotype import CONTEXT_TYPES, Genotype
 from atrc_exp.models import ATRC
 from atrc_exp.models.contexts.attention_rows import AttentionRow, attention_row, region_sizes
 from atrc_exp.models.contexts.maps import Block, TaskMaps
@@ -16,7 +17,9 @@ from atrc_exp.models.inspection import BlockView
 TASKS = ("a", "b")
 CHANNELS, SIZE, WINDOW = 8, (6, 9), 5
 TYPES = {"a": {"a": "global", "b": "slabel"}, "b": {"a": "local", "b": "tlabel"}}
+OTHERS = {"a": {"a": "axial", "b": "axial"}, "b": {"a": "slabel", "b": "global"}}
 CELLS = [(0, 0), (3, 4), (5, 8), (0, 5)]
+Types = Mapping[str, Mapping[str, str]]
 
 
 class Stub:
@@ -26,9 +29,11 @@ class Stub:
         self.distillation = module
 
 
-def seen(border: str = "zero", **inputs: Tensor | dict[str, Tensor]) -> tuple[BlockView, TaskMaps, dict[Block, Tensor]]:
+def seen(
+    border: str = "zero", types: Types = TYPES, **inputs: Tensor | dict[str, Tensor]
+) -> tuple[BlockView, TaskMaps, dict[Block, Tensor]]:
     """A module with random statistics after one pass in evaluation, with its maps and outputs."""
-    module = ATRC(Genotype(TASKS, TYPES), CHANNELS, kernel_size=WINDOW, border=border, mask_padding="valid" in inputs)
+    module = ATRC(Genotype(TASKS, types), CHANNELS, kernel_size=WINDOW, border=border, mask_padding="valid" in inputs)
     features = {task: 2 * torch.randn(1, CHANNELS, *SIZE) for task in TASKS}
     logits = {task: 3 * torch.randn(1, regions, *SIZE) for task, regions in (("a", 3), ("b", 4))}
     module({task: torch.randn(4, CHANNELS, *SIZE) for task in TASKS},
@@ -62,15 +67,21 @@ def check(view: BlockView, maps: TaskMaps, outputs: dict[Block, Tensor], present
         assert float(row.weights.sum()) + row.beyond == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("border", ["zero", "mask"])
-def test_rows_applied_to_values_are_the_outputs(border):
-    check(*seen(border))
+@pytest.mark.parametrize(("border", "types"), [("zero", TYPES), ("mask", TYPES), ("zero", OTHERS)])
+def test_rows_applied_to_values_are_the_outputs(border, types):
+    check(*seen(border, types))
 
 
-def test_padding_has_no_weight_where_it_is_masked():
+def test_every_type_has_been_looked_at():
+    named = {name for types in (TYPES, OTHERS) for row in types.values() for name in row.values()}
+    assert named == {name for name, each in CONTEXT_TYPES.items() if each.module}
+
+
+@pytest.mark.parametrize("types", [TYPES, OTHERS])
+def test_padding_has_no_weight_where_it_is_masked(types):
     valid = torch.ones(1, 1, *SIZE, dtype=torch.bool)
     valid[..., 6:] = False
-    view, maps, outputs = seen(valid=valid)
+    view, maps, outputs = seen(types=types, valid=valid)
     check(view, maps, outputs)
     for block in outputs:
         weights = row_of(view, maps, block, (3, 4)).weights
@@ -94,6 +105,7 @@ def test_local_rows_see_their_window_alone_and_lose_weight_at_the_border():
     view, maps, _ = seen("zero")
     block = Block("b", "a", "local")
     weights = row_of(view, maps, block, (3, 4)).weights
+    assert row_of(view, maps, block, (3, 4)).window == (slice(1, 6), slice(2, 7))
     assert bool((weights[1:6, 2:7] > 0).all()) and float(weights[1:6, 2:7].sum()) == pytest.approx(1, abs=1e-6)
     corner = row_of(view, maps, block, (0, 0))
     assert int((corner.weights > 0).sum()) == 9 and corner.beyond > 0
