@@ -257,7 +257,7 @@ def test_a_vote_shows_the_types_that_were_searched():
 
 def test_searches_over_different_candidates_do_not_vote_together():
     few = {t: {s: {"none": 0.5, "axial": 0.5} for s in TASKS} for t in TASKS}
-    runs = [uniform(TASKS, "none"), pair("none", "none", "none", "none", probabilities=few)]
+    runs = [uniform(TASKS, "none"), pair("none", "none", "none", "axial", probabilities=few)]
     assert vote(runs)  # the first does not tell what it was searched among
     with pytest.raises(UserError, match="different candidates"):
         vote([*runs, pair("none", "none", "none", "none", probabilities=probabilities())])
