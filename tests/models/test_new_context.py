@@ -53,7 +53,7 @@ def test_it_is_searched_stored_voted_and_built(tmp_path):
     found = vote([load(tmp_path)] * 2)
     assert found == uniform(TASKS, "pixel")
     assert found.details["votes"]["depth"]["semseg"] == {"none": 0, "slabel": 0, "pixel": 2}
-    module = ATRC(found, C).double()
+    module = ATRC(found, C, dropout=0.0).double()
     assert module.label_tasks == () and "blocks.depth.semseg.pixel.query.0.weight" in module.state_dict()
     shared, plain = (training_step(with_shared_work(module, how), features, {}) for how in (True, False))
     torch.testing.assert_close(shared[0], plain[0])
