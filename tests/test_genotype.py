@@ -8,6 +8,7 @@ import pytest
 from atrc_exp import genotype as module
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import (
+    CONTEXT_TYPES,
     CONTEXTS,
     PUBLISHED_GENOTYPES,
     Genotype,
@@ -36,6 +37,18 @@ def pair(*types, **details):
 def test_diagonal_blocks_have_four_candidates():
     assert candidates("depth", "depth") == ("none", "global", "local", "tlabel")
     assert candidates("depth", "edge") == CONTEXTS == ("none", "global", "local", "tlabel", "slabel")
+
+
+def test_candidates_among_named_types_stand_in_the_order_of_the_table():
+    assert candidates("depth", "edge", ["axial", "slabel", "none"]) == ("none", "slabel", "axial")
+    assert candidates("depth", "depth", ["axial", "slabel", "none"]) == ("none", "axial")
+
+
+def test_types_of_the_table_are_told_apart_and_the_published_codes_stay():
+    for field in ("title", "symbol", "colour", "line_colour"):
+        assert len({getattr(each, field) for each in CONTEXT_TYPES.values()}) == len(CONTEXT_TYPES)
+    assert "".join(each.symbol for each in CONTEXT_TYPES.values())[:5] == "-glts"
+    assert all(each.same_on_diagonal in {None, *CONTEXT_TYPES} - {name} for name, each in CONTEXT_TYPES.items())
 
 
 @pytest.mark.parametrize(
@@ -231,6 +244,23 @@ def test_a_tie_without_a_difference_goes_to_the_first_context():
 def test_only_the_most_frequent_types_are_tied():
     runs = [pair(first, "none", "none", "none") for first in ("local", "local", "tlabel", "tlabel", "none")]
     assert vote(runs).details["ties"][0]["tied"] == ["local", "tlabel"]
+
+
+def test_a_vote_shows_the_types_that_were_searched():
+    chances = {t: {s: {"none": 0.2, "local": 0.3, "axial": 0.5} for s in TASKS} for t in TASKS}
+    runs = [pair("none", "local", "axial", "axial", probabilities=chances),
+            pair("none", "axial", "local", "axial", probabilities=chances)]  # fmt: skip
+    voted = vote(runs)
+    assert voted == pair("none", "axial", "axial", "axial")  # ties go to the larger probability
+    assert voted.details["votes"]["depth"]["semseg"] == {"none": 0, "local": 1, "axial": 1}
+
+
+def test_searches_over_different_candidates_do_not_vote_together():
+    few = {t: {s: {"none": 0.5, "axial": 0.5} for s in TASKS} for t in TASKS}
+    runs = [uniform(TASKS, "none"), pair("none", "none", "none", "axial", probabilities=few)]
+    assert vote(runs)  # the first does not tell what it was searched among
+    with pytest.raises(UserError, match="different candidates"):
+        vote([*runs, pair("none", "none", "none", "none", probabilities=probabilities())])
 
 
 def test_a_vote_of_one_run_is_that_run_without_agreement():

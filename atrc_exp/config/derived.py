@@ -1,7 +1,7 @@
 """Objects that a configuration describes by several of its keys: the tasks of a run and the genotype of a network."""
 
 from atrc_exp.config.root import Config
-from atrc_exp.genotype import Genotype, load, uniform
+from atrc_exp.genotype import NONE, Genotype, load, uniform
 from atrc_exp.tasks import Task, build_tasks
 
 
@@ -27,6 +27,6 @@ def genotype_of(config: Config) -> Genotype | None:
     """
     if config.distillation.name != "atrc":
         return None
-    genotype = load(config.genotype) if config.genotype else uniform(config.task_names, "none")
+    genotype = load(config.genotype) if config.genotype else uniform(config.task_names, NONE)
     genotype = genotype.changed(config.genotype_blocks)
     return genotype if config.distillation.self_attention else genotype.without_self_attention()

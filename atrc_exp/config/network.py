@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atrc_exp.config.checks import path, require
+from atrc_exp.genotype import CONTEXT_TYPES, NONE
 
 _OWN_KEYS = {"features_only", "out_indices", "output_stride", "pretrained", "checkpoint_path", "pretrained_cfg",
              "pretrained_cfg_overlay", "in_chans", "num_classes"}  # fmt: skip
@@ -71,14 +72,14 @@ class DistillationConfig:
     border: str = "zero"
     """Local context outside the image: zero (padding takes part, as published) or mask (Eq. 4 literally)."""
     regions: str = "predicted"
-    """Label regions of atrc, tlabel and slabel: predicted by auxiliary heads, or from the labels themselves, an upper
+    """Label regions of atrc and label contexts: predicted by auxiliary heads, or from the labels themselves, an upper
     bound that exists on labelled images only (App. E)."""
     mask_padding: bool = False
-    """Leave padded pixels out of label regions and global keys (the published results include them)."""
+    """Leave padded pixels out of label regions and of global and axial keys (the published results include them)."""
     dropout: float = 0.05
     """Channel dropout before the prediction of a fixed network, in [0, 1); cross_stitch and nddr have none."""
     self_attention: bool = True
-    """Blocks from a task to itself, of atrc, search, global, local, tlabel, slabel; false leaves them out (App. G)."""
+    """Blocks from a task to itself, of atrc, search and single context types; false leaves them out (App. G)."""
     stitch: str = "channel"
     """cross_stitch: one weight a pair of tasks and channel, or one a pair (scalar)."""
     plain_messages: bool = False
@@ -99,7 +100,7 @@ class DistillationConfig:
         require(0 <= self.dropout < 1, "distillation.dropout", self.dropout, "in [0, 1)")
         require(self.regions in ("predicted", "labels"), "distillation.regions", self.regions, "predicted or labels")
         require(self.stitch in ("channel", "scalar"), "distillation.stitch", self.stitch, "channel or scalar")
-        contexts = ("atrc", "search", "global", "local", "tlabel", "slabel")
+        contexts = ("atrc", "search", *(name for name in CONTEXT_TYPES if name != NONE))
         require(self.self_attention or self.name in contexts, "distillation.self_attention", "false",
                 f"true for distillation={self.name}", f"only {', '.join(contexts)} have such blocks")  # fmt: skip
         own = self._target_ is not None
@@ -108,6 +109,6 @@ class DistillationConfig:
             own == (self.name == "custom"), "distillation._target_", self._target_, wanted, "use distillation=custom"
         )
         require(own or not self.options, "distillation.options", self.options, "empty but for distillation=custom")
-        fixed = ("atrc", "tlabel", "slabel")
+        fixed = ("atrc", *(name for name, each in CONTEXT_TYPES.items() if each.regions))
         require(self.regions == "predicted" or self.name in fixed, "distillation.regions", self.regions,
                 f"predicted for distillation={self.name}", f"only {', '.join(fixed)} take labels")  # fmt: skip

@@ -18,7 +18,7 @@ from atrc_exp.config.stages import (
     StageConfig,
 )
 from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, SearchConfig
-from atrc_exp.genotype import CONTEXTS
+from atrc_exp.genotype import CONTEXT_TYPES, NONE
 from atrc_exp.tasks import FORMS
 
 
@@ -136,6 +136,10 @@ class Config:
         require(pyramids, "neck", self.neck.name, "fpm for distillation=mti_net",
                 "it refines the maps that neck=fpm makes of every task")  # fmt: skip
         searching = self.distillation.name == "search"
+        types = self.search.candidates
+        left = self.distillation.self_attention or types is None or NONE in types
+        require(not searching or left, "search.candidates", types, f"with {NONE} for distillation.self_attention=false",
+                f"blocks from a task to itself are then {NONE}")  # fmt: skip
         if self.stage.name in TRAINING_STAGES:
             wanted = "search" if searching else "retrain"
             require(self.stage.name == wanted, "stage", self.stage.name, f"{wanted} for this network",
@@ -158,7 +162,7 @@ class Config:
         for target, row in self.genotype_blocks.items():
             for source, context in row.items():
                 key = f"genotype_blocks.{target}.{source}"
-                require(context in CONTEXTS, key, context, f"one of {', '.join(CONTEXTS)}")
+                require(context in CONTEXT_TYPES, key, context, f"one of {', '.join(CONTEXT_TYPES)}")
 
     def _check_branching(self) -> None:
         if self.stage.name != "branch":

@@ -3,12 +3,16 @@
 from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import free, positive, require
+from atrc_exp.genotype import CONTEXT_TYPES
 
 
 @dataclass(kw_only=True)
 class SearchConfig:
     """Differentiable search of the context types (Sec. 3.3, App. A)."""
 
+    candidates: list[str] | None = None
+    """Context types that every block mixes, two or more, in any order, such as [none,local,axial]; null are the paper's
+    five."""
     arch_lr: float = 5e-4
     """Adam's rate for the architecture logits; belongs to 40 000 iterations, shorter searches need more."""
     temperature: list[float] = field(default_factory=lambda: [1.0, 0.05])
@@ -21,6 +25,11 @@ class SearchConfig:
     """Bound of the joint gradient norm of network and architecture, > 0. Retraining has `optim.clip_norm`."""
 
     def __post_init__(self) -> None:
+        if (names := self.candidates) is not None:
+            for name in names:
+                require(name in CONTEXT_TYPES, "search.candidates", name, f"one of {', '.join(CONTEXT_TYPES)}")
+            require(len(set(names)) == len(names), "search.candidates", names, "distinct")
+            require(len(names) > 1, "search.candidates", names, "two or more", "with less there is nothing to search")
         positive("search.arch_lr", self.arch_lr)
         positive("search.clip_norm", self.clip_norm)
         pair = self.temperature

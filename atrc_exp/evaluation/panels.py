@@ -9,6 +9,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
@@ -16,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from atrc_exp.files import replacing
-from atrc_exp.genotype import CONTEXTS, Genotype
+from atrc_exp.genotype import Genotype
+from atrc_exp.report.figures import looks as figures
 from atrc_exp.tasks import IGNORE, Task
 
 _UNLABELLED = 0.5  # grey
@@ -154,10 +156,10 @@ def save_panel(figure: Figure, path: Path) -> None:
 def genotype_map(genotype: Genotype) -> Figure:
     """Context types of all blocks, targets as rows and sources as columns, with probabilities where known."""
     tasks = genotype.tasks
-    codes = np.array([[CONTEXTS.index(genotype.blocks[t][s]) for s in tasks] for t in tasks])
+    fills = [[to_rgb(figures.fill(genotype.blocks[t][s])) for s in tasks] for t in tasks]
     figure = Figure(figsize=(1.2 * len(tasks) + 1.5, 1.0 * len(tasks) + 1.2), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(codes, cmap="Pastel1", vmin=0, vmax=8)
+    axis.imshow(fills)
     axis.set_xticks(range(len(tasks)), tasks)
     axis.set_yticks(range(len(tasks)), tasks)
     axis.set_xlabel("source")
@@ -167,7 +169,8 @@ def genotype_map(genotype: Genotype) -> Figure:
         for column, source in enumerate(tasks):
             name = genotype.blocks[target][source]
             share = f"\n{probabilities[target][source][name]:.2f}" if probabilities else ""
-            axis.text(column, row, name + share, ha="center", va="center", fontsize=9)
+            ink = figures.ink(figures.fill(name))
+            axis.text(column, row, name + share, ha="center", va="center", fontsize=9, color=ink)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Context types, the genotype matrix and its files, vote and agreement over repeated searches (Sec. 3.3, App. F)."""
+"""The genotype matrix and its files, vote and agreement over repeated searches (Sec. 3.3, App. F)."""
 
 import itertools
 import warnings
@@ -10,17 +10,26 @@ from typing import Any
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json
+from atrc_exp.genotype.contexts import (
+    CONTEXT_TYPES,
+    CONTEXTS,
+    NONE,
+    PUBLISHED_CODES,
+    ContextType,
+    candidates,
+    context_type,
+    in_order,
+    on_block,
+)
 
-CONTEXTS = ("none", "global", "local", "tlabel", "slabel")
-"""Context types in the order of the published integer codes 0-4."""
+__all__ = [
+    "CONTEXTS", "CONTEXT_TYPES", "ContextType", "FILE_NAME", "Genotype", "NONE", "PUBLISHED", "PUBLISHED_GENOTYPES",
+    "agreement", "candidates", "cohen_kappa", "context_type", "in_order", "light_kappa", "load", "save", "searched",
+    "uniform", "vote", "vote_agreement",
+]  # fmt: skip
 
 FILE_NAME = "genotype.json"
 PUBLISHED = "published/"
-
-
-def candidates(target: str, source: str) -> tuple[str, ...]:
-    """Context types a block can take: on the diagonal S-label equals T-label and is left out."""
-    return CONTEXTS[:4] if target == source else CONTEXTS
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Genotype:
             lines += [f"surplus {t}<-{s}" for t, s in sorted(given - expected)]
             raise UserError(f"genotype does not fit the tasks {', '.join(self.tasks)}: {'; '.join(lines[:6])}")
         for target, source in self.pairs():
-            allowed = candidates(target, source)
+            allowed = candidates(target, source, CONTEXT_TYPES)
             if self.blocks[target][source] not in allowed:
                 given_type = self.blocks[target][source]
                 raise UserError(f"genotype block {target}<-{source} is '{given_type}'; allowed: {', '.join(allowed)}")
@@ -66,25 +75,27 @@ class Genotype:
 
     def without_self_attention(self) -> "Genotype":
         """All blocks from a task to itself set to none (App. G)."""
-        return self.changed({task: {task: "none"} for task in self.tasks})
+        return self.changed({task: {task: NONE} for task in self.tasks})
 
     def label_tasks(self) -> tuple[str, ...]:
-        """Tasks whose auxiliary map some block reads: targets of T-label, sources of S-label."""
-        used = {t if self.blocks[t][s] == "tlabel" else s for t, s in self.pairs()
-                if self.blocks[t][s] in ("tlabel", "slabel")}  # fmt: skip
+        """Tasks whose label regions some block reads: targets of T-label, sources of S-label."""
+        used = {context_type(self.blocks[t][s]).regions_of(t, s) for t, s in self.pairs()}
         return tuple(task for task in self.tasks if task in used)
 
 
 def uniform(tasks: Iterable[str], context: str) -> Genotype:
-    """The same context type in every block (T-label stands in for S-label on the diagonal, where they are equal)."""
+    """The same context type in every block (T-label stands in for S-label on the diagonal, where they are equal).
+
+    Raises:
+        UserError: an unknown type, no task, or a task twice.
+    """
     tasks = tuple(tasks)
-    diagonal = "tlabel" if context == "slabel" else context
-    return Genotype(tasks, {t: {s: diagonal if s == t else context for s in tasks} for t in tasks})
+    return Genotype(tasks, {t: {s: on_block(context, t, s) for s in tasks} for t in tasks})
 
 
 def _rows(tasks: str, rows: str) -> Genotype:
-    """Build a published genotype from its rows of initials (g, l, t, s, - for none)."""
-    names, codes = tasks.split(), dict(zip("-glts", CONTEXTS, strict=True))
+    """Build a published genotype from its rows of the types' symbols."""
+    names, codes = tasks.split(), {each.symbol: name for name, each in CONTEXT_TYPES.items()}
     matrix = [row.split() for row in rows.split("|")]
     return Genotype(
         tuple(names),
@@ -150,12 +161,10 @@ def _parse_published(content: dict[str, Any]) -> Genotype:
     for target, row in content["data"].items():
         blocks[target] = {}
         for source, code in row.items():
-            if code not in range(len(CONTEXTS)):
-                codes = ", ".join(f"{number} {name}" for number, name in enumerate(CONTEXTS))
+            if code not in range(len(PUBLISHED_CODES)):
+                codes = ", ".join(f"{number} {name}" for number, name in enumerate(PUBLISHED_CODES))
                 raise UserError(f"genotype block {target}<-{source} has code {code!r}; allowed: {codes}")
-            context = CONTEXTS[code]
-            same = target == source and context == "slabel"  # the same operation under its other name
-            blocks[target][source] = "tlabel" if same else context
+            blocks[target][source] = on_block(PUBLISHED_CODES[code], target, source)
     return Genotype(tuple(blocks), blocks, {"step": content.get("step")})
 
 
@@ -165,32 +174,43 @@ def save(genotype: Genotype, path: str | Path) -> None:
     write_json(Path(path), {"version": 1, "tasks": list(genotype.tasks), "blocks": blocks, **genotype.details})
 
 
+def searched(genotype: Genotype, target: str, source: str) -> tuple[str, ...]:
+    """Types that the search of a genotype chose from: those that its details hold probabilities of.
+
+    Without probabilities these are the default candidates and the type of the block itself.
+    """
+    known = genotype.details.get("probabilities", {}).get(target, {}).get(source)
+    return in_order(known or (*candidates(target, source), genotype.blocks[target][source]))
+
+
 def vote(genotypes: Sequence[Genotype], sources: Sequence[str] = ()) -> Genotype:
     """Choose per block the type that most searches chose (Sec. 3.3).
 
     The published rule for ties is not stated. Here a tie goes to the type with the larger mean architecture
     probability over the runs (`details["probabilities"][target][source][type]` of each genotype), and, where
-    probabilities are missing or equal too, to the first in the order of `CONTEXTS`; `details["ties"]` says so.
+    probabilities are missing or equal too, to the first in the order of `CONTEXT_TYPES`; `details["ties"]` says so.
 
     Raises:
-        UserError: no genotype, or genotypes of different tasks.
+        UserError: no genotype, or genotypes of different tasks or of searches over different types.
     """
     if not genotypes:
         raise UserError("no genotype to vote on: no search has finished")
     _require_same_tasks(genotypes, sources)
+    _require_same_candidates(genotypes)
     tasks = genotypes[0].tasks
     blocks: dict[str, dict[str, str]] = {t: {} for t in tasks}
     counts: dict[str, dict[str, dict[str, int]]] = {t: {} for t in tasks}
     ties = []
     for target, source in itertools.product(tasks, tasks):
         votes = Counter(g.blocks[target][source] for g in genotypes)
-        tied = [name for name in candidates(target, source) if votes[name] == max(votes.values())]
+        types = in_order(name for g in genotypes for name in searched(g, target, source))
+        tied = [name for name in types if votes[name] == max(votes.values())]
         chosen, reason = tied[0], ""
         if len(tied) > 1:
             chosen, reason = _break_tie(genotypes, target, source, tied)
             ties.append({"target": target, "source": source, "tied": tied, "chosen": chosen, "by": reason})
         blocks[target][source] = chosen
-        counts[target][source] = {name: votes[name] for name in candidates(target, source)}
+        counts[target][source] = {name: votes[name] for name in types}
     details = {"votes": counts, "runs": len(genotypes), "agreement": agreement(genotypes),
                "kappa": light_kappa(genotypes), "ties": ties, "sources": list(sources)}  # fmt: skip
     return Genotype(tasks, blocks, details)
@@ -217,6 +237,16 @@ def _require_same_tasks(genotypes: Sequence[Genotype], sources: Sequence[str] = 
             first, second = ", ".join(genotypes[0].tasks), ", ".join(other.tasks)
             where = f" ({sources[index]})" if sources else ""
             raise UserError(f"genotypes of different tasks cannot be compared: {first} and {second}{where}")
+
+
+def _require_same_candidates(genotypes: Sequence[Genotype]) -> None:
+    """Refuse to mix votes of searches that had different choices; genotypes without probabilities do not tell."""
+    known = [genotype for genotype in genotypes if "probabilities" in genotype.details]
+    for target, source in genotypes[0].pairs():
+        choices = {searched(genotype, target, source): None for genotype in known}
+        if len(choices) > 1:
+            given = " and ".join(", ".join(types) for types in choices)
+            raise UserError(f"searches over different candidates do not vote together: {target}<-{source} had {given}")
 
 
 def _ratings(genotypes: Sequence[Genotype]) -> list[list[str]]:

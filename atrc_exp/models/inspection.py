@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from atrc_exp.errors import UserError
-from atrc_exp.genotype import Genotype
+from atrc_exp.genotype import CONTEXT_TYPES, NONE, Genotype
 from atrc_exp.models.contexts import RelationalContext
 from atrc_exp.models.contexts.maps import Block, TaskMaps
 from atrc_exp.models.distillation.atrc import ATRC, ContextBlocks
@@ -27,13 +27,13 @@ class BlockView:
         module = network.distillation
         if not isinstance(module, ATRC | SearchATRC):
             raise UserError(
-                "the network has no context blocks; give a run of distillation=atrc, search, global, local, tlabel or "
-                "slabel"
+                "the network has no context blocks; give a run of distillation=atrc, search or a single context type: "
+                + ", ".join(name for name in CONTEXT_TYPES if name != NONE)
             )
         self.network, self.module = network, module
         self.genotype: Genotype = module.genotype if isinstance(module, ATRC) else module.genotype()
         named = [Block(t, s, self.genotype.blocks[t][s]) for t, s in self.genotype.pairs()]
-        self.blocks = [block for block in named if block.context != "none"]
+        self.blocks = [block for block in named if block.context != NONE]
         """Blocks with an output, row by row."""
 
     def context(self, block: Block) -> RelationalContext:

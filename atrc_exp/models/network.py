@@ -15,7 +15,7 @@ from atrc_exp.models.backbones.backbone import Backbone, build_backbone
 from atrc_exp.models.backbones.branched import BranchedBackbone
 from atrc_exp.models.backbones.necks import build_neck
 from atrc_exp.models.backbones.pyramid import Neck, Pyramid, join
-from atrc_exp.models.contexts import region_densities
+from atrc_exp.models.contexts.regions import region_densities
 from atrc_exp.models.heads import auxiliary_head, feature_head, pointwise_head
 from atrc_exp.models.layers import logit_conv
 from atrc_exp.models.search import ArchSample, SearchATRC
@@ -173,7 +173,9 @@ def build_network(config: Config, tasks: tuple[Task, ...], genotype: Genotype | 
     multi_scale = entry is not None and entry.multi_scale
     channels = config.distillation.channels or (sum(pyramid) if multi_scale else sum(pyramid) // 4)
     width = pyramid if multi_scale else channels
-    distillation = distillations.build_distillation(config.distillation, names, width, genotype)
+    distillation = distillations.build_distillation(
+        config.distillation, names, width, genotype, config.search.candidates
+    )
     from_labels = config.distillation.regions == "labels"
     return Network(backbone, tasks, channels, distillation, neck=neck, regions_from_labels=from_labels)
 

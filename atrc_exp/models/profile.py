@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from atrc_exp.config import Config
 from atrc_exp.config.derived import build_tasks_of, genotype_of
-from atrc_exp.genotype import CONTEXTS
 from atrc_exp.models.distillation.atrc import ContextBlocks
 from atrc_exp.models.network import Network, build_network
 from atrc_exp.models.search import ArchSample
@@ -115,7 +114,7 @@ def profile(network: Network, image_size: tuple[int, int]) -> Profile:
     image = torch.empty(1, 3, *image_size, device="meta")
     sample = None
     if network.search is not None:
-        sample = ArchSample(1.0, torch.zeros(len(network.search.pairs), len(CONTEXTS)))
+        sample = ArchSample(1.0, torch.zeros_like(network.search.arch))
     regions = None
     if network.regions_from_labels:
         regions = {task.name: torch.empty(1, *image_size, device="meta") for task in network.label_tasks}

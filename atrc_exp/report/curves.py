@@ -20,7 +20,7 @@ from matplotlib.patches import Patch
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_settings
-from atrc_exp.genotype import Genotype, candidates, load
+from atrc_exp.genotype import Genotype, in_order, load
 from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.results.aggregate import common_experiment, read_runs, seed_folders
 from atrc_exp.runs.files import CONFIG, RECORDS
@@ -29,14 +29,6 @@ from atrc_exp.tasks import TASKS
 
 FIGURE = "probabilities"
 FROZEN = "0.9"  # background from the time a block is frozen
-LINES: dict[str, dict[str, Any]] = {  # told apart by dash and lightness, not by hue alone
-    "none": {"color": "0.55", "linestyle": "-", "linewidth": 1.0},
-    "global": {"color": "#e08214", "linestyle": (0, (6, 2)), "linewidth": 1.4},
-    "local": {"color": "#1a9850", "linestyle": (0, (1.2, 1.2)), "linewidth": 1.8},
-    "tlabel": {"color": "#2171b5", "linestyle": "-", "linewidth": 1.8},
-    "slabel": {"color": "#3f007d", "linestyle": (0, (5, 1.5, 1, 1.5)), "linewidth": 1.6},
-}
-MARKERS = {"none": "o", "global": "s", "local": "^", "tlabel": "D", "slabel": "v"}
 
 
 def read_search(run: Path) -> list[dict[str, Any]]:
@@ -76,6 +68,10 @@ class Search:
     """Found blocks, with the details which of them are frozen."""
     freeze_gap: float
 
+    def types(self, target: str, source: str) -> tuple[str, ...]:
+        """Context types that the block chose from."""
+        return in_order(self.records[0]["probabilities"][target][source])
+
 
 def read_finished(run: Path) -> Search:
     """Read the folder of one finished search.
@@ -108,7 +104,7 @@ def draw(search: Search) -> Figure:
     figure, panels = _panels(search.genotype.tasks)
     for (target, source), axes in panels.items():
         _draw_block(axes, _block(search, target, source))
-    _add_legend(figure, [Patch(color=FROZEN, label="frozen")])
+    _add_legend(figure, search, [Patch(color=FROZEN, label="frozen")])
     return figure
 
 
@@ -119,15 +115,17 @@ def draw_sweep(searches: Sequence[Search]) -> Figure:
     right end the curves are the shares of the votes, as far as the blocks are frozen.
 
     Raises:
-        UserError: searches over different tasks, or without common steps.
+        UserError: searches over different tasks or candidates, or without common steps.
     """
     if len({search.genotype.tasks for search in searches}) > 1:
         raise UserError("searches over different tasks have no common panels")
+    if len({tuple(search.types(*pair) for pair in search.genotype.pairs()) for search in searches}) > 1:
+        raise UserError("searches over different candidates have no common curves")
     figure, panels = _panels(searches[0].genotype.tasks)
     for (target, source), axes in panels.items():
         _draw_mean(axes, [_block(search, target, source) for search in searches])
     kept = Line2D([], [], color="black", linestyle="none", marker="d", markersize=4, label="marker: one search frozen")
-    _add_legend(figure, [kept])
+    _add_legend(figure, searches[0], [kept])
     return figure
 
 
@@ -144,9 +142,10 @@ def _panels(tasks: Sequence[str]) -> tuple[Figure, dict[tuple[str, str], Axes]]:
     return figure, {(t, s): grid[row][column] for row, t in enumerate(tasks) for column, s in enumerate(tasks)}
 
 
-def _add_legend(figure: Figure, more: Sequence[Artist]) -> None:
-    handles: list[Artist] = [Line2D([], [], label=figures.TITLES[name], marker=MARKERS[name], markersize=4, **style)
-                             for name, style in LINES.items()]  # fmt: skip
+def _add_legend(figure: Figure, search: Search, more: Sequence[Artist]) -> None:
+    types = in_order(name for pair in search.genotype.pairs() for name in search.types(*pair))
+    handles: list[Artist] = [Line2D([], [], label=figures.title(name), marker=figures.marker(name), markersize=4,
+                                    **figures.curve(name)) for name in types]  # fmt: skip
     handles += more
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, handlelength=3,
                   fontsize=9, title="probability of the context type", title_fontsize=9)  # fmt: skip
@@ -169,7 +168,7 @@ def _block(search: Search, target: str, source: str) -> _Block:
     steps = [record["step"] for record in search.records]
     curves = {
         name: [record["probabilities"][target][source][name] for record in search.records]
-        for name in candidates(target, source)
+        for name in search.types(target, source)
     }
     if not search.genotype.details["frozen"][target][source]:
         return _Block(steps, curves, None, len(steps))
@@ -188,7 +187,7 @@ def _draw_block(axes: Axes, block: _Block) -> None:
         axes.axvspan(since, steps[-1], color=FROZEN, zorder=1)
         late = since - steps[0] > (steps[-1] - steps[0]) / 2
         x, y, side = (0.04, 0.83, "left") if late else (0.96, 0.5, "right")  # where no curve of such a block runs
-        axes.text(x, y, f"{figures.TITLES[block.kept]}\nsince {since}", fontsize=7, ha=side, va="center",
+        axes.text(x, y, f"{figures.title(block.kept)}\nsince {since}", fontsize=7, ha=side, va="center",
                   transform=axes.transAxes)  # fmt: skip
     _draw_curves(axes, steps, block.curves)
     axes.set_ylim(-0.04, 1.04)
@@ -204,7 +203,9 @@ def _draw_mean(axes: Axes, blocks: Sequence[_Block]) -> None:
     frozen = sorted((block.steps[block.first], block.kept) for block in blocks if block.kept is not None)
     for number, (step, kept) in enumerate(frozen):
         before = sum(other == step for other, _ in frozen[:number])  # searches that froze at one step stand in a column
-        axes.plot([step], [1.12 + 0.1 * before], MARKERS[kept], color=LINES[kept]["color"], markersize=3.5)
+        axes.plot(
+            [step], [1.12 + 0.1 * before], figures.marker(kept), color=figures.curve(kept)["color"], markersize=3.5
+        )
     axes.axhline(1.04, color="0.8", linewidth=0.6)
     axes.set_ylim(-0.04, 1.12 + 0.1 * len(blocks))
     axes.margins(x=0.04)
@@ -212,8 +213,8 @@ def _draw_mean(axes: Axes, blocks: Sequence[_Block]) -> None:
 
 def _draw_curves(axes: Axes, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
     for name, curve in curves.items():
-        marker = MARKERS[name] if len(steps) == 1 else None  # a line of one point cannot be seen
-        axes.plot(steps, curve, marker=marker, markersize=4, **LINES[name], zorder=3)
+        marker = figures.marker(name) if len(steps) == 1 else None  # a line of one point cannot be seen
+        axes.plot(steps, curve, marker=marker, markersize=4, **figures.curve(name), zorder=3)
     axes.set_yticks((0, 0.5, 1))
     axes.tick_params(labelsize=8)
     axes.margins(x=0)

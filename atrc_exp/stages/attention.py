@@ -14,6 +14,7 @@ from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.decode import read_photo
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.tiled import on_canvas
+from atrc_exp.genotype import NONE
 from atrc_exp.models.contexts.attention_rows import AttentionRow, attention_row
 from atrc_exp.models.contexts.maps import Block, TaskMaps
 from atrc_exp.models.inspection import BlockView
@@ -130,6 +131,6 @@ def rows_of(view: BlockView, target: str, maps: TaskMaps, cell: tuple[int, int])
     """Return the attention rows of all blocks of a target by source; None stands for a block that is none."""
     blocks = [Block(target, source, view.genotype.blocks[target][source]) for source in view.genotype.tasks]
     return {
-        block.source: None if block.context == "none" else attention_row(view.context(block), block, maps, cell)
+        block.source: None if block.context == NONE else attention_row(view.context(block), block, maps, cell)
         for block in blocks
     }

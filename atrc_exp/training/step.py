@@ -104,7 +104,7 @@ def _prepare(config: Config, state: TrainState) -> tuple[ArchSample | None, dict
     known = state.frozen.known(search.frozen)
     search.freeze_converged(config.search.freeze_gap)
     state.frozen.send(search.frozen)
-    noise = gumbel_noise(len(search.frozen), config.seed, step)
+    noise = gumbel_noise(len(search.frozen), config.seed, step, len(search.types))
     return ArchSample(schedule["temperature"], noise, known), schedule
 
 

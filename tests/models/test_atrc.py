@@ -81,7 +81,7 @@ def test_dropout_drops_whole_channels():
     assert not (without == 0).all((2, 3)).any()
 
 
-@pytest.mark.parametrize("context", ["global", "tlabel", "slabel"])
+@pytest.mark.parametrize("context", ["global", "tlabel", "slabel", "axial"])
 def test_mask_padding_makes_padding_invisible(context):
     """With the mask, what padded source pixels contain changes nothing at the unpadded pixels; without, it does."""
     genotype = uniform(TASKS, "none").changed({"a": {"b": context}})

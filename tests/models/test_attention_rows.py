@@ -1,22 +1,25 @@
 """A row of an attention matrix, applied to the values, is the block's output at the pixel."""
 
 import itertools
+from collections.abc import Mapping
 
 import pytest
 import torch
 from torch import Tensor
 
-from atrc_exp.genotype import Genotype
+from atrc_exp.genotype import CONTEXT_TYPES, CONTEXTS, Genotype, uniform
 from atrc_exp.models import ATRC
-from atrc_exp.models.contexts import region_means
 from atrc_exp.models.contexts.attention_rows import AttentionRow, attention_row, region_sizes
 from atrc_exp.models.contexts.maps import Block, TaskMaps
+from atrc_exp.models.contexts.regions import region_means
 from atrc_exp.models.inspection import BlockView
 
 TASKS = ("a", "b")
 CHANNELS, SIZE, WINDOW = 8, (6, 9), 5
 TYPES = {"a": {"a": "global", "b": "slabel"}, "b": {"a": "local", "b": "tlabel"}}
+NEW = {name: uniform(TASKS, name).blocks for name in CONTEXT_TYPES if name not in CONTEXTS}
 CELLS = [(0, 0), (3, 4), (5, 8), (0, 5)]
+Types = Mapping[str, Mapping[str, str]]
 
 
 class Stub:
@@ -26,9 +29,11 @@ class Stub:
         self.distillation = module
 
 
-def seen(border: str = "zero", **inputs: Tensor | dict[str, Tensor]) -> tuple[BlockView, TaskMaps, dict[Block, Tensor]]:
+def seen(
+    border: str = "zero", types: Types = TYPES, **inputs: Tensor | dict[str, Tensor]
+) -> tuple[BlockView, TaskMaps, dict[Block, Tensor]]:
     """A module with random statistics after one pass in evaluation, with its maps and outputs."""
-    module = ATRC(Genotype(TASKS, TYPES), CHANNELS, kernel_size=WINDOW, border=border, mask_padding="valid" in inputs)
+    module = ATRC(Genotype(TASKS, types), CHANNELS, kernel_size=WINDOW, border=border, mask_padding="valid" in inputs)
     features = {task: 2 * torch.randn(1, CHANNELS, *SIZE) for task in TASKS}
     logits = {task: 3 * torch.randn(1, regions, *SIZE) for task, regions in (("a", 3), ("b", 4))}
     module({task: torch.randn(4, CHANNELS, *SIZE) for task in TASKS},
@@ -67,10 +72,16 @@ def test_rows_applied_to_values_are_the_outputs(border):
     check(*seen(border))
 
 
-def test_padding_has_no_weight_where_it_is_masked():
+@pytest.mark.parametrize("name", NEW)
+def test_rows_of_types_that_are_not_the_papers(name):
+    check(*seen(types=NEW[name]))
+
+
+@pytest.mark.parametrize("types", [TYPES, NEW["axial"]])
+def test_padding_has_no_weight_where_it_is_masked(types):
     valid = torch.ones(1, 1, *SIZE, dtype=torch.bool)
     valid[..., 6:] = False
-    view, maps, outputs = seen(valid=valid)
+    view, maps, outputs = seen(types=types, valid=valid)
     check(view, maps, outputs)
     for block in outputs:
         weights = row_of(view, maps, block, (3, 4)).weights
@@ -94,6 +105,7 @@ def test_local_rows_see_their_window_alone_and_lose_weight_at_the_border():
     view, maps, _ = seen("zero")
     block = Block("b", "a", "local")
     weights = row_of(view, maps, block, (3, 4)).weights
+    assert row_of(view, maps, block, (3, 4)).window == (slice(1, 6), slice(2, 7))
     assert bool((weights[1:6, 2:7] > 0).all()) and float(weights[1:6, 2:7].sum()) == pytest.approx(1, abs=1e-6)
     corner = row_of(view, maps, block, (0, 0))
     assert int((corner.weights > 0).sum()) == 9 and corner.beyond > 0

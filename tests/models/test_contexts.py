@@ -1,80 +1,20 @@
-"""The four contexts against loops over pixels in float64, and their behaviour in 16 bit."""
+"""The paper's contexts against loops over pixels in float64, and their behaviour in 16 bit."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from context_oracle import C, D, H, W, as_map, dot, mix, pixels, project, random_norms, relu, softmax, softplus
 from torch import nn
 
-from atrc_exp.models.contexts import (
-    GlobalContext,
-    LabelContext,
-    LocalContext,
-    build_context,
-    region_densities,
-    spatial_softmax,
-)
+from atrc_exp.genotype.contexts import CONTEXT_TYPES
+from atrc_exp.models.contexts import GlobalContext, LabelContext, LocalContext, build_context
+from atrc_exp.models.contexts.axial import AxialContext
+from atrc_exp.models.contexts.regions import region_densities, spatial_softmax
 
-C, D, H, W = 6, 3, 4, 5
 PUBLISHED_SIZE = (107, 140)
-
-
-def random_norms(module: nn.Module) -> nn.Module:
-    """Give every batch norm its own statistics and weights, so that none of them can be forgotten unseen."""
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.running_mean.uniform_(-0.5, 0.5)
-            norm.running_var.uniform_(0.5, 2)
-            if norm.affine:
-                nn.init.uniform_(norm.weight, 0.5, 1.5)
-                nn.init.uniform_(norm.bias, -0.2, 0.5)
-    return module.double().eval().requires_grad_(False)
-
-
-def project(layers: nn.Sequential, pixel: torch.Tensor, last) -> list[float]:
-    """Run the projection of one pixel (C,) by hand: per layer matrix product, normalisation, activation."""
-    count = len(layers) // 3
-    for i in range(count):
-        conv, norm = layers[3 * i], layers[3 * i + 1]
-        out = []
-        for channel in range(conv.weight.shape[0]):
-            x = sum(float(conv.weight[channel, c, 0, 0]) * float(pixel[c]) for c in range(len(pixel)))
-            x = (x - float(norm.running_mean[channel])) / math.sqrt(float(norm.running_var[channel]) + norm.eps)
-            if norm.affine:
-                x = x * float(norm.weight[channel]) + float(norm.bias[channel])
-            out.append(last(x) if i == count - 1 else max(x, 0.0))
-        pixel = out
-    return pixel
-
-
-def relu(x: float) -> float:
-    return max(x, 0.0)
-
-
-def softplus(x: float) -> float:
-    return math.log1p(math.exp(x))
-
-
-def dot(a, b) -> float:
-    return sum(x * y for x, y in zip(a, b, strict=True))
-
-
-def softmax(scores: list[float]) -> list[float]:
-    exponentials = [math.exp(s - max(scores)) for s in scores]
-    return [e / sum(exponentials) for e in exponentials]
-
-
-def mix(weights, values) -> list[float]:
-    return [sum(w * v[c] for w, v in zip(weights, values, strict=True)) for c in range(D)]
-
-
-def pixels(x: torch.Tensor) -> list[torch.Tensor]:
-    return [x[:, i, j] for i in range(H) for j in range(W)]
-
-
-def as_map(rows: list[list[float]]) -> torch.Tensor:
-    return torch.tensor(rows, dtype=torch.float64).T.reshape(D, H, W)
+MODULES = [name for name, each in CONTEXT_TYPES.items() if each.module]
 
 
 @pytest.fixture
@@ -165,7 +105,7 @@ def test_global_context_with_vanishing_similarity_is_finite():
 
 
 def test_value_norm_is_affine_outside_the_search_only():
-    for name in ("global", "local", "tlabel", "slabel"):
+    for name in MODULES:
         assert build_context(name, C, D).value[1].affine
         context = build_context(name, C, D, affine_value_norm=False)
         assert not context.value[1].affine
@@ -181,11 +121,12 @@ def test_projections_start_xavier_uniform():
         assert conv.bias is None
 
 
-@pytest.mark.parametrize("name", ["global", "local", "label"])
+@pytest.mark.parametrize("name", ["global", "local", "label", "axial"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_mixed_precision_at_the_published_size(name, dtype):
     channels = 67
-    context = {"global": GlobalContext, "local": LocalContext, "label": LabelContext}[name](channels, channels // 2)
+    types = {"global": GlobalContext, "local": LocalContext, "label": LabelContext, "axial": AxialContext}
+    context = types[name](channels, channels // 2)
     target = (2 * torch.randn(1, channels, *PUBLISHED_SIZE)).relu()
     source = (2 * torch.randn(1, channels, *PUBLISHED_SIZE)).relu().requires_grad_()
     logits = 5 * torch.randn(1, 40, *PUBLISHED_SIZE)
@@ -214,7 +155,7 @@ def test_global_denominator_exceeds_the_range_of_fp16():
     assert (k.sum(2).unsqueeze(1) @ q).max() > torch.finfo(torch.float16).max
 
 
-@pytest.mark.parametrize("name", ["global", "local", "tlabel"])
+@pytest.mark.parametrize("name", MODULES)
 def test_gradients_of_a_single_image_are_those_of_a_batch_of_its_copies(name):
     # PyTorch's CPU batch norm returns wrong gradients for one image whose incoming gradient is transposed.
     torch.manual_seed(0)
@@ -226,7 +167,7 @@ def test_gradients_of_a_single_image_are_those_of_a_batch_of_its_copies(name):
     def gradients(copies: int) -> list[torch.Tensor]:
         repeated = [x.double().repeat(copies, 1, 1, 1) for x in (target, source, logits)]
         features = [stem(x) for x in repeated[:2]]
-        regions = [spatial_softmax(repeated[2])] if name == "tlabel" else []
+        regions = [spatial_softmax(repeated[2])] if CONTEXT_TYPES[name].regions else []
         total = (context(*features, *regions) * weight).sum() / copies
         return list(torch.autograd.grad(total, [*context.parameters(), *stem.parameters()], allow_unused=True))
 

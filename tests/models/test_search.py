@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS
 from atrc_exp.models import ATRC, SearchATRC
 from atrc_exp.models.search import ArchSample, gumbel_noise
@@ -73,6 +74,41 @@ def test_entropy_gradient_is_finite_and_right(search):
                 assert float(search.arch.grad[block, i]) == pytest.approx(expected, abs=1e-6)
     assert search.arch.grad.isfinite().all()
     assert not search.arch.grad[[0, 3], 4].any()
+
+
+def test_named_candidates_are_mixed_and_no_others(inputs):
+    module = SearchATRC(TASKS, C, kernel_size=3, types=["axial", "none", "local"])
+    for fusion in module.fusions.values():
+        torch.nn.init.ones_(fusion.context[1].weight)
+    assert module.types == ("none", "local", "axial") and module.arch.shape == (BLOCKS, 3)
+    assert module.label_tasks == () and set(module.blocks["a"]["a"]) == {"local", "axial"}
+    with torch.no_grad():
+        module.arch.copy_(torch.randn(BLOCKS, 3))
+    features, _ = inputs
+    draw = ArchSample(0.7, gumbel_noise(BLOCKS, 3, 0, len(module.types)))
+    refined = module.eval()(features, {}, draw)["a"]
+    outputs = []
+    for block, source in enumerate(TASKS):
+        z = ((module.arch.detach()[block] + draw.noise[block]) / draw.temperature).softmax(0)
+        blocks, pair = module.blocks["a"][source], (features["a"], features[source])
+        outputs.append(z[1] * blocks["local"](*pair) + z[2] * blocks["axial"](*pair))
+    torch.testing.assert_close(refined, module.fusions["a"](features["a"], outputs))
+    with torch.no_grad():
+        module.arch.copy_(torch.eye(3)[[2, 0, 1, 2]])
+    found = module.genotype()
+    assert [found.blocks[t][s] for t, s in found.pairs()] == ["axial", "none", "local", "axial"]
+    assert list(found.details["probabilities"]["a"]["a"]) == ["none", "local", "axial"]
+
+
+def test_label_maps_are_read_where_a_candidate_reads_them():
+    assert SearchATRC(TASKS, C, types=["none", "slabel"]).label_tasks == TASKS
+    assert SearchATRC(("a",), C, types=["none", "slabel"]).label_tasks == ()  # no S-label on the diagonal
+
+
+@pytest.mark.parametrize("options", [{"types": ["local", "axial"], "self_attention": False}, {"types": ["slabel"]}])
+def test_a_block_without_candidates_is_refused(options):
+    with pytest.raises(UserError, match="none"):
+        SearchATRC(TASKS, C, **options)
 
 
 def test_gumbel_noise_depends_on_seed_and_step_alone():

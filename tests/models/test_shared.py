@@ -1,11 +1,14 @@
 """Blocks that share their work against blocks that run by themselves: outputs, gradients, running statistics."""
 
+import itertools
+
 import pytest
 import torch
 from block_oracle import training_step, with_shared_work
 from torch import nn
 
-from atrc_exp.genotype import PUBLISHED_GENOTYPES, uniform
+from atrc_exp.genotype import CONTEXT_TYPES, PUBLISHED_GENOTYPES, Genotype, uniform
+from atrc_exp.genotype.contexts import on_block
 from atrc_exp.models import ATRC, SearchATRC
 from atrc_exp.models.search import ArchSample, gumbel_noise
 
@@ -65,7 +68,7 @@ def test_search_step(batch, frozen):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("genotype", ["nyud_hrnet18", "nyud_hrnet48", "global", "local", "tlabel", "slabel", "none"])
+@pytest.mark.parametrize("genotype", ["nyud_hrnet18", "nyud_hrnet48", *CONTEXT_TYPES])
 def test_fixed_network_step(genotype, dtype):
     blocks = PUBLISHED_GENOTYPES.get(genotype) or uniform(TASKS, genotype)
     module = prepared(ATRC(blocks, C, kernel_size=3, dropout=0.0), dtype)
@@ -76,8 +79,10 @@ def test_fixed_network_step(genotype, dtype):
 
 @pytest.mark.parametrize("cut", ["mask", "labels"])
 def test_padding_mask_and_regions_from_labels(cut):
-    module = prepared(ATRC(PUBLISHED_GENOTYPES["nyud_hrnet18"], C, kernel_size=3, dropout=0.0,
-                           mask_padding=cut == "mask"), torch.float64)  # fmt: skip
+    types = itertools.cycle(CONTEXT_TYPES)  # every one of them, in blocks with and without shared regions
+    blocks = {t: {s: on_block(next(types), t, s) for s in TASKS} for t in TASKS}
+    module = prepared(ATRC(Genotype(TASKS, blocks), C, kernel_size=3, dropout=0.0, mask_padding=cut == "mask"),
+                      torch.float64)  # fmt: skip
     features, logits = inputs(2, torch.float64)
     valid = torch.ones(2, 1, 5, 7, dtype=torch.bool)
     valid[0, :, 3:] = valid[1, ..., 4:] = False
@@ -131,9 +136,9 @@ def test_local_attention_is_called_once(monkeypatch):
         calls.append(q.shape)
         return original(q, *rest)
 
-    from atrc_exp.models.contexts import shared
+    from atrc_exp.models.contexts import local
 
-    original = shared.local_attention
-    monkeypatch.setattr(shared, "local_attention", counted)
+    original = local.local_attention
+    monkeypatch.setattr(local, "local_attention", counted)
     search(None, torch.float32)(*inputs(2, torch.float32), sample())
     assert calls == [(16 * 2, C // 2, 5, 7)]

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from atrc_exp.models.contexts import spatial_softmax
+from atrc_exp.genotype.contexts import context_type
+from atrc_exp.models.contexts.regions import spatial_softmax
 
 
 class Block(NamedTuple):
@@ -17,7 +18,7 @@ class Block(NamedTuple):
     @property
     def regions(self) -> str | None:
         """The task whose label regions the context reads."""
-        return {"tlabel": self.target, "slabel": self.source}.get(self.context)
+        return context_type(self.context).regions_of(self.target, self.source)
 
 
 class TaskMaps(NamedTuple):

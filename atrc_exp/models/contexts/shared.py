@@ -2,12 +2,11 @@
 
 The blocks are those of Sec. 3.2 and so are their outputs; only the order of the work differs from one block at a time:
 
-1. Projections that read the same map become one: queries of all blocks of a target and keys and values of all global
-   and local blocks of a source read the features of that task; keys and values of all label blocks with the regions of
-   a task read the prototypes of these regions.
-2. The prototypes of all regions in a source are one product. Those of S-label blocks depend on the source alone.
-3. Attention is one call for all global blocks, one for all local blocks and one for all label blocks with the same
-   regions, stacked along the batch.
+1. Projections that read the same map become one: queries of all blocks of a target, and keys and values of all blocks
+   of a source, read the features of that task; keys and values of blocks that read label regions take the prototypes of
+   these regions instead.
+2. The prototypes of all regions in a source are one product.
+3. Attention is one call for all blocks with the same module and the same regions, stacked along the batch.
 
 Weights and running statistics stay in the modules of the blocks, under their names in the state dict.
 """
@@ -18,16 +17,11 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from atrc_exp.models.contexts import (
-    LocalContext,
-    RelationalContext,
-    global_attention,
-    label_attention,
-    region_means,
-)
+from atrc_exp.genotype.contexts import context_type
+from atrc_exp.models.contexts.base import RelationalContext
 from atrc_exp.models.contexts.joint_conv_bn import conv_bn_of_each, conv_bn_of_one
 from atrc_exp.models.contexts.maps import Block, TaskMaps
-from atrc_exp.ops import local_attention
+from atrc_exp.models.contexts.regions import region_means
 
 Contexts = Mapping[Block, RelationalContext]
 ROLES = ("query", "key", "value")
@@ -51,27 +45,20 @@ def attend(contexts: Contexts, maps: TaskMaps) -> dict[Block, Tensor]:
     size = next(iter(maps.features.values())).shape[2:]
     outputs: dict[Block, Tensor] = {}
     for blocks in _groups(contexts):
+        first = blocks[0]
         query, key, value = (_stack(contexts, blocks, role, projected) for role in ROLES)
-        first, regions = blocks[0], blocks[0].regions
-        if regions is not None:
-            out = label_attention(query, key, value, _repeat(maps.present.get(regions), len(blocks)))
-        elif first.context == "global":
-            mask = None if maps.valid is None else maps.valid.flatten(2).unsqueeze(3)
-            out = global_attention(query, key, value, _repeat(mask, len(blocks)))
-        else:
-            local = cast(LocalContext, contexts[first])
-            query, key, value = (x.unflatten(2, size) for x in (query, key, value))
-            out = local_attention(query, key, value, local.kernel_size, local.border)
+        read = size if first.regions is None else (-1, 1)
+        masks = (_repeat(mask, len(blocks)) for mask in contexts[first].masks(first, maps))
+        out = contexts[first].attend(query.unflatten(2, size), key.unflatten(2, read), value.unflatten(2, read), *masks)
         outputs |= zip(blocks, out.view(len(blocks), -1, out.shape[1], *size), strict=True)
     return {block: outputs[block] for block in contexts}  # in the order asked for
 
 
 def _groups(contexts: Contexts) -> list[list[Block]]:
-    """Blocks that attend together: the same context, and for label contexts the same regions."""
-    groups: dict[tuple[str, str | None], list[Block]] = {}
+    """Blocks that attend together: those with the same module, hence the same settings, and the same regions."""
+    groups: dict[tuple[str | None, str | None], list[Block]] = {}
     for block in contexts:
-        kind = block.context if block.regions is None else "label"
-        groups.setdefault((kind, block.regions), []).append(block)
+        groups.setdefault((context_type(block.context).module, block.regions), []).append(block)
     return list(groups.values())
 
 
@@ -82,7 +69,7 @@ def _stack(contexts: Contexts, blocks: list[Block], role: str, projected: Projec
 
 
 def _repeat(mask: Tensor | None, blocks: int) -> Tensor | None:
-    return None if mask is None else mask.repeat(blocks, 1, 1, 1)
+    return None if mask is None else mask.repeat(blocks, *(1 for _ in mask.shape[1:]))
 
 
 def _project_features(contexts: Contexts, maps: TaskMaps) -> Projected:

@@ -16,18 +16,18 @@ The table is read by `--help` too: PyTorch and the modules are imported when one
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from atrc_exp.errors import UserError
-from atrc_exp.genotype import Genotype, uniform
+from atrc_exp.genotype import CONTEXT_TYPES, CONTEXTS, Genotype, uniform
 
 if TYPE_CHECKING:
     from torch import nn
 
     from atrc_exp.config import DistillationConfig
 
-    Builder = Callable[[DistillationConfig, tuple[str, ...], Any, Genotype | None], nn.Module | None]
+    Builder = Callable[[DistillationConfig, tuple[str, ...], Any, Genotype | None, Sequence[str]], nn.Module | None]
 
 
 def build_distillation(
@@ -35,11 +35,13 @@ def build_distillation(
     tasks: tuple[str, ...],
     channels: int | list[int],
     genotype: Genotype | None = None,
+    candidates: Sequence[str] | None = None,
 ) -> nn.Module | None:
     """Build the module `config.name` for the `tasks`; None for "none".
 
     Args:
         channels: of the tasks' features; of every map of their pyramids where the entry is `multi_scale`.
+        candidates: context types that a search mixes; None are the paper's five.
 
     Raises:
         UserError: an unknown name, a genotype that is missing, not wanted, or for other tasks, or a user's own module
@@ -51,14 +53,16 @@ def build_distillation(
         raise UserError(f"unknown distillation '{config.name}'{hint}; known: {', '.join(DISTILLATIONS)}")
     if genotype is not None and config.name != "atrc":
         raise UserError(f"distillation={config.name} takes no genotype; give genotype=null or distillation=atrc")
-    return DISTILLATIONS[config.name].build(config, tasks, channels, genotype)
+    return DISTILLATIONS[config.name].build(config, tasks, channels, genotype, candidates or CONTEXTS)
 
 
 def _none(*_: object) -> None:
     """Single-task and multi-task baselines."""
 
 
-def _search(config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: Genotype | None) -> nn.Module:
+def _search(
+    config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: Genotype | None, candidates: Sequence[str]
+) -> nn.Module:
     from atrc_exp.models.search import SearchATRC
 
     return SearchATRC(
@@ -68,10 +72,13 @@ def _search(config: DistillationConfig, tasks: tuple[str, ...], channels: int, _
         border=config.border,
         mask_padding=config.mask_padding,
         self_attention=config.self_attention,
+        types=candidates,
     )
 
 
-def _atrc(config: DistillationConfig, tasks: tuple[str, ...], channels: int, genotype: Genotype | None) -> nn.Module:
+def _atrc(
+    config: DistillationConfig, tasks: tuple[str, ...], channels: int, genotype: Genotype | None, *_: object
+) -> nn.Module:
     from atrc_exp.models.distillation.atrc import ATRC
 
     if genotype is None:
@@ -93,7 +100,7 @@ def _atrc(config: DistillationConfig, tasks: tuple[str, ...], channels: int, gen
     )
 
 
-def _uniform(config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: Genotype | None) -> nn.Module:
+def _uniform(config: DistillationConfig, tasks: tuple[str, ...], channels: int, *_: object) -> nn.Module:
     """Baselines that use one context type, that of their name, in every block."""
     genotype = uniform(tasks, config.name)
     if not config.self_attention:
@@ -101,49 +108,49 @@ def _uniform(config: DistillationConfig, tasks: tuple[str, ...], channels: int, 
     return _atrc(config, tasks, channels, genotype)
 
 
-def _cross_stitch(config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: Genotype | None) -> nn.Module:
+def _cross_stitch(config: DistillationConfig, tasks: tuple[str, ...], channels: int, *_: object) -> nn.Module:
     from atrc_exp.models.distillation.cross_stitch import CrossStitch
 
     return CrossStitch(tasks, channels, weights=config.stitch)
 
 
-def _nddr(_config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: Genotype | None) -> nn.Module:
+def _nddr(_config: DistillationConfig, tasks: tuple[str, ...], channels: int, *_: object) -> nn.Module:
     from atrc_exp.models.distillation.nddr import NDDR
 
     return NDDR(tasks, channels)
 
 
-def _padnet_b(config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: Genotype | None) -> nn.Module:
+def _padnet_b(config: DistillationConfig, tasks: tuple[str, ...], channels: int, *_: object) -> nn.Module:
     from atrc_exp.models.distillation.padnet_b import PADNetB
 
     return PADNetB(tasks, channels, plain=config.plain_messages, dropout=config.dropout)
 
 
-def _padnet_c(config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: Genotype | None) -> nn.Module:
+def _padnet_c(config: DistillationConfig, tasks: tuple[str, ...], channels: int, *_: object) -> nn.Module:
     from atrc_exp.models.distillation.padnet_c import PADNetC
 
     return PADNetC(tasks, channels, dropout=config.dropout)
 
 
-def _pap(config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: Genotype | None) -> nn.Module:
+def _pap(config: DistillationConfig, tasks: tuple[str, ...], channels: int, *_: object) -> nn.Module:
     from atrc_exp.models.distillation.pap import PAP
 
     return PAP(tasks, channels, restart=config.restart, dropout=config.dropout)
 
 
-def _psd(config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: Genotype | None) -> nn.Module:
+def _psd(config: DistillationConfig, tasks: tuple[str, ...], channels: int, *_: object) -> nn.Module:
     from atrc_exp.models.distillation.psd import PSD
 
     return PSD(tasks, channels, border=config.border, dropout=config.dropout)
 
 
-def _mti_net(_config: DistillationConfig, tasks: tuple[str, ...], channels: list[int], _: Genotype | None) -> nn.Module:
+def _mti_net(_config: DistillationConfig, tasks: tuple[str, ...], channels: list[int], *_: object) -> nn.Module:
     from atrc_exp.models.distillation.mti_net import MTINet
 
     return MTINet(tasks, channels)
 
 
-def _custom(config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: Genotype | None) -> nn.Module:
+def _custom(config: DistillationConfig, tasks: tuple[str, ...], channels: int, *_: object) -> nn.Module:
     from atrc_exp.models.distillation.custom import build
 
     return build(config._target_, config.options, tasks, channels)
@@ -207,11 +214,12 @@ DISTILLATIONS: dict[str, Entry] = {
         "MTI-Net, Vandenhende et al., ECCV 2020",
         multi_scale=True,
     ),
-    "global": Entry(_uniform, "global context in every block", f"{_ATRC}, Eq. 3"),
-    "local": Entry(_uniform, "local 9x9 context in every block", f"{_ATRC}, Eq. 4"),
-    "tlabel": Entry(_uniform, "T-label context in every block", f"{_ATRC}, Sec. 3.2.3"),
-    "slabel": Entry(_uniform, "S-label context in every block", f"{_ATRC}, Sec. 3.2.3"),
+    **{
+        name: Entry(_uniform, f"{each.title} context in every block", each.source)
+        for name, each in CONTEXT_TYPES.items()
+        if each.module is not None
+    },
     "atrc": Entry(_atrc, "one context a block, from a genotype", f"{_ATRC}, Sec. 3.1"),
-    "search": Entry(_search, "all contexts in every block, to be searched", f"{_ATRC}, Sec. 3.3"),
+    "search": Entry(_search, "all candidates of search.candidates in every block", f"{_ATRC}, Sec. 3.3"),
     "custom": Entry(_custom, "a module of your own: distillation._target_=FILE.CLASS allow=[FILE]", "docs/extending"),
 }

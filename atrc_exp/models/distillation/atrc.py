@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from atrc_exp.genotype import Genotype
+from atrc_exp.genotype import NONE, Genotype
 from atrc_exp.models.contexts import RelationalContext, build_context, shared
 from atrc_exp.models.contexts.maps import Block, TaskMaps, labelled_maps, task_maps
 from atrc_exp.models.layers import conv_bn_act
@@ -38,7 +38,7 @@ class Fusion(nn.Module):
 
 
 class ContextBlocks(nn.ModuleDict):
-    """Context modules `[target][source][context]` for all `candidates[target][source]` but "none", which has none.
+    """Context modules `[target][source][context]` for all `candidates[target][source]` but none, which has none.
 
     Modules attend in channels // 2 channels; other options as in `contexts.build_context`. With `share_work`, on from
     the start, what blocks have in common is computed once (`contexts.shared`); without it each block runs by itself, as
@@ -60,7 +60,7 @@ class ContextBlocks(nn.ModuleDict):
 
         def modules(names: Sequence[str]) -> nn.ModuleDict:
             return nn.ModuleDict(
-                {name: build_context(name, channels, channels // 2, **options) for name in names if name != "none"}
+                {name: build_context(name, channels, channels // 2, **options) for name in names if name != NONE}
             )
 
         super().__init__(
@@ -68,7 +68,7 @@ class ContextBlocks(nn.ModuleDict):
         )
 
     def forward(self, blocks: Sequence[Block], maps: TaskMaps) -> dict[Block, Tensor]:
-        """Outputs (B, D, h, w) of the named blocks, none of them "none"; the other modules are not touched."""
+        """Outputs (B, D, h, w) of the named blocks, which have modules; the others are not touched."""
         # By key, not as attributes: the compiler cannot guard a module whose name, "global", is a word of Python.
         rows: Any = self
         contexts = {block: cast(RelationalContext, rows[block.target][block.source][block.context]) for block in blocks}
@@ -78,10 +78,9 @@ class ContextBlocks(nn.ModuleDict):
 
 
 def _by_itself(block: Block, context: RelationalContext, maps: TaskMaps) -> Tensor:
-    pair = maps.features[block.target], maps.features[block.source]
-    if block.regions is not None:
-        return context(*pair, maps.regions[block.regions], maps.present.get(block.regions))
-    return context(*pair, maps.valid) if block.context == "global" else context(*pair)
+    regions = () if block.regions is None else (maps.regions[block.regions],)
+    masks = context.masks(block, maps)
+    return context(maps.features[block.target], maps.features[block.source], *regions, *masks)
 
 
 class ATRC(nn.Module):
@@ -93,8 +92,8 @@ class ATRC(nn.Module):
         kernel_size: window of the local contexts.
         border: "zero" or "mask", see `LocalContext`.
         dropout: rate of the channel dropout behind the fusion.
-        mask_padding: leave padded pixels out of label regions and global keys. Off in the published results, whose
-            mask looked for the fill value after it had been normalised away.
+        mask_padding: leave padded pixels out of label regions and of the keys of contexts that take such a mask. Off in
+            the published results, whose mask looked for the fill value after it had been normalised away.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class ATRC(nn.Module):
         self.mask_padding = mask_padding
         names = {t: {s: (genotype.blocks[t][s],) for s in genotype.tasks} for t in genotype.tasks}
         self.blocks = ContextBlocks(names, channels, kernel_size=kernel_size, border=border)
-        connected = {t: sum(genotype.blocks[t][s] != "none" for s in genotype.tasks) for t in genotype.tasks}
+        connected = {t: sum(genotype.blocks[t][s] != NONE for s in genotype.tasks) for t in genotype.tasks}
         self.fusions = nn.ModuleDict(
             {task: Fusion(channels, connected[task] * (channels // 2), dropout) for task in genotype.tasks}
         )
@@ -139,7 +138,7 @@ class ATRC(nn.Module):
         else:
             maps = labelled_maps(features, densities, valid)
         blocks = (Block(t, s, self.genotype.blocks[t][s]) for t, s in self.genotype.pairs())
-        contexts = self.blocks([block for block in blocks if block.context != "none"], maps)
+        contexts = self.blocks([block for block in blocks if block.context != NONE], maps)
         return {
             target: fusion(features[target], [x for block, x in contexts.items() if block.target == target])
             for target, fusion in self.fusions.items()

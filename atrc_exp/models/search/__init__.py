@@ -1,5 +1,6 @@
 """The search network: every block mixes all its candidate contexts by Gumbel-softmax (Sec. 3.3, App. A)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atrc_exp.genotype import CONTEXTS, Genotype, candidates
+from atrc_exp.errors import UserError
+from atrc_exp.genotype import CONTEXTS, NONE, Genotype, candidates, context_type, in_order
 from atrc_exp.models.contexts.maps import Block, task_maps
 from atrc_exp.models.distillation.atrc import ContextBlocks, Fusion
 
@@ -24,11 +26,11 @@ class ArchSample:
     """`SearchATRC.frozen` as the host knows it, which may lag behind; None reads it, and waits for the device."""
 
 
-def gumbel_noise(blocks: int, seed: int, step: int) -> Tensor:
+def gumbel_noise(blocks: int, seed: int, step: int, contexts: int = len(CONTEXTS)) -> Tensor:
     """Gumbel(0, 1) noise (blocks, contexts) that depends on `seed` and `step` alone: equal on every rank and resume."""
     state = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)
     generator = torch.Generator().manual_seed(int(state[0]))
-    exponential = torch.empty(blocks, len(CONTEXTS), dtype=torch.float64).exponential_(generator=generator)
+    exponential = torch.empty(blocks, contexts, dtype=torch.float64).exponential_(generator=generator)
     return -exponential.log().float()
 
 
@@ -38,7 +40,13 @@ class SearchATRC(nn.Module):
     Blocks are numbered row by row, as `Genotype.pairs`. `arch` (blocks, contexts) holds the logits alpha (Eq. 7 writes
     log alpha), zeros at start; the S-label entry of diagonal blocks, equal to T-label there, is masked out everywhere.
     `frozen` (blocks,) is the chosen context of converged blocks, -1 for the open ones. Options as in `ATRC`; the search
-    network has no dropout. Without `self_attention` "none" is the only candidate of diagonal blocks (App. G).
+    network has no dropout. Without `self_attention` none is the only candidate of diagonal blocks (App. G).
+
+    Args:
+        types: context types that blocks mix, by default the five of the paper; their order is that of the table.
+
+    Raises:
+        UserError: an unknown type, or types that leave a block without any.
     """
 
     arch: nn.Parameter
@@ -54,22 +62,27 @@ class SearchATRC(nn.Module):
         border: str = "zero",
         mask_padding: bool = False,
         self_attention: bool = True,
+        types: Sequence[str] = CONTEXTS,
     ) -> None:
         super().__init__()
-        self.tasks = self.label_tasks = tuple(tasks)
+        self.tasks, self.types = tuple(tasks), in_order(types)
         self.mask_padding = mask_padding
         self.attention_channels = channels // 2
-        self.candidates = {
-            t: {s: candidates(t, s) if self_attention or s != t else ("none",) for s in tasks} for t in tasks
-        }
+        own = self.types if self_attention else tuple(name for name in self.types if name == NONE)
+        self.candidates = {t: {s: candidates(t, s, own if s == t else self.types) for s in tasks} for t in tasks}
+        offered = [(t, s, names) for t, row in self.candidates.items() for s, names in row.items()]
+        if not all(names for *_, names in offered):
+            raise UserError(f"a search of {', '.join(self.types)} leaves diagonal blocks without a type; add {NONE}")
+        regions = {context_type(name).regions_of(t, s) for t, s, names in offered for name in names}
+        self.label_tasks = tuple(task for task in self.tasks if task in regions)
         self.blocks = ContextBlocks(
             self.candidates, channels, kernel_size=kernel_size, border=border, affine_value_norm=False
         )
         self.fusions = nn.ModuleDict({t: Fusion(channels, len(tasks) * self.attention_channels) for t in tasks})
         self.pairs = [(t, s) for t in tasks for s in tasks]
-        self.arch = nn.Parameter(torch.zeros(len(self.pairs), len(CONTEXTS)))
+        self.arch = nn.Parameter(torch.zeros(len(self.pairs), len(self.types)))
         self.register_buffer("frozen", torch.full((len(self.pairs),), -1))
-        excluded = torch.tensor([[name not in self.candidates[t][s] for name in CONTEXTS] for t, s in self.pairs])
+        excluded = torch.tensor([[name not in self.candidates[t][s] for name in self.types] for t, s in self.pairs])
         self.register_buffer("excluded", excluded, persistent=False)
 
     def forward(
@@ -103,24 +116,24 @@ class SearchATRC(nn.Module):
         outputs: dict[str, list[Tensor]] = {task: [] for task in self.tasks}
         for index, (target, source) in enumerate(self.pairs):
             batch, _, *size = features[target].shape
-            output = features[target].new_zeros(batch, self.attention_channels, *size)  # of "none"
+            output = features[target].new_zeros(batch, self.attention_channels, *size)  # of none
             if chosen[index] >= 0:
-                output = contexts.get(Block(target, source, CONTEXTS[chosen[index]]), output)
+                output = contexts.get(Block(target, source, self.types[chosen[index]]), output)
             else:
                 assert weights is not None
-                for name, weight in zip(CONTEXTS, weights[index].unbind(), strict=True):
+                for name, weight in zip(self.types, weights[index].unbind(), strict=True):
                     context = contexts.get(Block(target, source, name))
                     output = output if context is None else torch.addcmul(output, weight, context)
             outputs[target].append(output)
         return {task: self.fusions[task](features[task], outputs[task]) for task in self.tasks}
 
     def _computed(self, chosen: list[int]) -> list[Block]:
-        """All candidates of open blocks and the chosen context of the others, without "none"."""
+        """All candidates of open blocks and the chosen context of the others, without none."""
         return [
             Block(target, source, name)
             for index, (target, source) in zip(chosen, self.pairs, strict=True)
-            for name in (self.candidates[target][source] if index < 0 else (CONTEXTS[index],))
-            if name != "none"
+            for name in (self.candidates[target][source] if index < 0 else (self.types[index],))
+            if name != NONE
         ]
 
     def _logits(self) -> Tensor:
@@ -129,7 +142,7 @@ class SearchATRC(nn.Module):
     def _weights(self, sample: ArchSample) -> Tensor:
         """Weight of every candidate (blocks, contexts): Gumbel-softmax, one-hot without gradient where frozen."""
         mixed = ((self._logits() + sample.noise.to(self.arch)) / sample.temperature).softmax(1)
-        contexts = torch.arange(len(CONTEXTS), device=mixed.device)
+        contexts = torch.arange(len(self.types), device=mixed.device)
         frozen = self.frozen.unsqueeze(1)
         return torch.where(frozen >= 0, (frozen == contexts).to(mixed), mixed)
 
@@ -176,9 +189,9 @@ class SearchATRC(nn.Module):
         blocks: dict[str, dict[str, str]] = {task: {} for task in self.tasks}
         details: dict[str, Any] = {"probabilities": {t: {} for t in self.tasks}, "frozen": {t: {} for t in self.tasks}}
         for index, (target, source) in enumerate(self.pairs):
-            blocks[target][source] = CONTEXTS[chosen[index]]
+            blocks[target][source] = self.types[chosen[index]]
             details["frozen"][target][source] = frozen[index] >= 0
             details["probabilities"][target][source] = {
-                name: probabilities[index][CONTEXTS.index(name)] for name in self.candidates[target][source]
+                name: probabilities[index][self.types.index(name)] for name in self.candidates[target][source]
             }
         return Genotype(self.tasks, blocks, details)

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from atrc_exp.files import replacing
+from atrc_exp.genotype import NONE
 from atrc_exp.models.contexts.attention_rows import AttentionRow
 from atrc_exp.report.figures import looks as figures
 from atrc_exp.tasks import DEPTH_BINS, DEPTH_RANGE, TASKS, Task
@@ -54,12 +55,13 @@ def save_arrays(
     """Write the rows of a target as `.npz`.
 
     It holds "pixel", "cell", "extent" as in `Place`; by source "<source>.context" and, but for none, "<source>.weights"
-    (h, w) and "<source>.beyond"; for label contexts also "<source>.region_weights" (R,), "<source>.region_sizes" (R,)
-    and "<source>.region_task", and the maps of these regions as "regions.<task>" (R, h, w), float32.
+    (h, w) and "<source>.beyond"; for contexts that read label regions also "<source>.region_weights" (R,),
+    "<source>.region_sizes" (R,) and "<source>.region_task", and the maps of these regions as "regions.<task>"
+    (R, h, w), float32.
     """
     arrays: dict[str, Any] = {"pixel": place.pixel, "cell": place.cell, "extent": place.extent}
     for source, row in rows.items():
-        arrays[f"{source}.context"] = row.block.context if row else "none"
+        arrays[f"{source}.context"] = row.block.context if row else NONE
         if row is None:
             continue
         arrays |= {f"{source}.weights": _array(row.weights), f"{source}.beyond": row.beyond}
@@ -91,7 +93,7 @@ def draw(
     _show_image(axes[0, 0], place)
     _explain(axes[1, 0], target, place)
     for (source, row), above, below in zip(rows.items(), axes[0, 1:], axes[1, 1:], strict=True):
-        above.set_title(f"{TASKS[source].title}: {figures.TITLES[row.block.context if row else 'none']}", fontsize=10)
+        above.set_title(f"{TASKS[source].title}: {figures.title(row.block.context if row else NONE)}", fontsize=10)
         if row is None:
             _show_none(above, place)
             below.set_axis_off()
@@ -99,8 +101,8 @@ def draw(
         _show_row(above, place, row)
         if row.regions is not None and row.block.regions is not None:
             _show_prototypes(below, row, names[row.block.regions])
-        elif row.block.context == "local":
-            _show_window(below, row)
+        elif row.window is not None:
+            _show_window(below, row, row.window)
         else:
             _show_profile(below, row)
     return figure
@@ -125,8 +127,8 @@ def _explain(axes: Axes, target: str, place: Place) -> None:
     axes.set_axis_off()
     text = (
         f"target {TASKS[target].title}\npixel ({place.pixel[0]}, {place.pixel[1]})\n\n"
-        "above: weight of every\nposition of the source;\nbelow: prototypes with the\nlargest weights, window\n"
-        "of a local block, or sorted\nweights of a global one"
+        "above: weight of every\nposition of the source;\nbelow: prototypes with the\nlargest weights, the window\n"
+        "that the pixel sees, or all\nweights in falling order"
     )
     axes.text(0, 1, text, fontsize=9, va="top", transform=axes.transAxes)
 
@@ -142,8 +144,8 @@ def _show_row(axes: Axes, place: Place, row: AttentionRow) -> None:
     picture = axes.imshow(weights, extent=place.extent, cmap=_COLOURS, interpolation="nearest")
     _mark(axes, place)
     axes.set(xticks=(), yticks=())
-    if row.block.context == "local":
-        _outline(axes, place, weights)
+    if row.window is not None:
+        _outline(axes, place, weights.shape, row.window)
     below = axes.inset_axes((0.0, -0.09, 1.0, 0.05))
     bar = axes.figure.colorbar(picture, cax=below, orientation="horizontal")
     low, high = float(weights.min()), float(weights.max())
@@ -156,22 +158,14 @@ def _show_row(axes: Axes, place: Place, row: AttentionRow) -> None:
     below.tick_params(labelsize=7, length=0)
 
 
-def _outline(axes: Axes, place: Place, weights: np.ndarray) -> None:
-    """Frame the window, since most of it may be as dark as what is outside."""
+def _outline(axes: Axes, place: Place, shape: tuple[int, ...], window: tuple[slice, slice]) -> None:
+    """A frame around the window, most of which may be as dark as what is outside of it."""
     left, right, bottom, top = place.extent
-    rows, columns = _window(weights)
-    height, width = (bottom - top) / weights.shape[0], (right - left) / weights.shape[1]
+    rows, columns = window
+    height, width = (bottom - top) / shape[0], (right - left) / shape[1]
     corner = left + columns.start * width, top + rows.start * height
     size = (columns.stop - columns.start) * width, (rows.stop - rows.start) * height
     axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="0.6", linewidth=0.8))
-
-
-def _window(weights: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns that have any weight; all where none has."""
-    if not weights.any():
-        return slice(0, weights.shape[0]), slice(0, weights.shape[1])
-    rows, columns = (np.flatnonzero(weights.any(axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _show_prototypes(axes: Axes, row: AttentionRow, names: Sequence[str]) -> None:
@@ -194,10 +188,9 @@ def _percent(value: float) -> str:
     return "0 %" if value == 0 else f"{value:.1f} %" if value >= 0.05 else "< 0.1 %"
 
 
-def _show_window(axes: Axes, row: AttentionRow) -> None:
-    """The part of the map that has any weight, enlarged."""
-    weights = _array(row.weights)
-    part = weights[_window(weights)]
+def _show_window(axes: Axes, row: AttentionRow, window: tuple[slice, slice]) -> None:
+    """The part of the map that the pixel sees, enlarged."""
+    part = _array(row.weights)[window]
     axes.imshow(part, cmap=_COLOURS, vmin=0, interpolation="nearest")
     axes.set(xticks=(), yticks=())
     beyond = f", {100 * row.beyond:.1f} % beyond the border" if row.beyond else ""

@@ -14,6 +14,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
+from atrc_exp.genotype import CONTEXT_TYPES
 from atrc_exp.models.profile import Part, profile_of
 from atrc_exp.report.figures.looks import freeze_layout, short_names
 from atrc_exp.report.figures.placing import place_labels
@@ -29,8 +30,7 @@ _LOOKS: dict[str, dict[str, Any]] = {  # by kind of network: told apart by shape
     "ATRC": {"marker": "*", "color": "#c0392b", "markerfacecolor": "#c0392b", "markersize": 13},
     "other modules": {"marker": "D", "color": "0.35", "markerfacecolor": "white"},
 }
-_KINDS = {"none": "no distillation", "atrc": "ATRC", **dict.fromkeys(("global", "local", "tlabel", "slabel"),
-          "one context type")}  # fmt: skip
+_KINDS = dict.fromkeys(CONTEXT_TYPES, "one context type") | {"none": "no distillation", "atrc": "ATRC"}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from atrc_exp.evaluation.importance import Importance
 from atrc_exp.files import write_json
-from atrc_exp.genotype import Genotype, vote_agreement
+from atrc_exp.genotype import NONE, Genotype, vote_agreement
 from atrc_exp.metrics.delta import delta_m
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.report.figures import looks as figures
@@ -167,7 +167,7 @@ def unit_of(task: str) -> str:
 
 def _numbers(target: str, entry: Mapping[str, Any]) -> list[str]:
     """Drops of Δm, where it has one, and of the metric as text; nothing for a block without output."""
-    if entry["context"] == "none":
+    if entry["context"] == NONE:
         return []
     metric = _spread(entry["drop"], scale(target), places(target))
     return [*([_spread(entry["delta_m_drop"], 1.0, DEFAULT_PLACES)] if entry["delta_m_drop"] else []), metric]
@@ -223,11 +223,11 @@ def _scale(key: str, entries: Sequence[Mapping[str, Any]]) -> Normalize:
 
 
 def _draw_block(axes: Any, x: int, y: int, fill: Any, target: str, entry: Mapping[str, Any]) -> None:
-    missing = entry["context"] == "none"
+    missing = entry["context"] == NONE
     hatch = "////" if missing else None
     axes.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor=fill, edgecolor="0.8" if missing else "0.35",
                              linewidth=0.6, hatch=hatch))  # fmt: skip
-    title = figures.TITLES[entry["context"]]
+    title = figures.title(entry["context"])
     if missing:
         axes.text(x + 0.5, y + 0.5, title, ha="center", va="center", fontsize=9,
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip

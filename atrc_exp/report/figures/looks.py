@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from atrc_exp.files import replacing
+from atrc_exp.genotype import CONTEXT_TYPES, context_type
 
-TITLES = {"none": "none", "global": "global", "local": "local", "tlabel": "T-label", "slabel": "S-label"}
-FILLS = {"none": "#f7f7f7", "global": "#fee090", "local": "#8fd0a8", "tlabel": "#4d96c9", "slabel": "#54357f"}
-"""Colours whose lightness falls in the order of the types, so that a grey print keeps them apart."""
-HATCHES = {"none": "", "global": "....", "local": "////", "tlabel": "", "slabel": ""}
-INKS = {"none": "black", "global": "black", "local": "black", "tlabel": "black", "slabel": "white"}
 FORMATS = (".png", ".pdf")
 _SVG_FACTOR = 3  # sharpness at any size is worth that many times the bytes
 
@@ -30,6 +28,46 @@ def line_look(index: int) -> dict[str, Any]:
     """Line of the index-th of several runs: twenty pairs of colour and dash, and ten markers."""
     return {"color": _COLOURS[index % len(_COLOURS)], "linestyle": _DASHES[index % len(_DASHES)],
             "marker": _MARKERS[index % len(_MARKERS)]}  # fmt: skip
+
+
+def ink(colour: str) -> str:
+    """Black or white, whichever is read better on a colour."""
+    red, green, blue = to_rgb(colour)
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.4 else "white"
+
+
+def title(context: str) -> str:
+    """What a figure calls a context type.
+
+    Raises:
+        UserError: an unknown type; so in the functions below.
+    """
+    return context_type(context).title
+
+
+def fill(context: str) -> str:
+    """Colour of the areas of a context type."""
+    return context_type(context).colour
+
+
+def patch(context: str, **style: Any) -> Patch:
+    """Entry of a legend for the areas of a context type."""
+    return Patch(facecolor=fill(context), label=title(context), **style)
+
+
+def curve(context: str) -> dict[str, Any]:
+    """Line of a context type; its neighbours in the table have other dashes."""
+    dash = _DASHES[_place(context) % len(_DASHES)]
+    return {"color": context_type(context).line_colour, "linestyle": dash, "linewidth": 1.6}
+
+
+def marker(context: str) -> str:
+    """Marker of a context type."""
+    return _MARKERS[_place(context) % len(_MARKERS)]
+
+
+def _place(context: str) -> int:
+    return list(CONTEXT_TYPES).index(context_type(context).name)
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:

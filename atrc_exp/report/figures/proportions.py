@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from atrc_exp.errors import UserError
-from atrc_exp.genotype import CONTEXTS, Genotype, load
+from atrc_exp.genotype import Genotype, context_type, in_order, load, searched
 from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.results.aggregate import Row, read_runs
 
@@ -51,11 +50,12 @@ def proportions(name: str, genotypes: Sequence[Genotype]) -> Proportions:
     chosen = Counter(found.blocks[t][s] for found in genotypes for t, s in found.pairs())
     blocks = len(genotypes[0].pairs())
     total = len(genotypes) * blocks
-    return Proportions(name, len(genotypes), blocks, {context: chosen[context] / total for context in CONTEXTS})
+    types = in_order(name for found in genotypes for t, s in found.pairs() for name in searched(found, t, s))
+    return Proportions(name, len(genotypes), blocks, {context: chosen[context] / total for context in types})
 
 
 def draw(sweeps: Sequence[Proportions]) -> Figure:
-    """One bar a sweep, a segment a context type in the order of `CONTEXTS`, with its share in per cent.
+    """One bar a sweep, a segment a context type in the order of the table, with its share in per cent.
 
     Raises:
         UserError: no sweep.
@@ -67,21 +67,21 @@ def draw(sweeps: Sequence[Proportions]) -> Figure:
     names = figures.short_names([sweep.name for sweep in sweeps])
     for y, sweep in enumerate(sweeps):
         left = 0.0
-        for context in CONTEXTS:
-            share = sweep.shares[context]
-            axes.barh(y, 100 * share, 0.66, left=100 * left, facecolor=figures.FILLS[context], edgecolor="0.25",
-                      linewidth=0.7, hatch=figures.HATCHES[context], label=context)  # fmt: skip
+        for context, share in sweep.shares.items():
+            fill = figures.fill(context)
+            axes.barh(y, 100 * share, 0.66, left=100 * left, facecolor=fill, edgecolor="0.25", linewidth=0.7,
+                      hatch=context_type(context).hatch, label=context)  # fmt: skip
             if share >= _WRITTEN_FROM:
                 axes.text(100 * (left + share / 2), y, f"{100 * share:.1f}", ha="center", va="center", fontsize=9,
-                          color=figures.INKS[context],
-                          bbox={"facecolor": figures.FILLS[context], "edgecolor": "none", "pad": 1.2})  # fmt: skip
+                          color=figures.ink(fill),
+                          bbox={"facecolor": fill, "edgecolor": "none", "pad": 1.2})  # fmt: skip
             left += share
     counts = [f"{sweep.searches} search{'es' if sweep.searches > 1 else ''}" for sweep in sweeps]
     axes.set_yticks(range(len(sweeps)), [f"{names[s.name]}\n{n}" for s, n in zip(sweeps, counts, strict=True)])
     axes.set(xlim=(0, 100), ylim=(len(sweeps) - 0.5, -0.5), xlabel="selected blocks [%]")
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    handles = [Patch(facecolor=figures.FILLS[c], edgecolor="0.25", hatch=figures.HATCHES[c], label=figures.TITLES[c])
-               for c in CONTEXTS]  # fmt: skip
+    types = in_order(context for sweep in sweeps for context in sweep.shares)
+    handles = [figures.patch(context, edgecolor="0.25", hatch=context_type(context).hatch) for context in types]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
     return figure
