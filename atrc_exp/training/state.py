@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from atrc_exp.config import Config, OptimConfig
 from atrc_exp.errors import UserError
 from atrc_exp.models.network import Network
+from atrc_exp.models.search.strategies.frozen import FrozenBlocks
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
-from atrc_exp.training.frozen import FrozenBlocks
+from atrc_exp.schedules import poly
 from atrc_exp.training.record import LossRecord
-from atrc_exp.training.schedules import poly
 
 _POSITION_TABLE = "relative_position_bias_table"
 

@@ -15,8 +15,8 @@ from atrc_exp.losses import MultiTaskLoss
 from atrc_exp.models.network import Network, Output
 from atrc_exp.models.search import ArchSample, gumbel_noise
 from atrc_exp.processes.ranks import Ranks
+from atrc_exp.schedules import linear
 from atrc_exp.tasks.regions import region_labels
-from atrc_exp.training.schedules import linear
 from atrc_exp.training.state import TrainState
 
 Batch = Mapping[str, Any]
