@@ -24,6 +24,7 @@ from atrc_exp.models.backbones.necks import build_neck
 from atrc_exp.models.distillation.atrc import ATRC
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import SearchATRC
+from atrc_exp.models.search.strategies.build import build_strategy
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.checkpoint import seed_all
 from atrc_exp.runs.folder import Run
@@ -185,7 +186,8 @@ def run_training(
     ranks = ranks or Ranks()
     with Run.open(config, ranks, Record()) as run:
         built = network(config, hold_bn=hold_bn, dtype=dtype)
-        return train(config, run, ranks, built, tasks(), loaders(config, ranks, dtype=dtype, **loading))
+        strategy = build_strategy(config, built)
+        return train(config, run, ranks, built, strategy, tasks(), loaders(config, ranks, dtype=dtype, **loading))
 
 
 def folder(config: Config) -> Path:

@@ -7,8 +7,10 @@ from atrc_exp.config.checks import positive, require
 
 @dataclass(kw_only=True)
 class SearchConfig:
-    """Differentiable search of the context types (Sec. 3.3, App. A)."""
+    """Search of the context types, by default that of the paper (Sec. 3.3, App. A)."""
 
+    strategy: str = "gumbel"
+    """How the supergraph is trained and a genotype chosen: a name of atrc_exp/models/search/strategies/build.py."""
     arch_lr: float = 5e-4
     """Adam's rate for the architecture logits; belongs to 40 000 iterations, shorter searches need more."""
     temperature: list[float] = field(default_factory=lambda: [1.0, 0.05])

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from atrc_exp.genotype import CONTEXTS
 from atrc_exp.models.distillation.atrc import ContextBlocks
 from atrc_exp.models.network import Network
-from atrc_exp.models.search import ArchSample
+from atrc_exp.models.search import Mixture
 
 PARTS = ("backbone", "neck", "heads", "aux_heads", "distillation", "predictors")
 _LOCAL_ATTENTION = torch.ops.atrc_exp.local_attention_fwd
@@ -98,9 +97,7 @@ def profile(network: Network, image_size: tuple[int, int]) -> Profile:
         if isinstance(module, ContextBlocks):
             module.share_work = False
     image = torch.empty(1, 3, *image_size, device="meta")
-    sample = None
-    if network.search is not None:
-        sample = ArchSample(1.0, torch.zeros(len(network.search.pairs), len(CONTEXTS)))
+    sample = None if network.search is None else Mixture()
     regions = None
     if network.regions_from_labels:
         regions = {task.name: torch.empty(1, *image_size, device="meta") for task in network.label_tasks}

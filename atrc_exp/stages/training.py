@@ -15,6 +15,8 @@ from atrc_exp.config import Config
 from atrc_exp.data.loader import Data, check_batch, val_loader
 from atrc_exp.models import build_network
 from atrc_exp.models.network import Network
+from atrc_exp.models.search.strategies.build import build_strategy
+from atrc_exp.models.search.strategies.strategy import Strategy
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.configurations import has_begun
 from atrc_exp.runs.folder import Run
@@ -38,6 +40,7 @@ def run(config: Config) -> None:
         tasks, genotype = build_tasks_of(config), genotype_of(config)
         torch.manual_seed(config.seed)  # initial weights; the same on every rank
         network = build_network(_without_download(config), tasks, genotype)  # what fails before the folder leaves none
+        strategy = build_strategy(config, network)
         initial = initialise(network, config.init) if config.init and not has_begun(config) else None
         with Run.open(config, ranks, data.info, overrides=sys.argv[1:]) as folder:
             if folder.done:
@@ -51,7 +54,7 @@ def run(config: Config) -> None:
             if config.branching.file is not None:
                 folder.keep_branching(branchings.load(config.branching.file))
             folder.keep_backbone(network.backbone.provenance, network.backbone.normalisation)
-            _train(config, folder, ranks, replace(data, normalisation=folder.normalisation), network, tasks)
+            _train(config, folder, ranks, replace(data, normalisation=folder.normalisation), network, strategy, tasks)
 
 
 def _without_download(config: Config) -> Config:
@@ -59,10 +62,18 @@ def _without_download(config: Config) -> Config:
     return config if config.init is None else replace(config, backbone=replace(config.backbone, weights="random"))
 
 
-def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network, tasks: tuple[Task, ...]) -> None:
+def _train(
+    config: Config,
+    run: Run,
+    ranks: Ranks,
+    data: Data,
+    network: Network,
+    strategy: Strategy | None,
+    tasks: tuple[Task, ...],
+) -> None:
     coded = (*network.label_tasks, *(task for task in tasks if task.loss == task.classification_loss))
     needs_codebook = any(task.label == "normals" for task in coded)
     codebook = keep_codebook(config, run, ranks, data) if needs_codebook else None
     validation = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
     loaders = Loaders(batches(data, config, ranks, config.engine.iterations), validation, data.truth)
-    train(config, run, ranks, network, tasks, loaders, codebook)
+    train(config, run, ranks, network, strategy, tasks, loaders, codebook)

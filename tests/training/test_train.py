@@ -212,6 +212,7 @@ def test_codebook_travels_with_the_checkpoint(tmp_path: Path) -> None:
     for given in (codebook, torch.zeros(40, 3)):  # the second start is given another one, which must not be used
         (tiny.folder(config) / "summary.json").unlink(missing_ok=True)
         with tiny.Run.open(config, ranks, tiny.Record()) as run:
-            tiny.train(config, run, ranks, tiny.network(config), tiny.tasks(), tiny.loaders(config, ranks), given)
+            built, loaders = tiny.network(config), tiny.loaders(config, ranks)
+            tiny.train(config, run, ranks, built, tiny.build_strategy(config, built), tiny.tasks(), loaders, given)
         assert torch.equal(last(config)["codebook"], codebook)
         np.testing.assert_array_equal(np.load(run.folder / "codebook.npy"), codebook)

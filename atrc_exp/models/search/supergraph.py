@@ -1,9 +1,8 @@
-"""The search network: every block mixes all its candidate contexts by Gumbel-softmax (Sec. 3.3, App. A)."""
+"""The search network: every block holds all its candidate contexts, and mixes them (Sec. 3.3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,23 +12,23 @@ from atrc_exp.models.distillation.atrc import ContextBlocks, Fusion
 
 
 @dataclass(frozen=True)
-class ArchSample:
-    """One draw of the architecture: what a training step needs beside the logits."""
+class Mixture:
+    """What a strategy draws for a training step: which candidates run, and with what weights.
 
-    temperature: float
-    """Of the Gumbel-softmax, > 0."""
-    noise: Tensor
-    """Gumbel(0, 1) variables (blocks, contexts)."""
-    frozen: tuple[int, ...] | None = None
-    """`SearchATRC.frozen` as the host knows it, which may lag behind; None reads it, and waits for the device."""
+    This one weights the candidates by their probabilities; a strategy that draws otherwise has a subclass.
+    """
 
+    chosen: tuple[int, ...] | None = field(default=None, kw_only=True)
+    """By block the index of the only context that runs, -1 where all candidates run. It may lag behind
+    `SearchATRC.frozen`, whose blocks have a one-hot mixture anyway. None reads `frozen`, and waits for the device."""
 
-def gumbel_noise(blocks: int, seed: int, step: int) -> Tensor:
-    """Gumbel(0, 1) noise (blocks, contexts) that depends on `seed` and `step` alone: equal on every rank and resume."""
-    state = np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)
-    generator = torch.Generator().manual_seed(int(state[0]))
-    exponential = torch.empty(blocks, len(CONTEXTS), dtype=torch.float64).exponential_(generator=generator)
-    return -exponential.log().float()
+    def weights(self, logits: Tensor) -> Tensor:
+        """Weights of the candidates (blocks, contexts), through which the logits get their gradient.
+
+        Args:
+            logits: (blocks, contexts), minus infinity where a block has no such candidate.
+        """
+        return logits.softmax(1)
 
 
 class SearchATRC(nn.Module):
@@ -76,7 +75,7 @@ class SearchATRC(nn.Module):
         self,
         features: dict[str, Tensor],
         aux_logits: dict[str, Tensor],
-        sample: ArchSample | None = None,
+        sample: Mixture | None = None,
         valid: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Refine features (B, C, h, w) by task.
@@ -93,11 +92,9 @@ class SearchATRC(nn.Module):
             valid: bool (B, 1, h, w), False at padded pixels; read with `mask_padding` only.
         """
         maps = task_maps(features, aux_logits, valid if self.mask_padding else None)
-        weights = None
-        if sample is not None:
-            weights = self._weights(sample)
-        elif self.training:
-            raise ValueError("the search network needs an ArchSample in training")
+        if sample is None and self.training:
+            raise ValueError("the search network needs an ArchSample, or another Mixture, in training")
+        weights = None if sample is None else self.one_hot_where_frozen(sample.weights(self.logits()))
         chosen = self._chosen(sample)
         contexts = self.blocks(self._computed(chosen), maps)
         outputs: dict[str, list[Tensor]] = {task: [] for task in self.tasks}
@@ -123,25 +120,25 @@ class SearchATRC(nn.Module):
             if name != "none"
         ]
 
-    def _logits(self) -> Tensor:
+    def logits(self) -> Tensor:
+        """The logits (blocks, contexts) with gradient, minus infinity where a block has no such candidate."""
         return self.arch.masked_fill(self.excluded, -torch.inf)
 
-    def _weights(self, sample: ArchSample) -> Tensor:
-        """Weight of every candidate (blocks, contexts): Gumbel-softmax, one-hot without gradient where frozen."""
-        mixed = ((self._logits() + sample.noise.to(self.arch)) / sample.temperature).softmax(1)
-        contexts = torch.arange(len(CONTEXTS), device=mixed.device)
+    def one_hot_where_frozen(self, weights: Tensor) -> Tensor:
+        """Weights (blocks, contexts) of open blocks; 1 for the context of a frozen one, without gradient."""
+        contexts = torch.arange(len(CONTEXTS), device=weights.device)
         frozen = self.frozen.unsqueeze(1)
-        return torch.where(frozen >= 0, (frozen == contexts).to(mixed), mixed)
+        return torch.where(frozen >= 0, (frozen == contexts).to(weights), weights)
 
-    def _chosen(self, sample: ArchSample | None) -> list[int]:
+    def _chosen(self, sample: Mixture | None) -> list[int]:
         """Context index by block, -1 where the block mixes its candidates. Which modules run is decided on the host."""
-        if sample is not None and sample.frozen is not None:
-            return list(sample.frozen)
+        if sample is not None and sample.chosen is not None:
+            return list(sample.chosen)
         if self.frozen.is_meta:  # shapes only, as for profiling: nothing can be read, so all candidates run
             return [-1] * len(self.pairs)
         if sample is not None:
             return self.frozen.tolist()
-        return torch.where(self.frozen >= 0, self.frozen, self._logits().argmax(1)).tolist()
+        return torch.where(self.frozen >= 0, self.frozen, self.logits().argmax(1)).tolist()
 
     @torch.no_grad()
     def freeze_converged(self, gap: float) -> Tensor:
@@ -158,11 +155,11 @@ class SearchATRC(nn.Module):
     @torch.no_grad()
     def probabilities(self) -> Tensor:
         """Softmax of the logits (blocks, contexts), 0 for the masked entries, without gradient."""
-        return self._logits().softmax(1)
+        return self.logits().softmax(1)
 
     def entropy(self) -> Tensor:
         """Mean over all blocks, frozen ones included, of the entropy of the probabilities, in nats (App. A)."""
-        log_p = self._logits().log_softmax(1)
+        log_p = self.logits().log_softmax(1)
         return -(log_p.exp() * log_p.masked_fill(self.excluded, 0)).sum(1).mean()
 
     def genotype(self) -> Genotype:

@@ -1,0 +1,30 @@
+"""Search strategies by name: a new one is a file here and an entry of the table."""
+
+import difflib
+
+from atrc_exp.config import Config
+from atrc_exp.errors import UserError
+from atrc_exp.models.network import Network
+from atrc_exp.models.search.strategies.gumbel import GumbelSoftmax
+from atrc_exp.models.search.strategies.strategy import Strategy
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    "gumbel": GumbelSoftmax,
+}
+"""Choices of `search.strategy`."""
+
+
+def build_strategy(config: Config, network: Network) -> Strategy | None:
+    """The strategy that `search.strategy` names, for a search network; None for a fixed one.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    if network.search is None:
+        return None
+    name = config.search.strategy
+    if name not in STRATEGIES:
+        close = difflib.get_close_matches(name, STRATEGIES, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise UserError(f"search.strategy={name}: must be one of {', '.join(STRATEGIES)}{hint}")
+    return STRATEGIES[name](config, network.search)
