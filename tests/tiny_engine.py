@@ -92,7 +92,9 @@ def network(config: Config, *, hold_bn: bool = False, dtype: torch.dtype = torch
     return built.to(dtype)
 
 
-def config(runs_dir: Path, *, kind: str = "search", seed_of_run: int = 0, **engine: Any) -> Config:
+def config(
+    runs_dir: Path, *, kind: str = "search", strategy: str = "gumbel", seed_of_run: int = 0, **engine: Any
+) -> Config:
     """kind: search, atrc (retrain), or fpm (retrain of ATRC on the FPM)."""
     settings = {"iterations": 12, "batch_size": 4, "validate_every": 6, "checkpoint_every": 4, "log_every": 2,
                 "device": "cpu", "workers": 0, **engine}  # fmt: skip
@@ -106,7 +108,7 @@ def config(runs_dir: Path, *, kind: str = "search", seed_of_run: int = 0, **engi
         neck=NeckConfig(name="fpm" if kind == "fpm" else "shared"),
         distillation=DistillationConfig(name="search" if kind == "search" else "atrc", kernel_size=3, dropout=0.3),
         stage=StageConfig(name="search" if kind == "search" else "retrain"),
-        search=SearchConfig(arch_lr=0.3),
+        search=SearchConfig(arch_lr=0.3, strategy=strategy, population=4, generations=2),
         engine=EngineConfig(**settings),
         logger=LoggerConfig(mode="disabled"),
     )
@@ -161,8 +163,10 @@ def loaders(
             for micro in range(accumulate):
                 yield part(own, micro, accumulate)
 
-    validation = [part(images(1000 + index, 4, dtype), ranks.rank, ranks.world) for index in range(2)]
-    return Loaders(training, validation)
+    validation, held_out = (
+        [part(images(first + index, 4, dtype), ranks.rank, ranks.world) for index in range(2)] for first in (1000, 2000)
+    )
+    return Loaders(training, validation, held_out)
 
 
 class Record:

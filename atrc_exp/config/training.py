@@ -21,6 +21,14 @@ class SearchConfig:
     """A block is fixed once its two largest probabilities differ by this much, in (0, 1]."""
     clip_norm: float = 10.0
     """Bound of the joint gradient norm of network and architecture, > 0. Retraining has `optim.clip_norm`."""
+    held_out: float = 0.1
+    """Share of the training images that strategies which choose by a score (spos, random) keep for it, in (0, 1)."""
+    population: int = 10
+    """Genotypes that evolution (spos) scores in each generation, >= 1; random scores as many as evolution in all."""
+    generations: int = 5
+    """Generations of evolution after the first, random one, >= 0."""
+    mutation: float = 0.1
+    """Probability with which a block of a mutated genotype is drawn anew, in (0, 1]."""
 
     def __post_init__(self) -> None:
         positive("search.arch_lr", self.arch_lr)
@@ -29,6 +37,10 @@ class SearchConfig:
         require(len(pair) == 2 and min(pair) > 0, "search.temperature", pair, "[first, last], both > 0")
         require(len(self.entropy) == 2, "search.entropy", self.entropy, "[first, last]")
         require(0 < self.freeze_gap <= 1, "search.freeze_gap", self.freeze_gap, "in (0, 1]")
+        require(0 < self.held_out < 1, "search.held_out", self.held_out, "in (0, 1)")
+        require(self.population >= 1, "search.population", self.population, ">= 1")
+        require(self.generations >= 0, "search.generations", self.generations, ">= 0")
+        require(0 < self.mutation <= 1, "search.mutation", self.mutation, "in (0, 1]")
 
 
 @dataclass(kw_only=True)

@@ -26,6 +26,7 @@ from atrc_exp.runs.logging import Logger
 from atrc_exp.schedules import due
 from atrc_exp.tasks import Task
 from atrc_exp.training.record import LossRecord
+from atrc_exp.training.scoring import STATISTICS_BATCHES, PathScorer
 from atrc_exp.training.session import Session
 from atrc_exp.training.setup import place_network
 from atrc_exp.training.state import TrainState, build_state
@@ -40,6 +41,8 @@ class Loaders:
     """Micro-batches of this rank from a given iteration on, `engine.accumulate` for each iteration."""
     val: Iterable[Batch]
     """Validation images of this rank; iterated anew at every validation."""
+    held_out: Iterable[Batch] = ()
+    """Images of this rank by which a search strategy chooses, if it does; iterated anew for every genotype."""
     truth: Truth = field(default_factory=Truth)
     """`Data.truth`: what can be scored against instead of labels."""
 
@@ -152,8 +155,35 @@ class TrainSession(Session):
         terms = self.log_losses(logger, lr=schedule.pop("lr"), **skipped)
         if strategy is not None:
             penalties = {name: terms[name] for name in strategy.penalties}
-            numbers = {**schedule, **penalties, **strategy.record()}
-            logger.record({"step": state.iteration, "kind": "search", **numbers})
+            if numbers := {**schedule, **penalties, **strategy.record()}:
+                logger.record({"step": state.iteration, "kind": "search", **numbers})
+
+    def validate(self, logger: Logger) -> None:
+        if self.state.iteration == self.config.engine.iterations:
+            self.choose(logger)
+        super().validate(logger)
+
+    def choose(self, logger: Logger) -> None:
+        """Let a strategy that chooses do so by the held-out images, and save it, unless that has been done."""
+        strategy, search = self.strategy, self.network.search
+        if strategy is None or search is None or not strategy.chooses or bool((search.frozen >= 0).all()):
+            return
+        statistics = list(islice(self.ranks.alone(self.loaders.train(0)), STATISTICS_BATCHES))
+        scorer = PathScorer(
+            self.predict,
+            search,
+            self.tasks,
+            self.ranks,
+            self.loaders.held_out,
+            statistics,
+            self.state.codebook,
+            self.interruption.leave_if_asked,
+        )
+        best = strategy.choose(scorer)
+        scorer.take(best)
+        self.save()
+        numbers = {"scored": len(scorer.losses), "held_out_loss": scorer.losses[best]}
+        logger.record({"step": self.state.iteration, "kind": "search", **numbers})
 
     def keep_architecture(self, logger: Logger) -> None:
         if self.strategy is None:

@@ -5,11 +5,19 @@ import difflib
 from atrc_exp.config import Config
 from atrc_exp.errors import UserError
 from atrc_exp.models.network import Network
+from atrc_exp.models.search.strategies.darts import Darts
 from atrc_exp.models.search.strategies.gumbel import GumbelSoftmax
+from atrc_exp.models.search.strategies.gumbel_st import StraightThrough
+from atrc_exp.models.search.strategies.random_search import RandomSearch
+from atrc_exp.models.search.strategies.spos import SinglePathOneShot
 from atrc_exp.models.search.strategies.strategy import Strategy
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "gumbel": GumbelSoftmax,
+    "gumbel_st": StraightThrough,
+    "darts": Darts,
+    "spos": SinglePathOneShot,
+    "random": RandomSearch,
 }
 """Choices of `search.strategy`."""
 

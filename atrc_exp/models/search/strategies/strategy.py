@@ -16,6 +16,9 @@ from atrc_exp.config import Config
 from atrc_exp.genotype import Genotype
 from atrc_exp.models.search.supergraph import Mixture, SearchATRC
 
+Path = tuple[int, ...]
+"""A context for every block, as indices of `CONTEXTS`; blocks as in `SearchATRC`."""
+
 
 class Penalty(NamedTuple):
     """A term that is added to the loss of a step."""
@@ -49,6 +52,8 @@ class Strategy(ABC):
     """Names of the penalties of every draw."""
     learns: ClassVar[bool] = True
     """Whether the logits are trained."""
+    chooses: ClassVar[bool] = False
+    """Whether it has `choose`; if so, a part of the training images is held out for that."""
 
     def __init__(self, config: Config, search: SearchATRC) -> None:
         self.config, self.search = config, search
@@ -62,6 +67,13 @@ class Strategy(ABC):
 
     def resumed(self) -> None:  # noqa: B027 (most know nothing that could be out of date)
         """Forget what is known of the supergraph: it has the weights of a checkpoint now."""
+
+    def choose(self, score: Callable[[Path], float]) -> Path:
+        """The path that is taken after the last step, by the loss of paths on held-out images; all ranks find the same.
+
+        Every block is frozen to it. Strategies that have frozen blocks or probabilities to go by need no choice.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not choose by held-out images")
 
     def genotype(self) -> Genotype:
         """The choice as it stands, which is the network that is validated."""
