@@ -166,7 +166,7 @@ class TrainSession(Session):
     def choose(self, logger: Logger) -> None:
         """Let a strategy that chooses do so by the held-out images, and save it, unless that has been done."""
         strategy, search = self.strategy, self.network.search
-        if strategy is None or search is None or not strategy.chooses or bool((search.frozen >= 0).all()):
+        if strategy is None or search is None or not strategy.chooses or search.decided:
             return
         statistics = list(islice(self.ranks.alone(self.loaders.train(0)), STATISTICS_BATCHES))
         scorer = PathScorer(

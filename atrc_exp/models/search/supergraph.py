@@ -1,5 +1,6 @@
 """The search network: every block holds all its candidate contexts, and mixes them (Sec. 3.3)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,6 +152,16 @@ class SearchATRC(nn.Module):
         converged = (top.values[:, 0] - top.values[:, 1] >= gap) & (self.frozen < 0)
         self.frozen.copy_(torch.where(converged, top.indices[:, 0], self.frozen))
         return converged
+
+    @torch.no_grad()
+    def take(self, path: Sequence[int]) -> None:
+        """Freeze all blocks to a path, a context index for each."""
+        self.frozen.copy_(torch.tensor(path))
+
+    @property
+    def decided(self) -> bool:
+        """Whether all blocks are frozen; waits for the device."""
+        return bool((self.frozen >= 0).all())
 
     @torch.no_grad()
     def probabilities(self) -> Tensor:

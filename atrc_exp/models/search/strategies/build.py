@@ -9,6 +9,7 @@ from atrc_exp.models.search.strategies.darts import Darts
 from atrc_exp.models.search.strategies.gumbel import GumbelSoftmax
 from atrc_exp.models.search.strategies.gumbel_st import StraightThrough
 from atrc_exp.models.search.strategies.random_search import RandomSearch
+from atrc_exp.models.search.strategies.resources import ResourceAware
 from atrc_exp.models.search.strategies.spos import SinglePathOneShot
 from atrc_exp.models.search.strategies.strategy import Strategy
 
@@ -26,7 +27,7 @@ def build_strategy(config: Config, network: Network) -> Strategy | None:
     """The strategy that `search.strategy` names, for a search network; None for a fixed one.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or what `ResourceAware` refuses.
     """
     if network.search is None:
         return None
@@ -35,4 +36,5 @@ def build_strategy(config: Config, network: Network) -> Strategy | None:
         close = difflib.get_close_matches(name, STRATEGIES, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise UserError(f"search.strategy={name}: must be one of {', '.join(STRATEGIES)}{hint}")
-    return STRATEGIES[name](config, network.search)
+    strategy = STRATEGIES[name](config, network.search)
+    return ResourceAware(config, network, strategy) if config.search.resource_weight else strategy

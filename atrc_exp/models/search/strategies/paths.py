@@ -1,13 +1,13 @@
 """What strategies share that train single paths of the supergraph and choose one of them afterwards."""
 
 from collections.abc import Callable, Container, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from atrc_exp.config import Config
 from atrc_exp.genotype import CONTEXTS, Genotype
-from atrc_exp.models.search.strategies.strategy import Draw, Path, Strategy
+from atrc_exp.models.search.strategies.strategy import Draw, SinglePath, Strategy
 from atrc_exp.models.search.supergraph import Mixture, SearchATRC
 
 _TRAINING, _CHOICE = 0, 1  # first element of a seed: keeps the streams of random numbers apart
@@ -21,8 +21,8 @@ class SinglePaths(Strategy):
     genotype that stands beside them, are of the path without contexts.
     """
 
-    learns: ClassVar[bool] = False
-    chooses: ClassVar[bool] = True
+    learns = False
+    chooses = True
 
     def __init__(self, config: Config, search: SearchATRC) -> None:
         super().__init__(config, search)
@@ -45,14 +45,14 @@ class SinglePaths(Strategy):
         return {}
 
 
-def uniform_path(candidates: Sequence[Sequence[int]], generator: np.random.Generator) -> Path:
+def uniform_path(candidates: Sequence[Sequence[int]], generator: np.random.Generator) -> SinglePath:
     """A path whose blocks take each of their candidates (context indices by block) with equal probability."""
     return tuple(int(generator.choice(block)) for block in candidates)
 
 
-def fresh(propose: Callable[[], Path], number: int, known: Container[Path]) -> list[Path]:
+def fresh(propose: Callable[[], SinglePath], number: int, known: Container[SinglePath]) -> list[SinglePath]:
     """Up to `number` distinct proposals that are not `known`; fewer where new ones have become rare."""
-    found: dict[Path, None] = {}
+    found: dict[SinglePath, None] = {}
     for _ in range(_ATTEMPTS * number):
         if len(found) == number:
             break

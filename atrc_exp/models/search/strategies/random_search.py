@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from atrc_exp.models.search.strategies.paths import SinglePaths, fresh, uniform_path
-from atrc_exp.models.search.strategies.strategy import Path
+from atrc_exp.models.search.strategies.strategy import SinglePath
 
 
 class RandomSearch(SinglePaths):
@@ -15,6 +15,6 @@ class RandomSearch(SinglePaths):
     at once.
     """
 
-    def choose(self, score: Callable[[Path], float]) -> Path:
+    def choose(self, score: Callable[[SinglePath], float]) -> SinglePath:
         number = self.config.search.population * (1 + self.config.search.generations)
         return min(fresh(partial(uniform_path, self.candidates, self.choice_generator()), number, ()), key=score)

@@ -7,13 +7,13 @@ from functools import partial
 import numpy as np
 
 from atrc_exp.models.search.strategies.paths import SinglePaths, fresh, uniform_path
-from atrc_exp.models.search.strategies.strategy import Path
+from atrc_exp.models.search.strategies.strategy import SinglePath
 
 
 class SinglePathOneShot(SinglePaths):
     """Train uniform paths, then look for the path of lowest held-out loss by evolution (their Algorithm 1)."""
 
-    def choose(self, score: Callable[[Path], float]) -> Path:
+    def choose(self, score: Callable[[SinglePath], float]) -> SinglePath:
         settings = self.config.search
         return evolve(
             self.candidates,
@@ -27,13 +27,13 @@ class SinglePathOneShot(SinglePaths):
 
 def evolve(
     candidates: Sequence[Sequence[int]],
-    score: Callable[[Path], float],
+    score: Callable[[SinglePath], float],
     *,
     population: int,
     generations: int,
     mutation: float,
     generator: np.random.Generator,
-) -> Path:
+) -> SinglePath:
     """The path of lowest score among at most `population` * (1 + `generations`), each of them scored once.
 
     The first paths are uniform. In each generation the best `population` / 2 of all so far are parents: half of the
@@ -54,18 +54,18 @@ def evolve(
     return min(scores, key=scores.__getitem__)
 
 
-def _crossed(parents: Sequence[Path], generator: np.random.Generator) -> Path:
+def _crossed(parents: Sequence[SinglePath], generator: np.random.Generator) -> SinglePath:
     first, second = _drawn(parents, generator), _drawn(parents, generator)
     return tuple(pair[generator.integers(2)] for pair in zip(first, second, strict=True))
 
 
 def _mutated(
-    parents: Sequence[Path], uniform: Callable[[], Path], probability: float, generator: np.random.Generator
-) -> Path:
+    parents: Sequence[SinglePath], uniform: Callable[[], SinglePath], probability: float, generator: np.random.Generator
+) -> SinglePath:
     old, new = _drawn(parents, generator), uniform()
     anew = generator.random(len(old)) < probability
     return tuple(np.where(anew, new, old).tolist())
 
 
-def _drawn(parents: Sequence[Path], generator: np.random.Generator) -> Path:
+def _drawn(parents: Sequence[SinglePath], generator: np.random.Generator) -> SinglePath:
     return parents[generator.integers(len(parents))]

@@ -8,7 +8,7 @@ every start draws the same.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from atrc_exp.config import Config
 from atrc_exp.genotype import Genotype
 from atrc_exp.models.search.supergraph import Mixture, SearchATRC
 
-Path = tuple[int, ...]
+SinglePath = tuple[int, ...]
 """A context for every block, as indices of `CONTEXTS`; blocks as in `SearchATRC`."""
 
 
@@ -25,8 +25,8 @@ class Penalty(NamedTuple):
 
     weight: float
     value: Callable[[], Tensor]
-    """Gives the scalar with its gradient. It is called inside the forward pass of the step, since DistributedData-
-    Parallel must see every use of the logits."""
+    """Gives the scalar with its gradient. It is called inside the forward pass of the step, where
+    DistributedDataParallel sees the use of the logits."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Strategy(ABC):
 
     penalties: tuple[str, ...] = ()
     """Names of the penalties of every draw."""
-    learns: ClassVar[bool] = True
+    learns: bool = True
     """Whether the logits are trained."""
-    chooses: ClassVar[bool] = False
+    chooses: bool = False
     """Whether it has `choose`; if so, a part of the training images is held out for that."""
 
     def __init__(self, config: Config, search: SearchATRC) -> None:
@@ -68,10 +68,10 @@ class Strategy(ABC):
     def resumed(self) -> None:  # noqa: B027 (most know nothing that could be out of date)
         """Forget what is known of the supergraph: it has the weights of a checkpoint now."""
 
-    def choose(self, score: Callable[[Path], float]) -> Path:
+    def choose(self, score: Callable[[SinglePath], float]) -> SinglePath:
         """The path that is taken after the last step, by the loss of paths on held-out images; all ranks find the same.
 
-        Every block is frozen to it. Strategies that have frozen blocks or probabilities to go by need no choice.
+        All blocks are frozen to it. A strategy that learns which context is best needs no such choice.
         """
         raise NotImplementedError(f"{type(self).__name__} does not choose by held-out images")
 
