@@ -114,9 +114,9 @@ def config(
     )
 
 
-def exact_config(runs_dir: Path, kind: str) -> Config:
+def exact_config(runs_dir: Path, kind: str, strategy: str = "gumbel") -> Config:
     """Five steps in which ranks could differ in nothing: no dropout; a search in which a block freezes."""
-    exact = config(runs_dir, kind=kind, iterations=5, log_every=1, validate_every=5)
+    exact = config(runs_dir, kind=kind, strategy=strategy, iterations=5, log_every=1, validate_every=5)
     exact = replace(exact, distillation=replace(exact.distillation, dropout=0.0))
     return replace(exact, search=replace(exact.search, arch_lr=1.0))
 
@@ -140,6 +140,10 @@ def part(batch: dict[str, Any], index: int, parts: int) -> dict[str, Any]:
     cut = slice(index * own, (index + 1) * own)
     return {"image": batch["image"][cut], "labels": {task: label[cut] for task, label in batch["labels"].items()},
             "id": batch["id"][cut], "size": batch["size"][cut]}  # fmt: skip
+
+
+EXACT_RUNS = (("search", "gumbel"), ("search", "gumbel_st"), ("search", "spos"), ("atrc", "gumbel"))
+"""Kinds and strategies that two ranks must train as one process does."""
 
 
 class Killed(BaseException):

@@ -16,6 +16,7 @@ from atrc_exp.config import Config
 from atrc_exp.data.loader import Batch, Data, check_batch, val_loader
 from atrc_exp.data.readers.parts import divide
 from atrc_exp.data.readers.sample import Source
+from atrc_exp.errors import UserError
 from atrc_exp.models import build_network
 from atrc_exp.models.search.strategies.build import build_strategy
 from atrc_exp.models.search.strategies.strategy import Strategy
@@ -76,10 +77,18 @@ def _without_download(config: Config) -> Config:
 
 
 def _divided(config: Config, images: Source, strategy: Strategy | None) -> tuple[Source, Source | None]:
-    """The images that train, and those that are held out for a strategy which chooses by them."""
+    """The images that train, and those that are held out for a strategy which chooses by them.
+
+    Raises:
+        UserError: nothing would be left of one of them.
+    """
     if strategy is None or not strategy.chooses:
         return images, None
-    held_out, training = divide(images, config.search.held_out, config.seed)
+    share = config.search.held_out
+    try:
+        held_out, training = divide(images, share, config.seed)
+    except UserError as error:
+        raise UserError(f"search.held_out={share}: {error}; give another share") from None
     return training, held_out
 
 
