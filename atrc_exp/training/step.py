@@ -74,7 +74,7 @@ class Objective(nn.Module):
     """Network and losses as one module from a batch to its loss terms.
 
     Every use of a parameter is inside one forward, which DistributedDataParallel requires: penalties may use the
-    architecture parameters also when all blocks are frozen and the network no longer does.
+    architecture parameters when the network does not.
     """
 
     def __init__(self, predict: Predictor, losses: MultiTaskLoss) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_rooms import QUICK, command
+from small_rooms import QUICK, as_typed, command
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import load, vote
@@ -32,7 +32,7 @@ def test_strategy_that_chooses_holds_images_out_and_leaves_what_a_search_leaves(
     assert choice["scored"] == 4 and choice["held_out_loss"] > 0
     assert vote([load(one), load(folder(tmp_path, 1))]).details["runs"] == 2
 
-    run_stage(command(tmp_path, rooms, "stage=evaluate", f"run={one}"))
+    run_stage(as_typed("stage=evaluate", f"run={one}", "engine.workers=0", "engine.progress=false"))
     evaluated = one / "evaluation.json"
     losses = json.loads(evaluated.read_text())["losses"]
     assert losses == pytest.approx(summary["losses"]), "the checkpoint holds the chosen path and its statistics"

@@ -81,10 +81,10 @@ class SearchATRC(nn.Module):
     ) -> dict[str, Tensor]:
         """Refine features (B, C, h, w) by task.
 
-        With a `sample`, open blocks mix all candidates; without one (evaluation) they take the most probable candidate.
-        Frozen blocks take theirs. A candidate of a block that is known to be frozen is not computed where its weight is
-        0: unlike in the published code it gets no gradient, no weight decay and no batch-norm statistics, which no
-        output sees.
+        With a `sample`, blocks mix all candidates unless it names the only one; without a sample (evaluation) they take
+        the most probable candidate. Frozen blocks take theirs. A candidate of a block that is known to be frozen is not
+        computed where its weight is 0: unlike in the published code it gets no gradient, no weight decay and no
+        batch-norm statistics, which no output sees.
 
         Args:
             features: F_n (B, C, h, w) of all tasks.
