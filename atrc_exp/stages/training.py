@@ -79,6 +79,8 @@ def _without_download(config: Config) -> Config:
 def _divided(config: Config, images: Source, strategy: Strategy | None) -> tuple[Source, Source | None]:
     """The images that train, and those that are held out for a strategy which chooses by them.
 
+    They are training images, since results are reported on the validation split.
+
     Raises:
         UserError: nothing would be left of one of them.
     """

@@ -1,5 +1,6 @@
 """Expected multiply-adds of a search: counts against the networks that it can become, gradient against plain code."""
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,6 @@ from atrc_exp.config import Config
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS, load, uniform
 from atrc_exp.models.contexts.maps import Block
-from atrc_exp.models.distillation.atrc import ATRC
-from atrc_exp.models.network import Network
 from atrc_exp.models.profile import choice_costs, profile
 from atrc_exp.models.search.strategies.build import build_strategy
 from atrc_exp.models.search.strategies.resources import ResourceAware
@@ -29,17 +28,6 @@ def resource_aware(config: Config) -> ResourceAware:
     found = build_strategy(config, tiny.network(config))
     assert isinstance(found, ResourceAware)
     return found
-
-
-def cost_of(network: Network) -> int:
-    total = profile(network, tiny.SIZE).total
-    return total.multiply_adds + total.local_attention
-
-
-def tiny_atrc(context: str) -> Network:
-    """The tiny network with one context in every block."""
-    module = ATRC(uniform(tiny.NAMES, context), 4, kernel_size=3)
-    return Network(tiny.TinyBackbone(), tiny.tasks(), 4, module)  # type: ignore[arg-type]
 
 
 def test_candidates_add_up_to_the_network_of_a_genotype(make_network) -> None:
@@ -79,10 +67,13 @@ def test_expected_cost_and_its_gradient_are_those_of_plain_code(tmp_path: Path) 
     assert strategy.record()["multiply_adds"] == pytest.approx(expected / 1e9, rel=1e-6)
 
 
-def test_cheapest_and_dearest_are_networks(tmp_path: Path) -> None:
+def test_cheapest_and_dearest_are_those_of_all_400_networks(tmp_path: Path) -> None:
     cost = resource_aware(with_search(tiny.config(tmp_path), resource_weight=1.0)).expected
-    assert cost.dearest == max(cost_of(tiny_atrc(context)) for context in CONTEXTS[1:])
-    assert cost.cheapest == choice_costs(tiny.network(tiny.config(tmp_path)), tiny.SIZE).rest
+    costs, pairs = choice_costs(tiny.network(tiny.config(tmp_path)), tiny.SIZE), cost.search.pairs
+    blocks = [[costs.blocks[Block(t, s, name)] for name in cost.search.candidates[t][s]] for t, s in pairs]
+    totals = [costs.rest + sum(choice) for choice in itertools.product(*blocks)]
+    assert len(totals) == 400
+    assert (cost.cheapest, cost.dearest) == (min(totals), max(totals))
 
 
 def test_within_the_budget_nothing_is_penalised_and_beyond_it_the_excess(tmp_path: Path) -> None:
