@@ -54,7 +54,7 @@ def test_expected_cost_and_its_gradient_are_those_of_plain_code(tmp_path: Path) 
     for block, (target, source) in enumerate(search.pairs):
         names = search.candidates[target][source]
         own = [costs.blocks[Block(target, source, name)] for name in names]
-        exponentials = [math.exp(float(search.arch[block, CONTEXTS.index(name)])) for name in names]
+        exponentials = [math.exp(float(search.arch.detach()[block, CONTEXTS.index(name)])) for name in names]
         p = [x / sum(exponentials) for x in exponentials]
         if block == 2:
             p = [float(name == "local") for name in names]

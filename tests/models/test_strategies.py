@@ -37,7 +37,7 @@ def mixed(search: SearchATRC, draw: Draw) -> tuple[torch.Tensor, list[list[float
     torch.manual_seed(1)
     with torch.no_grad():
         search.arch.copy_(torch.randn(BLOCKS, 5))
-    rows = [[float(row[i]) for i in block] for row, block in zip(search.arch, CANDIDATES, strict=True)]
+    rows = [[float(row[i]) for i in block] for row, block in zip(search.arch.detach(), CANDIDATES, strict=True)]
     return draw.mixture.weights(search.logits()), rows
 
 
