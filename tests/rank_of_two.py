@@ -63,8 +63,9 @@ def training(ranks: Ranks, runs_dir: Path) -> None:
     import tiny_engine as tiny
 
     for dtype in (torch.float64, torch.float32):
-        for kind in ("search", "atrc"):
-            tiny.run_training(tiny.exact_config(runs_dir / str(dtype), kind), ranks, hold_bn=True, dtype=dtype)
+        for kind, strategy in tiny.EXACT_RUNS:
+            config = tiny.exact_config(runs_dir / str(dtype) / strategy, kind, strategy)
+            tiny.run_training(config, ranks, hold_bn=True, dtype=dtype)
     spoilt = tiny.config(runs_dir, kind="atrc", iterations=3, seed_of_run=1)
     try:
         tiny.run_training(spoilt, ranks, spoil_at=1, spoil_rank=1)

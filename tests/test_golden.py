@@ -26,10 +26,11 @@ from atrc_exp.losses import build_losses
 from atrc_exp.models.distillation import build_distillation
 from atrc_exp.models.network import Network
 from atrc_exp.models.predictor import Predictor
+from atrc_exp.models.search.strategies.build import build_strategy
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.state import build_state
-from atrc_exp.training.step import ENTROPY, Objective, train_step
+from atrc_exp.training.step import Objective, train_step
 
 FILE = Path(__file__).parent / "golden" / "losses.json"
 STEPS, SIZE = 8, (32, 64)
@@ -87,8 +88,8 @@ def losses(kind: str) -> list[dict[str, float]]:
     codebook = torch.nn.functional.normalize(torch.from_numpy(np.random.default_rng(1).normal(size=(40, 3))).float())
     loss = build_losses(tasks, tuple(network.aux_heads), codebook)
     objective = Objective(Predictor(network, config), loss)
-    terms = [task.name for task in tasks] + [f"{name}_aux" for name in network.aux_heads] + [ENTROPY]
-    state = build_state(config, network, LossRecord(terms, ranks.device), "golden", codebook)
+    record, strategy = LossRecord([], ranks.device), build_strategy(config, network)
+    state = build_state(config, network, strategy, record, "golden", codebook)
     steps = [train_step(config, state, objective, loss, [batch], ranks) for batch in batches()]
     return [{name: float(value) for name, value in step.terms.items()} for step in steps]
 

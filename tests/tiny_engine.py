@@ -24,6 +24,7 @@ from atrc_exp.models.backbones.necks import build_neck
 from atrc_exp.models.distillation.atrc import ATRC
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import SearchATRC
+from atrc_exp.models.search.strategies.build import build_strategy
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.checkpoint import seed_all
 from atrc_exp.runs.folder import Run
@@ -91,7 +92,9 @@ def network(config: Config, *, hold_bn: bool = False, dtype: torch.dtype = torch
     return built.to(dtype)
 
 
-def config(runs_dir: Path, *, kind: str = "search", seed_of_run: int = 0, **engine: Any) -> Config:
+def config(
+    runs_dir: Path, *, kind: str = "search", strategy: str = "gumbel", seed_of_run: int = 0, **engine: Any
+) -> Config:
     """kind: search, atrc (retrain), or fpm (retrain of ATRC on the FPM)."""
     settings = {"iterations": 12, "batch_size": 4, "validate_every": 6, "checkpoint_every": 4, "log_every": 2,
                 "device": "cpu", "workers": 0, **engine}  # fmt: skip
@@ -105,15 +108,15 @@ def config(runs_dir: Path, *, kind: str = "search", seed_of_run: int = 0, **engi
         neck=NeckConfig(name="fpm" if kind == "fpm" else "shared"),
         distillation=DistillationConfig(name="search" if kind == "search" else "atrc", kernel_size=3, dropout=0.3),
         stage=StageConfig(name="search" if kind == "search" else "retrain"),
-        search=SearchConfig(arch_lr=0.3),
+        search=SearchConfig(arch_lr=0.3, strategy=strategy, population=4, generations=2),
         engine=EngineConfig(**settings),
         logger=LoggerConfig(mode="disabled"),
     )
 
 
-def exact_config(runs_dir: Path, kind: str) -> Config:
+def exact_config(runs_dir: Path, kind: str, strategy: str = "gumbel") -> Config:
     """Five steps in which ranks could differ in nothing: no dropout; a search in which a block freezes."""
-    exact = config(runs_dir, kind=kind, iterations=5, log_every=1, validate_every=5)
+    exact = config(runs_dir, kind=kind, strategy=strategy, iterations=5, log_every=1, validate_every=5)
     exact = replace(exact, distillation=replace(exact.distillation, dropout=0.0))
     return replace(exact, search=replace(exact.search, arch_lr=1.0))
 
@@ -139,6 +142,10 @@ def part(batch: dict[str, Any], index: int, parts: int) -> dict[str, Any]:
             "id": batch["id"][cut], "size": batch["size"][cut]}  # fmt: skip
 
 
+EXACT_RUNS = (("search", "gumbel"), ("search", "gumbel_st"), ("search", "spos"), ("atrc", "gumbel"))
+"""Kinds and strategies that two ranks must train as one process does."""
+
+
 class Killed(BaseException):
     """Stands for the end of a process: nothing catches it."""
 
@@ -160,8 +167,10 @@ def loaders(
             for micro in range(accumulate):
                 yield part(own, micro, accumulate)
 
-    validation = [part(images(1000 + index, 4, dtype), ranks.rank, ranks.world) for index in range(2)]
-    return Loaders(training, validation)
+    validation, held_out = (
+        [part(images(first + index, 4, dtype), ranks.rank, ranks.world) for index in range(2)] for first in (1000, 2000)
+    )
+    return Loaders(training, validation, held_out)
 
 
 class Record:
@@ -185,7 +194,8 @@ def run_training(
     ranks = ranks or Ranks()
     with Run.open(config, ranks, Record()) as run:
         built = network(config, hold_bn=hold_bn, dtype=dtype)
-        return train(config, run, ranks, built, tasks(), loaders(config, ranks, dtype=dtype, **loading))
+        strategy = build_strategy(config, built)
+        return train(config, run, ranks, built, strategy, tasks(), loaders(config, ranks, dtype=dtype, **loading))
 
 
 def folder(config: Config) -> Path:

@@ -21,9 +21,9 @@ from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.files import BRANCHING
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging import Logger
+from atrc_exp.schedules import due
 from atrc_exp.tasks import Task
 from atrc_exp.training.record import LossRecord
-from atrc_exp.training.schedules import due
 from atrc_exp.training.session import Session
 from atrc_exp.training.setup import place_network
 

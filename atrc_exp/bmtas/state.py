@@ -11,8 +11,8 @@ from atrc_exp.bmtas.supergraph import BranchSearch
 from atrc_exp.config import Config
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
+from atrc_exp.schedules import linear
 from atrc_exp.training.record import LossRecord
-from atrc_exp.training.schedules import linear
 from atrc_exp.training.state import load_network
 
 

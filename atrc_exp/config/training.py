@@ -8,11 +8,13 @@ from atrc_exp.genotype import CONTEXT_TYPES
 
 @dataclass(kw_only=True)
 class SearchConfig:
-    """Differentiable search of the context types (Sec. 3.3, App. A)."""
+    """Search of the context types, by default that of the paper (Sec. 3.3, App. A)."""
 
     candidates: list[str] | None = None
     """Context types that every block mixes, two or more, in any order, such as [none,local,axial]; null are the paper's
     five."""
+    strategy: str = "gumbel"
+    """How the supergraph is trained and a genotype chosen: a name of atrc_exp/models/search/strategies/build.py."""
     arch_lr: float = 5e-4
     """Adam's rate for the architecture logits; belongs to 40 000 iterations, shorter searches need more."""
     temperature: list[float] = field(default_factory=lambda: [1.0, 0.05])
@@ -23,6 +25,18 @@ class SearchConfig:
     """A block is fixed once its two largest probabilities differ by this much, in (0, 1]."""
     clip_norm: float = 10.0
     """Bound of the joint gradient norm of network and architecture, > 0. Retraining has `optim.clip_norm`."""
+    resource_weight: float = 0.0
+    """Weight in the loss of the expected multiply-adds of the network, as a share of the dearest network's, >= 0."""
+    budget: float | None = None
+    """With `resource_weight`: multiply-adds for one image of `dataset.crop`, in 10^9, up to which nothing is added."""
+    held_out: float = 0.1
+    """Share of the training images that strategies which choose by a score (spos, random) keep for it, in (0, 1)."""
+    population: int = 10
+    """Genotypes that evolution (spos) scores in each generation, >= 1; random scores as many as evolution in all."""
+    generations: int = 5
+    """Generations of evolution after the first, random one, >= 0."""
+    mutation: float = 0.1
+    """Probability with which a block of a mutated genotype is drawn anew, in (0, 1]."""
 
     def __post_init__(self) -> None:
         if (names := self.candidates) is not None:
@@ -36,6 +50,14 @@ class SearchConfig:
         require(len(pair) == 2 and min(pair) > 0, "search.temperature", pair, "[first, last], both > 0")
         require(len(self.entropy) == 2, "search.entropy", self.entropy, "[first, last]")
         require(0 < self.freeze_gap <= 1, "search.freeze_gap", self.freeze_gap, "in (0, 1]")
+        require(self.resource_weight >= 0, "search.resource_weight", self.resource_weight, ">= 0")
+        budgeted = self.budget is None or self.resource_weight > 0
+        require(budgeted, "search.budget", self.budget, "null without search.resource_weight",
+                "what exceeds the budget costs nothing without a weight")  # fmt: skip
+        require(0 < self.held_out < 1, "search.held_out", self.held_out, "in (0, 1)")
+        require(self.population >= 1, "search.population", self.population, ">= 1")
+        require(self.generations >= 0, "search.generations", self.generations, ">= 0")
+        require(0 < self.mutation <= 1, "search.mutation", self.mutation, "in (0, 1]")
 
 
 @dataclass(kw_only=True)

@@ -18,7 +18,7 @@ from atrc_exp.models.backbones.pyramid import Neck, Pyramid, join
 from atrc_exp.models.contexts.regions import region_densities
 from atrc_exp.models.heads import auxiliary_head, feature_head, pointwise_head
 from atrc_exp.models.layers import logit_conv
-from atrc_exp.models.search import ArchSample, SearchATRC
+from atrc_exp.models.search import Mixture, SearchATRC
 from atrc_exp.resizing import resize
 from atrc_exp.tasks import Task
 
@@ -82,7 +82,7 @@ class Network(nn.Module):
     def forward(
         self,
         image: Tensor,
-        sample: ArchSample | None = None,
+        sample: Mixture | None = None,
         valid: Tensor | None = None,
         regions: Mapping[str, Tensor] | None = None,
     ) -> Output:
@@ -117,7 +117,7 @@ class Network(nn.Module):
         self,
         features: dict[str, Tensor],
         logits: dict[str, Tensor],
-        sample: ArchSample | None,
+        sample: Mixture | None,
         valid: Tensor | None,
         regions: Mapping[str, Tensor] | None,
     ) -> dict[str, Tensor]:

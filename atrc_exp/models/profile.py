@@ -13,9 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from atrc_exp.config import Config
 from atrc_exp.config.derived import build_tasks_of, genotype_of
+from atrc_exp.models.contexts.maps import Block
 from atrc_exp.models.distillation.atrc import ContextBlocks
 from atrc_exp.models.network import Network, build_network
-from atrc_exp.models.search import ArchSample
+from atrc_exp.models.search import Mixture
 
 PARTS = ("backbone", "neck", "heads", "aux_heads", "distillation", "predictors")
 _LOCAL_ATTENTION = torch.ops.atrc_exp.local_attention_fwd
@@ -107,14 +108,61 @@ def profile(network: Network, image_size: tuple[int, int]) -> Profile:
     adds 1 per output of a convolution with bias, 2 per output of a batch norm and 1 per output of a ReLU; a module
     with `published_multiply_adds` counts by that instead of by what it computes.
     """
+    counts = _count(network, image_size)
+    return Profile(image_size, {name: _part(counts, name) for name in PARTS})
+
+
+@dataclass(frozen=True)
+class ChoiceCosts:
+    """Multiply-adds, local attention among them, of the networks that a search network can become."""
+
+    rest: int
+    """Of all that does not depend on the choice."""
+    blocks: dict[Block, int]
+    """Of every candidate: the context itself and its channels in the fusion; 0 of "none"."""
+
+
+def choice_costs(network: Network, image_size: tuple[int, int]) -> ChoiceCosts:
+    """Count each candidate of a search network once, for one image (height, width).
+
+    `rest` and the blocks of a genotype add up to the ATRC network with that genotype, as far as that has the same
+    auxiliary heads, of which it keeps those that are read, and some context for every task.
+    """
+    counts, search = _count(network, image_size), network.search
+    assert search is not None
+    fusions = {task: counts.products(f"distillation.fusions.{task}.context") for task in search.tasks}
+    contexts = {
+        Block(target, source, name): counts.products(f"distillation.blocks.{target}.{source}.{name}")
+        for target, source in search.pairs
+        for name in search.candidates[target][source]
+    }
+    parts = sum((_part(counts, name) for name in PARTS), Part(0, 0, 0, 0))
+    rest = parts.multiply_adds + parts.local_attention - sum(fusions.values()) - sum(contexts.values())
+    share = {block: 0 if block.context == "none" else fusions[block.target] // len(search.tasks) for block in contexts}
+    return ChoiceCosts(rest, {block: count + share[block] for block, count in contexts.items()})
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What a pass of a network took, by the path of the module."""
+
+    network: Network
+    flops: Mapping[str, Mapping[Any, int]]
+    elements: Counter[str]
+    published: Counter[str]
+
+    def products(self, path: str) -> int:
+        """Multiply-adds of convolutions, matrix products and local attention; 0 of a module that was not called."""
+        return sum(self.flops.get(path, {}).values()) // 2
+
+
+def _count(network: Network, image_size: tuple[int, int]) -> _Counts:
     network = copy.deepcopy(network).to("meta").eval()
     for module in network.modules():
         if isinstance(module, ContextBlocks):
             module.share_work = False
     image = torch.empty(1, 3, *image_size, device="meta")
-    sample = None
-    if network.search is not None:
-        sample = ArchSample(1.0, torch.zeros_like(network.search.arch))
+    sample = None if network.search is None else Mixture()
     regions = None
     if network.regions_from_labels:
         regions = {task.name: torch.empty(1, *image_size, device="meta") for task in network.label_tasks}
@@ -126,7 +174,7 @@ def profile(network: Network, image_size: tuple[int, int]) -> Profile:
     with counter, torch.no_grad():
         network(image, sample, regions=regions)
     flops = {path.partition(".")[2]: counts for path, counts in counter.get_flop_counts().items()}
-    return Profile(image_size, {name: _part(network, name, flops, elements, published) for name in PARTS})
+    return _Counts(network, flops, elements, published)
 
 
 def _count_elements(counts: Counter[str], path: str, module: nn.Module, _: Any, output: Tensor) -> None:
@@ -143,20 +191,18 @@ def _count_published(counts: Counter[str], path: str, module: Any, inputs: tuple
     counts[path] += module.published_multiply_adds(*inputs)
 
 
-def _part(
-    network: Network, name: str, flops: Mapping[str, Mapping[Any, int]], elements: Counter[str], published: Counter[str]
-) -> Part:
+def _part(counts: _Counts, name: str) -> Part:
     """Sum the counts, by path of the module, of one part of the network."""
 
     def within(path: str) -> bool:
         return path == name or path.startswith(f"{name}.")
 
-    module = getattr(network, name)
+    module, flops = getattr(counts.network, name), counts.flops
     parameters = sum(p.numel() for p in module.parameters()) if module is not None else 0
     # A ModuleDict is never called itself, so the counter knows its entries only.
     called = [f"{name}.{key}" for key in module] if isinstance(module, nn.ModuleDict) else [name]
-    products = sum(sum(flops[path].values()) for path in called if path in flops) // 2
+    products = sum(counts.products(path) for path in called)
     local = sum(flops[path].get(_LOCAL_ATTENTION, 0) for path in called if path in flops) // 2
-    rearranged = sum(count - sum(flops[path].values()) // 2 for path, count in published.items() if within(path))
-    paper = products + rearranged + sum(count for path, count in elements.items() if within(path))
+    rearranged = sum(count - counts.products(path) for path, count in counts.published.items() if within(path))
+    paper = products + rearranged + sum(count for path, count in counts.elements.items() if within(path))
     return Part(parameters, products - local, local, paper)

@@ -6,6 +6,7 @@ architecture; here they are one.
 
 import logging
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -13,15 +14,18 @@ import torch
 from atrc_exp.bmtas import tree as branchings
 from atrc_exp.config import Config
 from atrc_exp.config.derived import build_tasks_of, genotype_of
-from atrc_exp.data.loader import Data, check_batch, val_loader
+from atrc_exp.data.loader import Batch, Data, check_batch, val_loader
+from atrc_exp.data.readers.parts import divide
+from atrc_exp.data.readers.sample import Source
+from atrc_exp.errors import UserError
 from atrc_exp.models import build_network
-from atrc_exp.models.network import Network
+from atrc_exp.models.search.strategies.build import build_strategy
+from atrc_exp.models.search.strategies.strategy import Strategy
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.configurations import has_begun
 from atrc_exp.runs.files import SUMMARY
 from atrc_exp.runs.folder import Run
 from atrc_exp.stages.common import batches, keep_codebook, open_data, processes
-from atrc_exp.tasks import Task
 from atrc_exp.training.initial import initialise, report
 from atrc_exp.training.loop import Loaders, train
 
@@ -40,6 +44,9 @@ def run(config: Config) -> None:
         tasks, genotype = build_tasks_of(config), genotype_of(config)
         torch.manual_seed(config.seed)  # initial weights; the same on every rank
         network = build_network(_without_download(config), tasks, genotype)  # what fails before the folder leaves none
+        strategy = build_strategy(config, network)
+        training, held_out = _divided(config, data.train, strategy)
+        check_batch(config, len(training), ranks.world)
         initial = initialise(network, config.init) if config.init and not has_begun(config) else None
         with Run.open(config, ranks, data.info, overrides=sys.argv[1:]) as folder:
             if folder.done:
@@ -53,7 +60,17 @@ def run(config: Config) -> None:
             if config.branching.file is not None:
                 folder.keep_branching(branchings.load(config.branching.file))
             folder.keep_backbone(network.backbone.provenance, network.backbone.normalisation)
-            _train(config, folder, ranks, replace(data, normalisation=folder.normalisation), network, tasks)
+            data = replace(data, normalisation=folder.normalisation)
+            coded = (*network.label_tasks, *(task for task in tasks if task.loss == task.classification_loss))
+            needs_codebook = any(task.label == "normals" for task in coded)
+            codebook = keep_codebook(config, folder, ranks, data) if needs_codebook else None
+            loaders = Loaders(
+                batches(replace(data, train=training), config, ranks, config.engine.iterations),
+                _in_turn(data, config, ranks),
+                _in_turn(replace(data, val=held_out), config, ranks) if held_out is not None else (),
+                data.truth,
+            )
+            train(config, folder, ranks, network, strategy, tasks, loaders, codebook)
 
 
 def _without_download(config: Config) -> Config:
@@ -61,10 +78,24 @@ def _without_download(config: Config) -> Config:
     return config if config.init is None else replace(config, backbone=replace(config.backbone, weights="random"))
 
 
-def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network, tasks: tuple[Task, ...]) -> None:
-    coded = (*network.label_tasks, *(task for task in tasks if task.loss == task.classification_loss))
-    needs_codebook = any(task.label == "normals" for task in coded)
-    codebook = keep_codebook(config, run, ranks, data) if needs_codebook else None
-    validation = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
-    loaders = Loaders(batches(data, config, ranks, config.engine.iterations), validation, data.truth)
-    train(config, run, ranks, network, tasks, loaders, codebook)
+def _divided(config: Config, images: Source, strategy: Strategy | None) -> tuple[Source, Source | None]:
+    """The images that train, and those that are held out for a strategy which chooses by them.
+
+    They are training images, since results are reported on the validation split.
+
+    Raises:
+        UserError: nothing would be left of one of them.
+    """
+    if strategy is None or not strategy.chooses:
+        return images, None
+    share = config.search.held_out
+    try:
+        held_out, training = divide(images, share, config.seed)
+    except UserError as error:
+        raise UserError(f"search.held_out={share}: {error}; give another share") from None
+    return training, held_out
+
+
+def _in_turn(data: Data, config: Config, ranks: Ranks) -> Iterable[Batch]:
+    """Images of the validation split, each once."""
+    return val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)

@@ -24,6 +24,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.losses import build_losses
 from atrc_exp.models.network import Network
 from atrc_exp.models.predictor import Predictor
+from atrc_exp.models.search.strategies.build import build_strategy
 from atrc_exp.processes.memory import peak_mib
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.checkpoint import seed_all
@@ -120,7 +121,8 @@ class Runner:
         )
         predict = Predictor(self.network, config, codebook).to(self.ranks.device)
         self.objective = Objective(predict, self.losses).train()
-        self.state = build_state(config, self.network, LossRecord([], self.ranks.device), "", codebook)
+        record, strategy = LossRecord([], self.ranks.device), build_strategy(config, self.network)
+        self.state = build_state(config, self.network, strategy, record, "", codebook)
         self.batches = iter(subject.batches(config, tasks, self.ranks.device, steps))
         self.clock = Clock(self.ranks.device)
         self.objective.register_forward_pre_hook(lambda *_: self.clock.begin("forward"))

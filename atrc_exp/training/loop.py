@@ -18,20 +18,22 @@ from atrc_exp.losses import build_losses
 from atrc_exp.models.backbones.backbone import map_sizes
 from atrc_exp.models.network import Network
 from atrc_exp.models.predictor import Predictor
+from atrc_exp.models.search.strategies.strategy import Strategy
 from atrc_exp.processes.interrupt import Interrupted
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
 from atrc_exp.runs.files import CODEBOOK, GENOTYPE, WEIGHTS
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging import Logger
+from atrc_exp.schedules import due
 from atrc_exp.tasks import Task
 from atrc_exp.training.memory import training_bytes
 from atrc_exp.training.record import LossRecord
-from atrc_exp.training.schedules import due
+from atrc_exp.training.scoring import STATISTICS_BATCHES, PathScorer
 from atrc_exp.training.session import Session
 from atrc_exp.training.setup import place_network
 from atrc_exp.training.state import TrainState, build_state
-from atrc_exp.training.step import ENTROPY, Objective, StepResult, train_step
+from atrc_exp.training.step import Objective, StepResult, train_step
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Loaders:
     """Micro-batches of this rank from a given iteration on, `engine.accumulate` for each iteration."""
     val: Iterable[Batch]
     """Validation images of this rank; iterated anew at every validation."""
+    held_out: Iterable[Batch] = ()
+    """Images of this rank by which a search strategy chooses, if it does; iterated anew for every genotype."""
     truth: Truth = field(default_factory=Truth)
     """`Data.truth`: what can be scored against instead of labels."""
 
@@ -51,6 +55,7 @@ def train(
     run: Run,
     ranks: Ranks,
     network: Network,
+    strategy: Strategy | None,
     tasks: Sequence[Task],
     loaders: Loaders,
     codebook: Tensor | None = None,
@@ -60,6 +65,7 @@ def train(
     Args:
         run: open folder of the run.
         network: with initial weights, the same on every rank.
+        strategy: of a search network, from `build_strategy`.
         codebook: unit normals (40, 3), where the label regions or the form of normals need them.
 
     Returns:
@@ -69,7 +75,7 @@ def train(
         UserError: a loss that is not finite, a checkpoint that does not fit, too little memory.
         Interrupted: a signal; the state is saved.
     """
-    session = TrainSession(config, run, ranks, network, tasks, loaders, codebook)
+    session = TrainSession(config, run, ranks, network, strategy, tasks, loaders, codebook)
     state, engine = session.state, config.engine
     with session.begin() as logger:
         for micro_batches in session.iterations():
@@ -101,6 +107,7 @@ class TrainSession(Session):
         run: Run,
         ranks: Ranks,
         network: Network,
+        strategy: Strategy | None,
         tasks: Sequence[Task],
         loaders: Loaders,
         codebook: Tensor | None,
@@ -112,9 +119,9 @@ class TrainSession(Session):
         self.network = place_network(network, config, ranks)
         self.losses = build_losses(tasks, tuple(network.aux_heads), codebook, network.initial_scales).to(ranks.device)
         self.predict = Predictor(self.network, config, codebook).to(ranks.device)
-        terms = [*self.losses.weights, *([ENTROPY] if network.search is not None else [])]
-        record = LossRecord(terms, ranks.device)
-        self.state = build_state(config, self.network, record, run.id, codebook)
+        self.strategy = strategy
+        terms = [*self.losses.weights, *(strategy.penalties if strategy is not None else ())]
+        self.state = build_state(config, self.network, strategy, LossRecord(terms, ranks.device), run.id, codebook)
         self.resume(saved)
         self.objective = ranks.wrap(Objective(self.predict, self.losses), find_unused=network.search is not None)
         self.objective.train()
@@ -146,20 +153,45 @@ class TrainSession(Session):
 
     def log_step(self, logger: Logger, result: StepResult) -> None:
         """Write the losses and, in a search, where the architecture stands."""
-        state, search = self.state, self.network.search
+        state, strategy, schedule = self.state, self.strategy, dict(result.schedule)
         skipped = {"skipped_steps": state.skipped} if state.scaler.is_enabled() else {}
-        terms = self.log_losses(logger, lr=result.schedule["lr"], **skipped)
-        if search is not None:
-            logger.record({
-                "step": state.iteration, "kind": "search", "temperature": result.schedule["temperature"],
-                "entropy_weight": result.schedule["entropy_weight"], "entropy": terms[ENTROPY],
-                "frozen": int((search.frozen >= 0).sum()), "probabilities": search.genotype().details["probabilities"],
-            })  # fmt: skip
+        terms = self.log_losses(logger, lr=schedule.pop("lr"), **skipped)
+        if strategy is not None:
+            penalties = {name: terms[name] for name in strategy.penalties}
+            if numbers := {**schedule, **penalties, **strategy.record()}:
+                logger.record({"step": state.iteration, "kind": "search", **numbers})
+
+    def validate(self, logger: Logger) -> None:
+        if self.state.iteration == self.config.engine.iterations:
+            self.choose(logger)
+        super().validate(logger)
+
+    def choose(self, logger: Logger) -> None:
+        """Let a strategy that chooses do so by the held-out images, and save it, unless that has been done."""
+        strategy, search = self.strategy, self.network.search
+        if strategy is None or search is None or not strategy.chooses or search.decided:
+            return
+        statistics = list(islice(self.ranks.alone(self.loaders.train(0)), STATISTICS_BATCHES))
+        scorer = PathScorer(
+            self.predict,
+            search,
+            self.tasks,
+            self.ranks,
+            self.loaders.held_out,
+            statistics,
+            self.state.codebook,
+            self.interruption.leave_if_asked,
+        )
+        best = strategy.choose(scorer)
+        scorer.take(best)
+        self.save()
+        numbers = {"scored": len(scorer.losses), "held_out_loss": scorer.losses[best]}
+        logger.record({"step": self.state.iteration, "kind": "search", **numbers})
 
     def keep_architecture(self, logger: Logger) -> None:
-        if self.network.search is None:
+        if self.strategy is None:
             return
-        genotype = self.network.search.genotype()
+        genotype = self.strategy.genotype()
         genotype = replace(genotype, details={**genotype.details, "step": self.state.iteration})
         if self.ranks.is_main:
             genotypes.save(genotype, self.run.folder / GENOTYPE)

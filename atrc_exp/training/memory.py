@@ -19,7 +19,8 @@ from atrc_exp.config import Config
 from atrc_exp.data.finish import Batch
 from atrc_exp.errors import UserError
 from atrc_exp.models.recompute import recomputed_blocks
-from atrc_exp.models.search import ArchSample
+from atrc_exp.models.search import Mixture
+from atrc_exp.models.search.strategies.strategy import Draw
 from atrc_exp.processes.memory import available_bytes
 from atrc_exp.training.step import Objective
 
@@ -34,12 +35,11 @@ _BACKWARD = 1.35
 
 def training_bytes(objective: Objective, batch: Batch, optimizer: str = "sgd") -> int:
     """Bytes that a step with the optimiser (`optim.name`) will take beyond what the process holds now."""
-    search = objective.predict.network.search
-    sample = None if search is None else ArchSample(1.0, torch.zeros(search.arch.shape))
+    draw = None if objective.predict.network.search is None else Draw(Mixture())  # all candidates run
     moments = ADAM if optimizer == "adamw" else SGD
     side = None if objective.predict.network.backbone.fixed_size else _CROP
     return step_bytes(
-        objective, batch, moments, lambda crop: objective(crop["image"], crop["labels"], None, sample), side
+        objective, batch, moments, lambda crop: objective(crop["image"], crop["labels"], None, draw), side
     )
 
 

@@ -9,29 +9,30 @@ from torch import Tensor, nn
 from atrc_exp.config import Config, OptimConfig
 from atrc_exp.errors import UserError
 from atrc_exp.models.network import Network
+from atrc_exp.models.search.strategies.strategy import Strategy
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
-from atrc_exp.training.frozen import FrozenBlocks
+from atrc_exp.schedules import poly
 from atrc_exp.training.record import LossRecord
-from atrc_exp.training.schedules import poly
 
 _POSITION_TABLE = "relative_position_bias_table"
 
 
 @dataclass
 class TrainState:
-    """Network, optimisers and the progress of one run. Schedules, data order and architecture noise are functions of
-    `iteration` and the seed and need no state."""
+    """Network, optimisers and the progress of one run. Schedules, data order and what a search strategy draws are
+    functions of `iteration` and the seed and need no state."""
 
     network: Network
     optimizer: torch.optim.SGD | torch.optim.AdamW
     arch_optimizer: torch.optim.Adam | None
+    """Of the logits of a search strategy that learns them."""
+    strategy: Strategy | None
+    """How a search network is searched; None for a fixed one."""
     scaler: torch.amp.GradScaler
     record: LossRecord
     run_id: str
     """Identity of the run in W&B, the same after every resume."""
-    frozen: FrozenBlocks = field(default_factory=FrozenBlocks)
-    """Blocks that the host knows to be frozen; not saved, since a start reads the network's."""
     codebook: Tensor | None = None
     """Unit normals (40, 3) behind the auxiliary classes of surface normals."""
     iteration: int = 0
@@ -79,7 +80,8 @@ class TrainState:
             UserError: the checkpoint does not fit, see `load_network`.
         """
         load_network(self.network, state)
-        self.frozen = FrozenBlocks()
+        if self.strategy is not None:
+            self.strategy.resumed()
         self.optimizer.load_state_dict(state["optimizer"])
         if self.arch_optimizer:
             self.arch_optimizer.load_state_dict(state["arch_optimizer"])
@@ -107,9 +109,14 @@ def load_network(network: nn.Module, state: dict[str, Any]) -> None:
 
 
 def build_state(
-    config: Config, network: Network, record: LossRecord, run_id: str, codebook: Tensor | None
+    config: Config,
+    network: Network,
+    strategy: Strategy | None,
+    record: LossRecord,
+    run_id: str,
+    codebook: Tensor | None,
 ) -> TrainState:
-    """SGD or AdamW over the network (`parameter_groups`) and Adam over the architecture (App. A)."""
+    """SGD or AdamW over the network (`parameter_groups`) and Adam over a learned architecture (App. A)."""
     optim, groups = config.optim, parameter_groups(config.optim, network)
     # A first step that the fp16 scaler skips would leave the momentum of the fused kernel uninitialised (torch 2.15).
     fused = config.engine.precision != "fp16"
@@ -120,12 +127,12 @@ def build_state(
     else:
         optimizer = torch.optim.SGD(groups, momentum=optim.momentum, **shared)
     adam = None
-    if network.search is not None:
+    if strategy is not None and strategy.learns:
         adam = torch.optim.Adam(
             network.architecture_parameters(), lr=config.search.arch_lr, weight_decay=0.0, fused=fused
         )
     scaler = torch.amp.GradScaler(record.sums.device.type, enabled=config.engine.precision == "fp16")
-    return TrainState(network, optimizer, adam, scaler, record, run_id, codebook=codebook)
+    return TrainState(network, optimizer, adam, strategy, scaler, record, run_id, codebook=codebook)
 
 
 def parameter_groups(optim: OptimConfig, network: Network) -> list[dict[str, Any]]:

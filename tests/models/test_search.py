@@ -155,7 +155,7 @@ def test_block_that_froze_unknown_to_the_host_computes_all_and_gives_the_frozen_
     steps = []
     for known in ((1, -1, 0, 3), (-1, -1, 0, -1), None):
         search.zero_grad(set_to_none=False)
-        refined = search.train()(*inputs, replace(sample(), frozen=known))
+        refined = search.train()(*inputs, replace(sample(), chosen=known))
         sum((x * x.detach().cos()).sum() for x in refined.values()).backward()
         gradients = {name: p.grad.clone() for name, p in search.named_parameters() if p.grad is not None}
         steps.append((refined, gradients))
@@ -171,7 +171,7 @@ def test_block_that_froze_unknown_to_the_host_computes_all_and_gives_the_frozen_
 def test_step_that_is_told_what_is_frozen_reads_no_values(search, inputs):
     """Tensors of the meta device have none to read."""
     features, logits = ({task: x.to("meta") for task, x in maps.items()} for maps in inputs)
-    refined = search.to("meta").train()(features, logits, replace(sample(), frozen=(1, -1, 0, 3)))
+    refined = search.to("meta").train()(features, logits, replace(sample(), chosen=(1, -1, 0, 3)))
     assert {task: x.shape for task, x in refined.items()} == {task: x.shape for task, x in features.items()}
 
 

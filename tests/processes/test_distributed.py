@@ -67,15 +67,16 @@ def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     wait(start_two("training", str(tmp_path / "two")))
     for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
-        for kind in ("search", "atrc"):
-            configs = [tiny.exact_config(tmp_path / name / str(dtype), kind) for name in ("one", "two")]
+        for kind, strategy in tiny.EXACT_RUNS:
+            folders = (tmp_path / name / str(dtype) / strategy for name in ("one", "two"))
+            configs = [tiny.exact_config(folder, kind, strategy) for folder in folders]
             tiny.run_training(configs[0], hold_bn=True, dtype=dtype)
             one, two = map(tiny.folder, configs)
             compare_records(cli.records(one), cli.records(two), tolerance)
             weights = [cli.last(folder)["network"] for folder in (one, two)]
             for name, value in weights[0].items():
                 torch.testing.assert_close(weights[1][name], value, rtol=0, atol=tolerance)
-            if kind == "search":
+            if (kind, strategy) == ("search", "gumbel"):
                 frozen = [record["frozen"] for record in cli.records(two, "search")]
                 assert frozen[0] == 0 and frozen[-1] > 0
 

@@ -17,6 +17,7 @@ from atrc_exp.models.distillation.atrc import ATRC
 from atrc_exp.models.network import Network
 from atrc_exp.models.predictor import Predictor
 from atrc_exp.models.search import ArchSample, gumbel_noise
+from atrc_exp.models.search.strategies.build import build_strategy
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import build_tasks
 from atrc_exp.training.record import LossRecord
@@ -35,7 +36,8 @@ class Setting:
             tiny.tasks(), tuple(self.network.aux_heads), initial_scales=self.network.initial_scales
         )
         self.objective = Objective(Predictor(self.network, config), self.losses).train()
-        self.state: TrainState = build_state(config, self.network, LossRecord((), torch.device("cpu")), "id", None)
+        strategy, record = build_strategy(config, self.network), LossRecord((), torch.device("cpu"))
+        self.state: TrainState = build_state(config, self.network, strategy, record, "id", None)
         self.batch = tiny.images(5, 4, dtype)
 
     def step(self, parts: int = 1) -> StepResult:

@@ -15,8 +15,11 @@ from PIL import Image
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
 from atrc_exp.errors import UserError
+from atrc_exp.models.search.strategies.build import STRATEGIES
 from atrc_exp.runs import checkpoint
 from atrc_exp.training import step
+from atrc_exp.training.scoring import PathScorer
+from atrc_exp.training.step import Predictor
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +35,11 @@ def last(config: Config) -> dict[str, Any]:
     return cli.last(tiny.folder(config))
 
 
-@pytest.mark.parametrize("kind", ["search", "atrc", "fpm"])
-def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: str) -> None:
-    whole, cut = tiny.config(tmp_path / "whole", kind=kind), tiny.config(tmp_path / "cut", kind=kind)
+@pytest.mark.parametrize(
+    ("kind", "strategy"), [("atrc", "gumbel"), ("fpm", "gumbel"), *(("search", name) for name in STRATEGIES)]
+)
+def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: str, strategy: str) -> None:
+    whole, cut = (tiny.config(tmp_path / name, kind=kind, strategy=strategy) for name in ("whole", "cut"))
     whole_summary = tiny.run_training(whole)
     with pytest.raises(tiny.Killed):
         tiny.run_training(cut, stop_at=10)
@@ -46,9 +51,70 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: 
     assert cli.same(last(cut), last(whole))
     assert {**cut_summary, "seconds": 0} == {**whole_summary, "seconds": 0}
     if kind == "search":
-        frozen = {record["step"]: record["frozen"] for record in records(cut, "search")}
-        assert 0 < frozen[8] < frozen[12], "a block must freeze before and another after the interruption"
+        if strategy == "gumbel":
+            frozen = {record["step"]: record["frozen"] for record in records(cut, "search")}
+            assert 0 < frozen[8] < frozen[12], "a block must freeze before and another after the interruption"
         assert genotypes.load(tiny.folder(cut)).blocks == genotypes.load(tiny.folder(whole)).blocks
+
+
+@pytest.mark.parametrize("strategy", ["spos", "random"])
+def test_choice_is_that_of_the_lowest_held_out_loss_and_is_made_again_after_a_kill(
+    tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = (tiny.config(tmp_path / name, strategy=strategy) for name in ("whole", "cut"))
+    scored, score = {}, PathScorer.__call__
+
+    def kept(self: PathScorer, path: tuple[int, ...]) -> float:
+        scored[path] = score(self, path)
+        return scored[path]
+
+    def killed(self: PathScorer, path: tuple[int, ...]) -> float:
+        if len(self.losses) == 3:
+            raise tiny.Killed
+        return score(self, path)
+
+    monkeypatch.setattr(PathScorer, "__call__", kept)
+    tiny.run_training(whole)
+    assert len(scored) == 12 and len(set(scored.values())) > 1
+    best = min(scored, key=scored.__getitem__)
+    found = genotypes.load(tiny.folder(whole))
+    assert [found.blocks[t][s] for t, s in found.pairs()] == [genotypes.CONTEXTS[index] for index in best]
+    assert records(whole, "search") == [{"step": 12, "kind": "search", "scored": 12, "held_out_loss": scored[best]}]
+    assert last(whole)["network"]["distillation.frozen"].tolist() == list(best)
+
+    monkeypatch.setattr(PathScorer, "__call__", killed)
+    with pytest.raises(tiny.Killed):
+        tiny.run_training(cut)
+    monkeypatch.setattr(PathScorer, "__call__", score)
+    tiny.run_training(cut)
+    assert records(cut) == records(whole) and cli.same(last(cut), last(whole))
+    (tiny.folder(cut) / "summary.json").unlink()
+    monkeypatch.setattr(PathScorer, "__call__", killed)  # the choice is in the checkpoint: nothing is scored again
+    tiny.run_training(cut, stop_at=0)
+    assert records(cut) == records(whole)
+
+
+def test_path_is_scored_with_batch_statistics_of_its_own(tmp_path: Path) -> None:
+    """The loss of a path on held-out images does not depend on what the batch norms behind the blocks have seen."""
+    config = tiny.config(tmp_path, strategy="spos")
+    network, batches = tiny.network(config), [tiny.images(seed, 4) for seed in range(3)]
+    search, predict = network.search, Predictor(network, config)
+    assert search is not None
+    arguments = (predict, search, tiny.tasks(), tiny.Ranks(), batches[2:], batches[:2], None, lambda _: None)
+    score, path = PathScorer(*arguments), (1, 4, 0, 3)
+    first = score(path)
+    norm = search.fusions["depth"].context[1]
+    norm.running_mean.fill_(7.0)
+    norm.num_batches_tracked.fill_(5)
+    assert score((0, 0, 0, 0)) != first and score(path) == first
+
+    inputs: list[torch.Tensor] = []
+    norm.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    with torch.no_grad():
+        for batch in batches[:2]:
+            predict.eval()(batch["image"])
+    torch.testing.assert_close(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in inputs]).mean(0))
+    assert norm.momentum == 0.1
 
 
 def test_initial_predictions_have_terms_in_training_records_only(tmp_path: Path) -> None:
@@ -212,6 +278,7 @@ def test_codebook_travels_with_the_checkpoint(tmp_path: Path) -> None:
     for given in (codebook, torch.zeros(40, 3)):  # the second start is given another one, which must not be used
         (tiny.folder(config) / "summary.json").unlink(missing_ok=True)
         with tiny.Run.open(config, ranks, tiny.Record()) as run:
-            tiny.train(config, run, ranks, tiny.network(config), tiny.tasks(), tiny.loaders(config, ranks), given)
+            built, loaders = tiny.network(config), tiny.loaders(config, ranks)
+            tiny.train(config, run, ranks, built, tiny.build_strategy(config, built), tiny.tasks(), loaders, given)
         assert torch.equal(last(config)["codebook"], codebook)
         np.testing.assert_array_equal(np.load(run.folder / "codebook.npy"), codebook)

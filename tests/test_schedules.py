@@ -1,6 +1,6 @@
 import pytest
 
-from atrc_exp.training.schedules import due, linear, poly
+from atrc_exp.schedules import due, linear, poly
 
 
 def test_poly_at_worked_points() -> None:
