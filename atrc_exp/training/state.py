@@ -126,6 +126,8 @@ def build_state(
         optimizer = torch.optim.AdamW(groups, betas=(optim.momentum, 0.999), **shared)
     else:
         optimizer = torch.optim.SGD(groups, momentum=optim.momentum, **shared)
+        if strategy is not None:
+            optimizer.register_step_pre_hook(_begin_late_momenta)
     adam = None
     if strategy is not None and strategy.learns:
         adam = torch.optim.Adam(
@@ -133,6 +135,18 @@ def build_state(
         )
     scaler = torch.amp.GradScaler(record.sums.device.type, enabled=config.engine.precision == "fp16")
     return TrainState(network, optimizer, adam, strategy, scaler, record, run_id, codebook=codebook)
+
+
+def _begin_late_momenta(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Give candidates whose first gradient comes late a momentum of zero, which is what SGD begins with.
+
+    The fused kernel fails where some parameters have a momentum and others do not.
+    """
+    given = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    late = [p for p in given if optimizer.state.get(p, {}).get("momentum_buffer") is None]
+    if len(late) < len(given):
+        for parameter in late:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def parameter_groups(optim: OptimConfig, network: Network) -> list[dict[str, Any]]:

@@ -100,6 +100,24 @@ def test_learning_rate_follows_poly_and_architecture_rate_stays(tmp_path: Path) 
     assert setting.state.arch_optimizer.param_groups[0]["lr"] == 0.3
 
 
+def test_candidate_that_runs_late_begins_with_its_gradient_as_momentum(tmp_path: Path) -> None:
+    config = tiny.config(tmp_path, strategy="spos", iterations=10)
+    config = replace(config, optim=replace(config.optim, weight_decay=0.0))
+    setting = Setting(config, dtype=torch.float32)
+    candidates = {name: p for name, p in setting.network.named_parameters() if ".blocks." in name}
+    optimizer, gradients, late = setting.state.optimizer, {}, 0
+    optimizer.register_step_pre_hook(
+        lambda *_: gradients.update({n: p.grad.clone() for n, p in candidates.items() if p.grad is not None})
+    )
+    for step in range(4):
+        known = set(gradients)
+        before, rate = setting.weights(), setting.step().schedule["lr"]
+        for name in set(gradients) - known:
+            late += step > 0
+            torch.testing.assert_close(setting.weights()[name], before[name] - rate * gradients[name])
+    assert late > 0
+
+
 @pytest.mark.parametrize("bound", [None, 1e-9])
 def test_retraining_clips_by_its_own_bound_alone(tmp_path: Path, bound: float | None) -> None:
     config = tiny.config(tmp_path, kind="atrc")

@@ -68,4 +68,4 @@ def _mutated(
 
 
 def _drawn(parents: Sequence[SinglePath], generator: np.random.Generator) -> SinglePath:
-    return parents[generator.integers(len(parents))]
+    return parents[int(generator.integers(len(parents)))]
