@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import path, require
 from atrc_exp.config.folders import FoldersConfig
-from atrc_exp.tasks import TASKS, class_count
+from atrc_exp.tasks import TASKS, Task, class_count
 
 
 @dataclass(kw_only=True)
@@ -100,12 +100,17 @@ class DatasetConfig:
         require(distance is None or 0 < distance <= 0.1, "dataset.edge_max_distance", distance, "in (0, 0.1]")
         for task in self.tasks:
             require(task in TASKS, "dataset.tasks", task, f"one of {', '.join(TASKS)}")
-            if TASKS[task].label == "classes":
+            if TASKS[task].kind.class_map:
                 class_count(task, self.num_classes)
         open_tasks = [name for name, task in TASKS.items() if not task.regions]
         for task in self.num_classes:
             require(task in open_tasks, "dataset.num_classes", task, f"a task without a fixed number of classes "
                     f"({', '.join(open_tasks)})")  # fmt: skip
-        guides = [task for task in self.tasks if TASKS[task].label == "classes"]
+        guides = [task for task in self.tasks if TASKS[task].kind.class_map]
         allowed = f"null or a task with classes that the dataset has ({', '.join(guides) or 'none'})"
         require(self.crop_labels in (None, *guides), "dataset.crop_labels", self.crop_labels, allowed)
+
+    @property
+    def rows(self) -> dict[str, Task]:
+        """The rows of all tasks that the dataset can have, by name."""
+        return dict(TASKS)

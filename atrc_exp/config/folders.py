@@ -3,10 +3,7 @@
 from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import positive, require
-from atrc_exp.tasks import TASKS
-
-ENCODINGS = {"classes": ("indices", "mask", "colours"), "depth": ("metres",), "normals": ("vectors",)}
-"""By kind of label map, what its files can hold; the first is the default."""
+from atrc_exp.tasks import KINDS, TASKS
 
 
 @dataclass(kw_only=True)
@@ -35,7 +32,7 @@ class LabelFilesConfig:
     """Values of pixels without a label; null is [255] for indices, [0] for metres and none for mask."""
 
     def __post_init__(self) -> None:
-        known = [encoding for encodings in ENCODINGS.values() for encoding in encodings]
+        known = list(dict.fromkeys(encoding for kind in KINDS.values() for encoding in kind.encodings))
         require(self.encoding is None or self.encoding in known, "dataset.folders.labels.*.encoding", self.encoding,
                 f"one of {', '.join(known)}")  # fmt: skip
         positive("dataset.folders.labels.*.scale", self.scale)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from atrc_exp.tasks.regions import require_classes, valid_pixels
+from atrc_exp.tasks import IGNORE
+from atrc_exp.tasks.regions import require_classes
 
 
 class MeanIoU(Metric):
@@ -40,7 +41,7 @@ class MeanIoU(Metric):
         """
         require_classes(label, self.classes)
         pairs = label.long() * self.classes + prediction.argmax(dim=1)
-        pairs = pairs[valid_pixels("classes", label)]
+        pairs = pairs[label != IGNORE]
         self.confusion += torch.bincount(pairs, minlength=self.classes**2).view(self.classes, self.classes)
 
     def compute(self) -> dict[str, float]:

@@ -60,8 +60,8 @@ def _without_download(config: Config) -> Config:
 
 
 def _train(config: Config, run: Run, ranks: Ranks, data: Data, network: Network, tasks: tuple[Task, ...]) -> None:
-    coded = (*network.label_tasks, *(task for task in tasks if task.loss == task.classification_loss))
-    needs_codebook = any(task.label == "normals" for task in coded)
+    coded = (*network.label_tasks, *(task for task in tasks if task.is_classification))
+    needs_codebook = any(task.kind.coded for task in coded)
     codebook = keep_codebook(config, run, ranks, data) if needs_codebook else None
     validation = val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device)
     loaders = Loaders(batches(data, config, ranks, config.engine.iterations), validation, data.truth)

@@ -7,11 +7,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from atrc_exp.errors import UserError
+from atrc_exp.tasks.kinds import KINDS
+from atrc_exp.tasks.kinds.depth import DEPTH_BINS, DEPTH_RANGE
+from atrc_exp.tasks.kinds.kind import IGNORE, Kind, Measure
+from atrc_exp.tasks.kinds.normals import CODEWORDS
 
-IGNORE = 255  # value of unlabelled pixels in class maps; depth and normals mark them by 0 and (0, 0, 0)
-DEPTH_BINS = 40
-DEPTH_RANGE = (0.7, 10.0)  # metres; the auxiliary classes are logarithmic bins of it
-CODEWORDS = 40  # unit vectors whose nearest one is a normal's auxiliary class
+__all__ = [
+    "CODEWORDS",
+    "DEPTH_BINS",
+    "DEPTH_RANGE",
+    "FORMS",
+    "IGNORE",
+    "KINDS",
+    "TASKS",
+    "Task",
+    "build_tasks",
+    "class_count",
+]
 FORMS = ("regression", "classification")
 
 
@@ -23,24 +35,19 @@ class Task:
     title: str
     """Column heading in tables and panels."""
     label: str
-    """Kind of label map: `classes` (H, W) integers, 255 unlabelled; `depth` (1, H, W) metres, 0 invalid;
-    `normals` (3, H, W) unit vectors, (0, 0, 0) invalid."""
+    """Kind of label map, a key of `KINDS`."""
     channels: int = 0
     """Channels of the final prediction; 0 = number of classes of the dataset."""
     regions: int = 0
     """Classes of the auxiliary head, the label regions R of label contexts; 0 = number of classes."""
     loss: str
-    """Final loss: cross_entropy, balanced_cross_entropy, l1, unit_l1, weighted_binary, or in a classification form
-    region_cross_entropy or triangular_cross_entropy (`losses.py`)."""
-    classification_loss: str = ""
-    """Loss over the label regions where a regression task takes its form of a classification (App. D)."""
+    """Final loss, a key of `losses.LOSSES`; in the form of a classification the kind's `classification_loss`."""
     weight: float
     """Weight of both the final and the auxiliary loss in the sum."""
     metric: str
-    """Key of the headline metric in the dictionary that the task's metric computes."""
-    unit: str
-    """Unit in tables; fractions are shown in per cent."""
-    higher_is_better: bool
+    """The headline metric, one of the kind's `metrics`."""
+    range: tuple[float, float] | None = None
+    """Values between which the label regions of a kind with bins lie; None is the kind's own range."""
     positive_weight: float = 0.5
     """weighted_binary only: weight of positive pixels, negative ones get 1 - this (dataset)."""
     max_distance: float = 0.0075
@@ -48,24 +55,47 @@ class Task:
     background_is_unlabelled: bool = False
     """A label map with nothing but class 0 counts as unlabelled (images without people)."""
 
+    @property
+    def kind(self) -> Kind:
+        """What is known of the label maps."""
+        return KINDS[self.label]
+
+    @property
+    def measure(self) -> Measure:
+        """What is known of the headline metric."""
+        return self.kind.metrics[self.metric]
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the headline metric."""
+        return self.measure.higher_is_better
+
+    @property
+    def unit(self) -> str:
+        """Unit in tables; fractions are shown in per cent, %."""
+        return self.kind.unit if self.measure.unit is None else self.measure.unit
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether a task of values is predicted as a classification over its label regions (App. D)."""
+        return self.loss == self.kind.classification_loss
+
 
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         Task(name="semseg", title="SemSeg", label="classes", loss="cross_entropy", weight=1.0,
-             metric="miou", unit="%", higher_is_better=True),
+             metric="miou"),
         Task(name="human_parts", title="PartSeg", label="classes", channels=7, regions=7, loss="cross_entropy",
-             weight=2.0, metric="miou", unit="%", higher_is_better=True, background_is_unlabelled=True),
-        Task(name="sal", title="Sal", label="classes", channels=2, regions=2, loss="balanced_cross_entropy",
-             weight=5.0, metric="max_f", unit="%", higher_is_better=True),
+             weight=2.0, metric="miou", background_is_unlabelled=True),
+        Task(name="sal", title="Sal", label="binary", channels=2, regions=2, loss="balanced_cross_entropy",
+             weight=5.0, metric="max_f"),
         Task(name="depth", title="Depth", label="depth", channels=1, regions=DEPTH_BINS, loss="l1",
-             classification_loss="region_cross_entropy", weight=1.0,
-             metric="rmse", unit="m", higher_is_better=False),
+             weight=1.0, metric="rmse", range=DEPTH_RANGE),
         Task(name="normals", title="Normal", label="normals", channels=3, regions=CODEWORDS, loss="unit_l1",
-             classification_loss="triangular_cross_entropy", weight=10.0,
-             metric="mean_error", unit="deg", higher_is_better=False),
-        Task(name="edge", title="Bound", label="classes", channels=1, regions=2, loss="weighted_binary",
-             weight=50.0, metric="ods_f", unit="%", higher_is_better=True),
+             weight=10.0, metric="mean_error"),
+        Task(name="edge", title="Bound", label="binary", channels=1, regions=2, loss="weighted_binary",
+             weight=50.0, metric="ods_f"),
     )
 }  # fmt: skip
 
@@ -126,7 +156,7 @@ def build_tasks(
 
 
 def _as_classification(task: Task) -> Task:
-    if not task.classification_loss:
-        able = ", ".join(row.name for row in TASKS.values() if row.classification_loss)
+    if not task.kind.classification_loss:
+        able = ", ".join(row.name for row in TASKS.values() if row.kind.classification_loss)
         raise UserError(f"task_forms.{task.name}=classification: only {able} have this form; leave it out")
-    return replace(task, channels=task.regions, loss=task.classification_loss)
+    return replace(task, channels=task.regions, loss=task.kind.classification_loss)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.config.folders import ENCODINGS, LabelFilesConfig
+from atrc_exp.config.folders import LabelFilesConfig
 from atrc_exp.data.decode import read_colours, read_ids, read_normals, read_photo, read_values
 from atrc_exp.data.readers.reader import IMAGE, SPLITS
 from atrc_exp.errors import UserError
-from atrc_exp.tasks import IGNORE, TASKS, class_count
+from atrc_exp.tasks import IGNORE, class_count
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _SHOWN = 5
@@ -37,8 +37,9 @@ class Folders:
         self.root = Path(config.root).expanduser()
         if not self.root.is_dir():
             raise UserError(f"dataset.root={config.root}: does not exist; it must hold the folders of your dataset")
+        self.tasks = config.rows
         self.labels = {task: self._description(task) for task in config.tasks}
-        maps = [task for task in config.tasks if TASKS[task].label == "classes"]
+        maps = [task for task in config.tasks if self.tasks[task].kind.class_map]
         self.classes = {task: class_count(task, config.num_classes) for task in maps}
         self._check_colours()
         self.class_names = self._checked_names()
@@ -70,12 +71,12 @@ class Folders:
             "metres": self._metres,
             "vectors": lambda _, path: read_normals(path),
         }
-        return decode[_encoding(task, self.labels[task])](task, self.root / self.paths[task][id])
+        return decode[self._encoding(task, self.labels[task])](task, self.root / self.paths[task][id])
 
     def stored(self, task: str, id: str) -> np.ndarray:
         """See `Reader.stored`; the values of `invalid` are 0, too."""
-        path = self.root / self.paths[task][id]
-        return read_normals(path, every_code=True) if TASKS[task].label == "normals" else self._scaled(task, path)
+        path, encoding = self.root / self.paths[task][id], self._encoding(task, self.labels[task])
+        return read_normals(path, every_code=True) if encoding == "vectors" else self._scaled(task, path)
 
     def _indices(self, task: str, path: Path) -> np.ndarray:
         label, stored = self.labels[task], read_values(path)
@@ -141,17 +142,20 @@ class Folders:
         if task not in self.config.labels:
             given = ", ".join(self.config.labels) or "none"
             raise UserError(f"dataset.folders.labels: lacks {task}, which is one of dataset.tasks; it has {given}")
-        label, kind = self.config.labels[task], TASKS[task].label
-        if _encoding(task, label) not in ENCODINGS[kind]:
+        label, kind = self.config.labels[task], self.tasks[task].kind
+        if self._encoding(task, label) not in kind.encodings:
             raise UserError(
-                f"dataset.folders.labels.{task}.encoding={label.encoding}: must be {' or '.join(ENCODINGS[kind])} "
-                f"for a task of kind {kind}"
+                f"dataset.folders.labels.{task}.encoding={label.encoding}: must be {' or '.join(kind.encodings)} "
+                f"for a task of kind {kind.name}"
             )
         return label
 
+    def _encoding(self, task: str, label: LabelFilesConfig) -> str:
+        return label.encoding or self.tasks[task].kind.encodings[0]
+
     def _check_colours(self) -> None:
         for task, label in self.labels.items():
-            if _encoding(task, label) == "colours" and len(label.colours) != self.classes[task]:
+            if self._encoding(task, label) == "colours" and len(label.colours) != self.classes[task]:
                 raise UserError(
                     f"dataset.folders.labels.{task}.colours: has {len(label.colours)} colours, one a class; {task} has "
                     f"{self.classes[task]} classes"
@@ -230,10 +234,6 @@ def _as_numbers(colours: np.ndarray) -> np.ndarray:
     """One number for each colour (..., 3)."""
     red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
     return red << 16 | green << 8 | blue
-
-
-def _encoding(task: str, label: LabelFilesConfig) -> str:
-    return label.encoding or ENCODINGS[TASKS[task].label][0]
 
 
 def _relative_files(folder: Path) -> Iterable[str]:

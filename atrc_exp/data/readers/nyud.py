@@ -50,6 +50,7 @@ class NYUD:
     def __init__(self, config: DatasetConfig, needed: Sequence[str]) -> None:
         self.root = find_root(config, "nyud", FOLDER_NAMES, _EXPECTED.format(root=config.root))
         require_tasks(config, list(FOLDERS)[1:], "NYUD")
+        self.tasks = config.rows
         self.packaging = _packaging(self.root, needed)
         self.ids = {split: read_ids(self.root / "gt_sets" / f"{split}.txt") for split in SPLITS}
         self.notes = _notes(config, self.packaging)

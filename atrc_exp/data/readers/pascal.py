@@ -53,6 +53,7 @@ class PASCAL:
     def __init__(self, config: DatasetConfig, needed: Sequence[str]) -> None:
         self.root = find_root(config, "pascal", FOLDER_NAMES, _EXPECTED)
         require_tasks(config, TASKS, "PASCAL")
+        self.tasks = config.rows
         if config.num_classes.get("semseg", len(CLASS_NAMES)) != len(CLASS_NAMES):
             classes = config.num_classes["semseg"]
             raise UserError(f"dataset.num_classes.semseg={classes}: must be {len(CLASS_NAMES)}, as the layout has them")

@@ -18,7 +18,7 @@ from atrc_exp.files import write_json
 from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.results.tables import console
 from atrc_exp.rooms.dataset.sheet import draw_label
-from atrc_exp.tasks import DEPTH_RANGE, IGNORE, TASKS, class_count
+from atrc_exp.tasks import IGNORE, TASKS, class_count
 
 FILE_NAME = "dataset_report.json"
 _SHOWN = 20  # problems on the console; the file has all
@@ -101,7 +101,7 @@ def draw(record: Mapping[str, Any], samples: Sequence[Sample], class_names: Mapp
 
 def _names(task: str, reader: Reader, config: DatasetConfig) -> list[str]:
     """Names of the classes of a task with class maps; their numbers where they have none."""
-    if TASKS[task].label != "classes":
+    if not reader.tasks[task].kind.class_map:
         return []
     return list(reader.class_names.get(task) or map(str, range(class_count(task, config.num_classes))))
 
@@ -122,11 +122,10 @@ def _absent_classes(labels: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _label_record(task: str, labels: Labels, names: Sequence[str]) -> dict[str, Any]:
     valid = max(labels.valid, 1)
     record: dict[str, Any] = {"pixels": labels.pixels, "invalid_share": 1 - labels.valid / max(labels.pixels, 1)}
-    kind = TASKS[task].label
-    if kind == "classes":
+    if names:
         counts = labels.counts[:IGNORE]
         record["classes"] = {name: int(count) / valid for name, count in zip(names, counts, strict=False)}
-    elif labels.valid and kind == "depth":
+    elif labels.valid and labels.histogram.any():
         record |= {"min": labels.range[0], "max": labels.range[1], "mean": float(labels.total[0]) / valid}
         held = labels.histogram.nonzero()[0]
         first, last = int(held[0]), int(held[-1]) + 1
@@ -181,7 +180,7 @@ def _draw_samples(
         for axes, task in zip(row[1:], tasks, strict=True):
             found = record["labels"]["train"][task.name]
             names = list(found.get("classes", ())) if task.name in class_names else []
-            span = (found["min"], max(found["max"], 1.001 * found["min"])) if "min" in found else DEPTH_RANGE
+            span = (found["min"], max(found["max"], 1.001 * found["min"])) if "min" in found else None
             draw_label(axes, task, sample.labels[task.name], names, span)
 
 
