@@ -26,6 +26,7 @@ from atrc_exp.tasks.kinds.kind import Kind
 _SCALES = (0.5, 2.0)
 _CROP_SHARE = 0.75
 _CROP_TRIES = 10
+_OPENCV_CHANNELS = 4  # that it pads with a value
 
 
 class ScaledCrop(A.DualTransform):
@@ -209,7 +210,12 @@ def _padded(array: np.ndarray, canvas: Sequence[int], fill: float) -> np.ndarray
     down, right = (wanted - own for wanted, own in zip(canvas, array.shape, strict=False))
     if down or right:
         top, left = down // 2, right // 2
-        array = cv2.copyMakeBorder(array, top, down - top, left, right - left, cv2.BORDER_CONSTANT, value=fill)
+        if array.ndim == 3 and array.shape[2] > _OPENCV_CHANNELS:
+            sides = ((top, down - top), (left, right - left), (0, 0))
+            array = np.pad(array, sides, constant_values=fill)
+        else:
+            sides = (top, down - top, left, right - left)
+            array = cv2.copyMakeBorder(array, *sides, cv2.BORDER_CONSTANT, value=[fill] * _OPENCV_CHANNELS)
     if array.ndim == 2:
         return np.require(array, requirements="W")  # PyTorch warns of others
     planes = np.empty((array.shape[2], *array.shape[:2]), dtype=array.dtype)

@@ -276,4 +276,5 @@ def _tasks(config: Config) -> tuple[Task, ...]:
         num_classes=dataset.num_classes,
         edge_positive_weight=dataset.edge_positive_weight,
         edge_max_distance=dataset.edge_max_distance,
+        rows=dataset.rows,
     )

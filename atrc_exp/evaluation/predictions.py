@@ -5,6 +5,8 @@
 | classes | .png, 8-bit grey or palette | most likely class |
 | binary | .png, 8-bit grey | floor(255 p) of class 1 |
 | depth | .npy, (h, w) float32 | metres |
+| disparity | .npy, (h, w) float32 | pixels |
+| regression | .npy, (h, w) or (h, w, c) float32 | values |
 | normals | .png, 8-bit RGB | unit vector n as floor(255 (n + 1) / 2 + 0.5) |
 """
 
@@ -27,6 +29,7 @@ FORMATS: dict[str, tuple[str, Callable[[Path], np.ndarray]]] = {
     "grey": (".png", read_grey),
     "rgb": (".png", read_rgb),
     "array": (".npy", read_array),
+    "channels": (".npy", lambda path: read_array(path, channels=None)),
 }
 """By `Kind.stored_as`: the suffix of a file, and what reads it."""
 

@@ -32,6 +32,30 @@ def _miou(task: Task, rules: Rules) -> Metric:
     return MeanIoU(task.channels, absent=rules.absent)
 
 
+def _pixel_accuracy(task: Task, rules: Rules) -> Metric:
+    from atrc_exp.metrics.miou import PixelAccuracy
+
+    return PixelAccuracy(task.channels, absent=rules.absent)
+
+
+def _binary_f(task: Task, rules: Rules) -> Metric:
+    from atrc_exp.metrics.binary import BinaryF
+
+    return BinaryF()
+
+
+def _value_errors(task: Task, rules: Rules) -> Metric:
+    from atrc_exp.metrics.values import ValueErrors
+
+    return ValueErrors(task)
+
+
+def _range_errors(task: Task, rules: Rules) -> Metric:
+    from atrc_exp.metrics.values import RangeErrors
+
+    return RangeErrors(task)
+
+
 def _depth_error(task: Task, rules: Rules) -> Metric:
     from atrc_exp.metrics.depth import DepthError
 
@@ -55,6 +79,10 @@ METRICS: dict[str, Callable[[Task, Rules], Metric]] = {
     "depth_error": _depth_error,
     "angular_error": _angular_error,
     "max_f": _max_f,
+    "pixel_accuracy": _pixel_accuracy,
+    "binary_f": _binary_f,
+    "value_errors": _value_errors,
+    "range_errors": _range_errors,
 }
 """By the name that `Measure.scorer` gives. Boundaries are none of them: they are matched image by image in threads."""
 

@@ -66,3 +66,12 @@ class MeanIoU(Metric):
     def _overlap(self) -> tuple[Tensor, Tensor]:
         intersection = self.confusion.diag().double()
         return intersection, self.confusion.sum(dim=0) + self.confusion.sum(dim=1) - intersection
+
+
+class PixelAccuracy(MeanIoU):
+    """As `MeanIoU`; `compute()` also gives `pixel_accuracy` in [0, 1], the share of valid pixels of the right class."""
+
+    def compute(self) -> dict[str, float]:
+        """`miou` and `pixel_accuracy`; NaN where no pixel was valid."""
+        right = self.confusion.diag().sum() / self.confusion.sum()
+        return {"pixel_accuracy": right.item(), **super().compute()}

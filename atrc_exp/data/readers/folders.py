@@ -12,7 +12,7 @@ import numpy as np
 
 from atrc_exp.config import DatasetConfig
 from atrc_exp.config.folders import LabelFilesConfig
-from atrc_exp.data.decode import read_colours, read_ids, read_normals, read_photo, read_values
+from atrc_exp.data.decode import read_array, read_colours, read_ids, read_normals, read_photo, read_values
 from atrc_exp.data.readers.reader import IMAGE, SPLITS
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE, class_count
@@ -40,7 +40,7 @@ class Folders:
         self.tasks = config.rows
         self.labels = {task: self._description(task) for task in config.tasks}
         maps = [task for task in config.tasks if self.tasks[task].kind.class_map]
-        self.classes = {task: class_count(task, config.num_classes) for task in maps}
+        self.classes = {task: class_count(task, config.num_classes, self.tasks) for task in maps}
         self._check_colours()
         self.class_names = self._checked_names()
         self.notes: list[str] = []
@@ -70,6 +70,7 @@ class Folders:
             "colours": self._colours,
             "metres": self._metres,
             "vectors": lambda _, path: read_normals(path),
+            "values": self._values,
         }
         return decode[self._encoding(task, self.labels[task])](task, self.root / self.paths[task][id])
 
@@ -137,6 +138,23 @@ class Folders:
         if label.invalid:
             metres[np.isin(stored, label.invalid)] = 0
         return metres
+
+    def _values(self, task: str, path: Path) -> np.ndarray:
+        """Values (H, W) or (H, W, C), invalid where the kind has it."""
+        label, row = self.labels[task], self.tasks[task]
+        wanted = row.kind.shape(row, (0, 0))[2:]
+        if path.suffix == ".npy":
+            stored = read_array(path, channels=wanted[0] if wanted else 0)
+        elif not wanted:
+            stored = read_values(path)
+        elif wanted == (3,):
+            stored = read_colours(path)
+        else:
+            raise UserError(f"{path}: is an image; {task} has {wanted[0]} values a pixel, which .npy files can hold")
+        values: np.ndarray = stored.astype(np.float32) * np.float32(label.scale) + np.float32(label.offset)
+        invalid = np.isin(stored, label.invalid or []).all(axis=tuple(range(2, stored.ndim)))
+        values[invalid | ~np.isfinite(values).all(axis=tuple(range(2, stored.ndim)))] = row.kind.fill
+        return values
 
     def _description(self, task: str) -> LabelFilesConfig:
         if task not in self.config.labels:

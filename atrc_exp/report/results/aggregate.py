@@ -14,7 +14,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, read_settings
 from atrc_exp.metrics.delta import delta_m
 from atrc_exp.runs.configurations import CONFIG
-from atrc_exp.tasks import TASKS
+from atrc_exp.tasks import TASKS, Task, know
 
 SUMMARY = "summary.json"
 STATUS = "status.json"
@@ -217,6 +217,7 @@ def _read_run(path: Path, seed: int) -> RunResult:
                 (summary.get("init") or {}).get("sha256"),
             ),
         )
+        know((Task(**row) for row in summary.get("task_rows", ())), path)
         headline = {task: float(value) for task, value in summary["headline"].items() if value is not None}
         notes = tuple(dataset.get("notes", ()))
         if unknown := sorted({*experiment.tasks, *headline} - TASKS.keys()):

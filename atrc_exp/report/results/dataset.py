@@ -103,7 +103,7 @@ def _names(task: str, reader: Reader, config: DatasetConfig) -> list[str]:
     """Names of the classes of a task with class maps; their numbers where they have none."""
     if not reader.tasks[task].kind.class_map:
         return []
-    return list(reader.class_names.get(task) or map(str, range(class_count(task, config.num_classes))))
+    return list(reader.class_names.get(task) or map(str, range(class_count(task, config.num_classes, reader.tasks))))
 
 
 def _absent_classes(labels: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -125,14 +125,15 @@ def _label_record(task: str, labels: Labels, names: Sequence[str]) -> dict[str, 
     if names:
         counts = labels.counts[:IGNORE]
         record["classes"] = {name: int(count) / valid for name, count in zip(names, counts, strict=False)}
-    elif labels.valid and labels.histogram.any():
+    elif labels.valid and np.isfinite(labels.range[0]):
         record |= {"min": labels.range[0], "max": labels.range[1], "mean": float(labels.total[0]) / valid}
+    elif labels.valid:
+        record["mean"] = [float(value) / valid for value in labels.total]
+    if labels.histogram.any():
         held = labels.histogram.nonzero()[0]
         first, last = int(held[0]), int(held[-1]) + 1
         shares = (labels.histogram[first:last] / valid).tolist()
         record["histogram"] = {"edges": DEPTH_EDGES[first : last + 1].tolist(), "shares": shares}
-    elif labels.valid:
-        record["mean"] = [float(value) / valid for value in labels.total]
     return record
 
 
@@ -147,14 +148,14 @@ def _facts(record: Mapping[str, Any]) -> list[str]:
     ]
     for split, tasks in record["labels"].items():
         for task, labels in tasks.items():
-            lines.append(f"{split} {task}: {_summary(labels)}")
+            lines.append(f"{split} {task}: {_summary(labels, TASKS[task].value_unit)}")
     return lines
 
 
-def _summary(labels: Mapping[str, Any]) -> str:
+def _summary(labels: Mapping[str, Any], unit: str) -> str:
     text = f"{labels['invalid_share']:.2%} of the pixels unlabelled"
     if "min" in labels:
-        text += f", {labels['min']:.2f} to {labels['max']:.2f} m, mean {labels['mean']:.2f} m"
+        text += f", {labels['min']:.2f} to {labels['max']:.2f} {unit}, mean {labels['mean']:.2f} {unit}"
     elif "mean" in labels:
         x, y, z = labels["mean"]
         text += f", mean ({x:.3f}, {y:.3f}, {z:.3f})"
@@ -196,7 +197,7 @@ def _draw_depths(axes: Axes, task: str, labels: Mapping[str, Mapping[str, Any]])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     axes.tick_params(labelsize=7)
-    axes.set_xlabel("m", fontsize=7)
+    axes.set_xlabel(TASKS[task].value_unit, fontsize=7)
     axes.set_ylabel("share of labelled pixels", fontsize=7)
     axes.set_title(TASKS[task].title, fontsize=9)
     axes.legend(fontsize=7)
@@ -222,7 +223,7 @@ def _show(record: Mapping[str, Any]) -> None:
     table = Table("split", "labels", "what they hold")
     for split, tasks in record["labels"].items():
         for task, labels in tasks.items():
-            table.add_row(split, TASKS[task].title, _summary(labels))
+            table.add_row(split, TASKS[task].title, _summary(labels, TASKS[task].value_unit))
     out.print(table)
     for note in dataset["notes"]:
         out.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)

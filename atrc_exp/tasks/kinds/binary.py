@@ -29,13 +29,27 @@ class Binary(Classes):
 
     name = "binary"
     encodings = ("indices", "mask", "colours")
-    losses = ("cross_entropy", "balanced_cross_entropy", "weighted_binary")
+    losses: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "cross_entropy": ("class_weights", "label_smoothing"),
+        "balanced_cross_entropy": (),
+        "weighted_binary": ("positive_weight",),
+        "focal": (),
+        "dice": (),
+    }
+    one_logit = ("weighted_binary",)
+    """Losses of one channel; the others have two."""
     metrics: ClassVar[Mapping[str, Measure]] = {
+        "f": Measure("binary_f", True, "%"),
+        "iou": Measure("binary_f", True, "%"),
         "max_f": Measure("max_f", True, "%"),
-        "ods_f": Measure("boundary", True, "%"),
+        "ods_f": Measure("boundary", True, "%", reads=("max_distance",)),
     }
     stored_as = "grey"
     stored_form = "8-bit grey, 255 times the probability"
+
+    def sizes(self, loss: str, channels: int, regions: int) -> tuple[int, int]:
+        """See `Kind`."""
+        return (1 if loss in self.one_logit else 2), 2
 
     def doubts(self, task: Task, label: np.ndarray) -> Iterator[Doubt]:
         """See `Kind`."""

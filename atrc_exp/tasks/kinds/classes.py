@@ -23,10 +23,21 @@ class Classes(Kind):
     fill = IGNORE
     dtype = "uint8"
     encodings = ("indices", "mask", "colours")
-    losses = ("cross_entropy",)
-    metrics: ClassVar[Mapping[str, Measure]] = {"miou": Measure("miou", True, "%")}
+    losses: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "cross_entropy": ("class_weights", "label_smoothing"),
+        "focal": (),
+        "dice": (),
+    }
+    metrics: ClassVar[Mapping[str, Measure]] = {
+        "miou": Measure("miou", True, "%"),
+        "pixel_accuracy": Measure("pixel_accuracy", True, "%"),
+    }
     stored_as = "indices"
     stored_form = "8-bit grey, the index of the class"
+
+    def sizes(self, loss: str, channels: int, regions: int) -> tuple[int, int]:
+        """See `Kind`: the number of classes, which the dataset says."""
+        return 0, 0
 
     def doubts(self, task: Task, label: np.ndarray) -> Iterator[Doubt]:
         """See `Kind`."""

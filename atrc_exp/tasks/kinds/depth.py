@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from atrc_exp.errors import UserError
-from atrc_exp.tasks.kinds.kind import EMPTY, Doubt, Kind, Look, Measure
+from atrc_exp.tasks.kinds.kind import EMPTY, Bins, Doubt, Kind, Look, Measure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,18 @@ DEPTH_BINS = 40
 DEPTH_RANGE = (0.7, 10.0)  # metres; the auxiliary classes are logarithmic bins of it
 _EDGES = (0.01, 1000.0, 101)  # metres; of the histogram of depths, whose ends take what is outside
 _METRES = (0.01, 100.0)  # depths outside are in another unit
+
+
+RATIOS = {
+    "mae": Measure("range_errors", False),
+    "abs_rel": Measure("range_errors", False, ""),
+    "sq_rel": Measure("range_errors", False),
+    "log_rmse": Measure("range_errors", False, ""),
+    "delta_1": Measure("range_errors", True, "%"),
+    "delta_2": Measure("range_errors", True, "%"),
+    "delta_3": Measure("range_errors", True, "%"),
+}
+"""Headlines that compare positive values by their difference and their ratio."""
 
 
 def depth_bins(depth: Tensor, span: tuple[float, float] = DEPTH_RANGE, bins: int = DEPTH_BINS) -> Tensor:
@@ -52,15 +64,19 @@ class Depth(Kind):
     """Arrays (H, W), tensors (B, 1, H, W); everything that is not positive and finite is invalid."""
 
     name = "depth"
-    ranged = True
+    bins = Bins(DEPTH_RANGE, logarithmic=True)
     reference_rule = True
     unit = "m"
     encodings = ("metres",)
-    losses = ("l1",)
+    losses: ClassVar[Mapping[str, tuple[str, ...]]] = {"l1": (), "l2": (), "berhu": (), "silog": ()}
     classification_loss = "region_cross_entropy"
-    metrics: ClassVar[Mapping[str, Measure]] = {"rmse": Measure("depth_error", False)}
+    metrics: ClassVar[Mapping[str, Measure]] = {"rmse": Measure("depth_error", False), **RATIOS}
     stored_as = "array"
     stored_form = "an array (height, width) in metres, as numpy.save writes it"
+
+    def sizes(self, loss: str, channels: int, regions: int) -> tuple[int, int]:
+        """See `Kind`."""
+        return 1, regions
 
     def magnify(self, label: np.ndarray, scale: float) -> None:
         """See `Kind`: what is magnified seems nearer."""
@@ -127,10 +143,6 @@ class Depth(Kind):
     def valid(self, label: Tensor) -> Tensor:
         """See `Kind`."""
         return ((label > 0) & label.isfinite()).squeeze(1)
-
-    def span(self, task: Task) -> tuple[float, float]:
-        """The range of the label regions."""
-        return task.range or DEPTH_RANGE
 
     def regions(self, task: Task, label: Tensor, codebook: Tensor | None) -> Tensor:
         """See `Kind`."""

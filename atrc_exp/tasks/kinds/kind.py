@@ -32,6 +32,17 @@ class Measure:
     higher_is_better: bool
     unit: str | None = None
     """Unit in tables: % for fractions, "" for plain numbers; None is the unit of the task's values."""
+    reads: tuple[str, ...] = ()
+    """Keys of `dataset.task_table` that it needs."""
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Label regions that are bins of a range."""
+
+    default: tuple[float, float] | None
+    """The range where a task gives none; None: it must give one."""
+    logarithmic: bool
 
 
 @dataclass(frozen=True)
@@ -76,8 +87,10 @@ class Kind:
     """The label map holds classes, which can guide training crops; 255 is unlabelled."""
     coded: ClassVar[bool] = False
     """The label regions are the codewords of a codebook."""
-    ranged: ClassVar[bool] = False
+    bins: ClassVar[Bins | None] = None
     """The label regions are bins of `Task.range`."""
+    any_channels: ClassVar[bool] = False
+    """The task says how many values a pixel has."""
     reference_rule: ClassVar[bool] = False
     """The published code counts other pixels as valid than those that are trained on (`Reader.stored`)."""
     fill: ClassVar[float] = 0
@@ -88,8 +101,9 @@ class Kind:
     """Unit of values, where the kind decides it."""
     encodings: ClassVar[tuple[str, ...]]
     """What the files of one's own dataset may hold (`dataset.folders`); the first is the default."""
-    losses: ClassVar[tuple[str, ...]]
-    """Keys of `losses.LOSSES` that fit; the first is the default."""
+    losses: ClassVar[Mapping[str, tuple[str, ...]]]
+    """Keys of `losses.LOSSES` that fit, the first is the default; with the keys of `dataset.task_table` that each
+    reads."""
     classification_loss: ClassVar[str] = ""
     """The loss over label regions, where predictions may take the form of a classification (App. D)."""
     metrics: ClassVar[Mapping[str, Measure]]
@@ -98,6 +112,16 @@ class Kind:
     """Form of a prediction file, a key of `predictions.FORMATS`."""
     stored_form: ClassVar[str]
     """The same in words."""
+
+    def sizes(self, loss: str, channels: int, regions: int) -> tuple[int, int]:
+        """`Task.channels` and `Task.regions` of a task with this loss, of those that its row gives."""
+        raise NotImplementedError
+
+    def span(self, task: Task) -> tuple[float, float]:
+        """The range of kinds with `bins`: the task's, or the kind's own."""
+        span = task.range or (self.bins and self.bins.default)
+        assert span is not None
+        return span
 
     # Label maps as arrays
 

@@ -38,7 +38,7 @@ class Normals(Kind):
     reference_rule = True
     unit = "deg"
     encodings = ("vectors",)
-    losses = ("unit_l1",)
+    losses: ClassVar[Mapping[str, tuple[str, ...]]] = {"unit_l1": ()}
     classification_loss = "triangular_cross_entropy"
     metrics: ClassVar[Mapping[str, Measure]] = {
         "mean_error": Measure("angular_error", False),
@@ -46,6 +46,10 @@ class Normals(Kind):
     }
     stored_as = "rgb"
     stored_form = "8-bit RGB, 255 (n + 1) / 2 of the unit vector n"
+
+    def sizes(self, loss: str, channels: int, regions: int) -> tuple[int, int]:
+        """See `Kind`."""
+        return 3, CODEWORDS
 
     def shape(self, task: Task, size: Sequence[int]) -> tuple[int, ...]:
         """See `Kind`."""
