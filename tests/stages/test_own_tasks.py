@@ -29,7 +29,8 @@ SETTINGS = ("engine.iterations=2", "engine.batch_size=2", "engine.workers=0", "e
 
 def block(language: str) -> str:
     """The first code block of the page in this language."""
-    return re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[1]
+    return next(text for name, text in re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+                if name == language)  # fmt: skip
 
 
 def write_studio(root: Path, rooms: Path) -> None:
