@@ -1,8 +1,9 @@
 """Tasks by configuration: the rows of `dataset.task_table`, and how they become rows of the table of tasks."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from atrc_exp.config.checks import positive, require
 from atrc_exp.tasks import IGNORE, KINDS, PUBLISHED, Task
@@ -81,6 +82,12 @@ class TaskConfig:
             label_smoothing=self.label_smoothing,
             **{option: value for option, value in options.items() if value is not None},
         )
+
+    @classmethod
+    def rows_of(cls, dataset: Mapping[str, Any]) -> list[Task]:
+        """The tasks that the `dataset` section of a stored configuration defines."""
+        classes = dataset.get("num_classes", {})
+        return [cls(**row).row(name, classes.get(name)) for name, row in dataset.get("task_table", {}).items()]
 
     def _check_name(self, name: str) -> None:
         from torch.nn import ModuleDict  # whose attributes cannot be names of its modules

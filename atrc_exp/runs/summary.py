@@ -1,7 +1,6 @@
 """summary.json: what a finished run hands to tables and votes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Protocol
 
 from torch import nn
@@ -10,7 +9,7 @@ from atrc_exp.config import Config
 from atrc_exp.models.network import Network
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging.jsonl import plain
-from atrc_exp.tasks import PUBLISHED, Task
+from atrc_exp.tasks import Task
 from atrc_exp.training.setup import parameter_count
 
 
@@ -47,7 +46,6 @@ def summarise(
         "neck": config.neck.name,
         "distillation": config.distillation.name,
         "tasks": [task.name for task in tasks],
-        "task_rows": [asdict(row) for row in tasks if row.name not in PUBLISHED],
         "classifications": [task.name for task in tasks if task.is_classification],
         "iteration": state.iteration,
         "metrics": metrics,

@@ -6,10 +6,11 @@ The runs of one name must be repetitions of one experiment; whatever else is fou
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from atrc_exp.config.task_table import TaskConfig
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, read_settings
 from atrc_exp.metrics.delta import delta_m
@@ -164,6 +165,21 @@ def read_runs(folder: Path) -> list[RunResult]:
     return _sorted(folder)[0]
 
 
+def know_tasks(run: Path) -> None:
+    """Make the tasks that the configuration of a run defines known to tables and figures.
+
+    Raises:
+        UserError: see `tasks.know`, or a configuration that cannot be read.
+    """
+    know(_own_tasks(run), run)
+
+
+@cache
+def _own_tasks(run: Path) -> list[Task]:
+    path = run / CONFIG
+    return TaskConfig.rows_of(read_settings(path).get("dataset", {})) if path.is_file() else []
+
+
 def left_out(folder: Path) -> dict[Path, str]:
     """Run folders of a name that `read_runs` has no result of, each with the reason.
 
@@ -199,6 +215,7 @@ def _unfinished(path: Path) -> str:
 
 def _read_run(path: Path, seed: int) -> RunResult:
     summary = read_json(path)
+    know_tasks(path.parent)
     try:
         if summary["version"] != 1:
             raise UserError(f"{path} has version {summary['version']!r}; this build reads version 1")
@@ -217,7 +234,6 @@ def _read_run(path: Path, seed: int) -> RunResult:
                 (summary.get("init") or {}).get("sha256"),
             ),
         )
-        know((Task(**row) for row in summary.get("task_rows", ())), path)
         headline = {task: float(value) for task, value in summary["headline"].items() if value is not None}
         notes = tuple(dataset.get("notes", ()))
         if unknown := sorted({*experiment.tasks, *headline} - TASKS.keys()):
