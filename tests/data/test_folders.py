@@ -203,7 +203,7 @@ def own_files(root: Path) -> dict[str, np.ndarray]:
     albedo[0, :2] = (0, 0, 0), (0, 9, 0)  # black has no label, a channel without light has
     flow = rng.normal(size=(*SIZE, 2)).astype(np.float32)
     flow[1, 1, 0], flow[1, 2, 1] = np.nan, np.inf
-    heat = rng.integers(0, 3000, SIZE).astype(np.uint16)
+    heat = rng.integers(8, 3000, SIZE).astype(np.uint16)
     heat[2] = 7
     stereo = rng.integers(0, 65536, SIZE).astype(np.uint16)
     stereo[3] = 0
