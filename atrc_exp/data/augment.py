@@ -211,11 +211,10 @@ def _padded(array: np.ndarray, canvas: Sequence[int], fill: float) -> np.ndarray
     if down or right:
         top, left = down // 2, right // 2
         if array.ndim == 3 and array.shape[2] > _OPENCV_CHANNELS:
-            sides = ((top, down - top), (left, right - left), (0, 0))
-            array = np.pad(array, sides, constant_values=fill)
+            array = np.pad(array, ((top, down - top), (left, right - left), (0, 0)), constant_values=fill)
         else:
-            sides = (top, down - top, left, right - left)
-            array = cv2.copyMakeBorder(array, *sides, cv2.BORDER_CONSTANT, value=[fill] * _OPENCV_CHANNELS)
+            sides, value = (top, down - top, left, right - left), [fill] * _OPENCV_CHANNELS
+            array = cv2.copyMakeBorder(array, *sides, cv2.BORDER_CONSTANT, value=value)
     if array.ndim == 2:
         return np.require(array, requirements="W")  # PyTorch warns of others
     planes = np.empty((array.shape[2], *array.shape[:2]), dtype=array.dtype)

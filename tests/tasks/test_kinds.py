@@ -61,7 +61,7 @@ def test_values_of_a_regression_stay_and_those_of_depth_and_disparity_scale():
         task = task_of(kind=kind, **rows[kind])
         transform = TrainTransform((32, 32), [task], None)
         values = transformed(transform, sample_with(task, label))["labels"]["own"]
-        (found,) = values[task.kind.valid(values[None])[None]].unique()
+        (found,) = values[0][task.kind.valid(values[None])[0]].unique()
         scale = transform.pipeline.transforms[0].get_applied_params()["scale"]
         assert scale != 1 and found.item() == pytest.approx(8 * factor(scale), rel=1e-5)
 

@@ -5,7 +5,7 @@ a file in a task's folder has no label for that task.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from atrc_exp.config.folders import LabelFilesConfig
 from atrc_exp.data.decode import read_array, read_colours, read_ids, read_normals, read_photo, read_values
 from atrc_exp.data.readers.reader import IMAGE, SPLITS
 from atrc_exp.errors import UserError
-from atrc_exp.tasks import IGNORE, class_count
+from atrc_exp.tasks import IGNORE, Task, class_count
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _SHOWN = 5
@@ -37,7 +37,7 @@ class Folders:
         self.root = Path(config.root).expanduser()
         if not self.root.is_dir():
             raise UserError(f"dataset.root={config.root}: does not exist; it must hold the folders of your dataset")
-        self.tasks = config.rows
+        self.tasks: Mapping[str, Task] = config.rows
         self.labels = {task: self._description(task) for task in config.tasks}
         maps = [task for task in config.tasks if self.tasks[task].kind.class_map]
         self.classes = {task: class_count(task, config.num_classes, self.tasks) for task in maps}

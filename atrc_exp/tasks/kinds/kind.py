@@ -119,7 +119,7 @@ class Kind:
 
     def span(self, task: Task) -> tuple[float, float]:
         """The range of kinds with `bins`: the task's, or the kind's own."""
-        span = task.range or (self.bins and self.bins.default)
+        span = task.range or (self.bins.default if self.bins is not None else None)
         assert span is not None
         return span
 
