@@ -168,16 +168,20 @@ def read_runs(folder: Path) -> list[RunResult]:
 def know_tasks(run: Path) -> None:
     """Make the tasks that the configuration of a run defines known to tables and figures.
 
+    A configuration that cannot be read defines none: a result of its tasks is then refused as one of unknown tasks.
+
     Raises:
-        UserError: see `tasks.know`, or a configuration that cannot be read.
+        UserError: see `tasks.know`.
     """
     know(_own_tasks(run), run)
 
 
 @cache
 def _own_tasks(run: Path) -> list[Task]:
-    path = run / CONFIG
-    return TaskConfig.rows_of(read_settings(path).get("dataset", {})) if path.is_file() else []
+    try:
+        return TaskConfig.rows_of(read_settings(run / CONFIG)["dataset"])
+    except (UserError, KeyError, TypeError, AttributeError):  # not there, or damaged, which others name
+        return []
 
 
 def left_out(folder: Path) -> dict[Path, str]:
