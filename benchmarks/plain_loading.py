@@ -23,11 +23,13 @@ Arrays = dict[str, np.ndarray]
 def read(reader: Reader, id: str, tasks: Sequence[Task]) -> Arrays:
     """The image (H, W, 3) and one map a task; of several files behind a map, all are read and the first is taken."""
     arrays = {}
-    for name, kind in ((IMAGE, IMAGE), *((task.name, task.label) for task in tasks)):
+    for name in (IMAGE, *(task.name for task in tasks)):
         array, *_ = [_read_file(reader.root / path) for path in reader.files(name, id)]
-        if kind == "normals" and array.dtype == np.uint8:
+        if name != IMAGE and array.ndim == 3 and array.dtype == np.uint8:  # 8-bit vectors
             array = array.astype(np.float32) * np.float32(2 / 255) - 1
-        arrays[name] = array.astype(np.float32) if kind in ("depth", "normals") else array
+        arrays[name] = array
+    for task in tasks:
+        arrays[task.name] = arrays[task.name].astype(task.kind.dtype)
     return arrays
 
 
@@ -51,8 +53,7 @@ def scale_and_crop(
     result = {IMAGE: cv2.resize(arrays[IMAGE].astype(np.float32), (width, height))}
     for task in tasks:
         result[task.name] = cv2.resize(arrays[task.name], (width, height), interpolation=cv2.INTER_NEAREST)
-        if task.label == "depth":
-            result[task.name] = result[task.name] / np.float32(scale)
+        task.kind.magnify(result[task.name], scale)
     for _ in range(11):
         top, left = draw.integers(max(height - crop[0], 0) + 1), draw.integers(max(width - crop[1], 0) + 1)
         window = np.s_[top : top + crop[0], left : left + crop[1]]
@@ -68,8 +69,7 @@ def flip(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], draw: np.rando
         return dict(arrays)
     result = {name: np.ascontiguousarray(array[:, ::-1]) for name, array in arrays.items()}
     for task in tasks:
-        if task.label == "normals":
-            result[task.name] = result[task.name] * np.array([-1, 1, 1], np.float32)
+        task.kind.mirror(result[task.name])
     return result
 
 
@@ -80,7 +80,7 @@ def colours(arrays: Mapping[str, np.ndarray], draw: np.random.Generator) -> Arra
 
 def normalise(arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], canvas: Sequence[int]) -> Arrays:
     """Normalise the image and pad everything to the canvas, channels first."""
-    fills = {task.name: IGNORE if task.label == "classes" else 0 for task in tasks}
+    fills = {task.name: task.kind.fill for task in tasks}
     mean, std = (np.asarray(values, np.float32) for values in (IMAGENET.mean, IMAGENET.std))
     image = ((arrays[IMAGE].astype(np.float32) / 255 - mean) / std).astype(np.float32)
     result = {IMAGE: image, **{name: arrays[name] for name in fills}}

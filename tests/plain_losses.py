@@ -7,7 +7,7 @@ from atrc_exp.tasks import IGNORE
 
 
 def cross_entropy(logits: Tensor, label: Tensor, weights: Tensor | None = None) -> Tensor:
-    """As `atrc_exp.losses.cross_entropy.cross_entropy`."""
+    """As `atrc_exp.losses.resized.cross_entropy`."""
     logits = F.interpolate(logits, size=label.shape[-2:], mode="bilinear", align_corners=False)
     logits = logits.masked_fill((label == IGNORE).unsqueeze(1), 0)
     loss = F.cross_entropy(logits, label.long(), ignore_index=IGNORE, reduction="none")

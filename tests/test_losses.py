@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 
-from atrc_exp.losses import build_losses, cross_entropy
+from atrc_exp.losses import build_losses, resized
 from atrc_exp.tasks import build_tasks
 from atrc_exp.tasks.classification import TriangularCode
 
@@ -36,7 +36,7 @@ def labels(tasks):
     labels = {}
     for task in tasks:
         invalid = torch.rand(SHAPE, generator=generator) < threshold
-        if task.label == "classes":
+        if task.kind.class_map:
             values = torch.randint(task.regions, SHAPE, generator=generator)
             labels[task.name] = values.masked_fill(invalid, 255)
         else:
@@ -300,7 +300,7 @@ def test_predictions_of_any_size_equal_predictions_resized_first(tasks, codebook
 
     found, gradients = evaluate()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cross_entropy, "cross_entropy", plain_losses.cross_entropy)
+        patch.setattr(resized, "cross_entropy", plain_losses.cross_entropy)
         expected, wanted = evaluate()
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     for gradient, right in zip(gradients, wanted, strict=True):
@@ -312,7 +312,7 @@ def test_cross_entropy_keeps_no_class_maps_at_label_size():
     logits = torch.randn(2, 40, 4, 5, requires_grad=True)
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
-        cross_entropy.cross_entropy(logits, torch.randint(40, (2, 32, 40)))
+        resized.cross_entropy(logits, torch.randint(40, (2, 32, 40)))
     assert saved == [logits.numel()]
 
 
@@ -361,7 +361,7 @@ def test_construction_refuses_what_cannot_be_trained(tasks, codebook):
 
 
 def test_byte_labels_are_accepted(tasks, labels, outputs):
-    loss = build_losses([task for task in tasks if task.label == "classes"])
+    loss = build_losses([task for task in tasks if task.kind.class_map])
     narrow = {name: label.byte() if label.ndim == 3 else label for name, label in labels.items()}
     for name, value in loss(outputs[0], {}, labels).items():
         assert loss(outputs[0], {}, narrow)[name].item() == value.item()

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import free, free_path, path, require
 from atrc_exp.config.folders import FoldersConfig
-from atrc_exp.tasks import TASKS, class_count
+from atrc_exp.config.task_table import TaskConfig
+from atrc_exp.tasks import PUBLISHED, Task, class_count
 
 
 @dataclass(kw_only=True)
@@ -67,6 +68,8 @@ class DatasetConfig:
     """Folder that holds images/, gt_sets/ and the label folders."""
     tasks: list[str] = field(default_factory=list)
     """Tasks the dataset has labels for, in the order used everywhere; at least one."""
+    task_table: dict[str, TaskConfig] = field(default_factory=dict)
+    """Tasks of one's own, by name, beside the published ones."""
     num_classes: dict[str, int] = field(default_factory=dict)
     """Number of classes, 2 to 255, of each task for which the dataset decides it."""
     crop: list[int] = field(default_factory=list)
@@ -98,14 +101,24 @@ class DatasetConfig:
         weight, distance = self.edge_positive_weight, self.edge_max_distance
         require(weight is None or 0 < weight < 1, "dataset.edge_positive_weight", weight, "in (0, 1)")
         require(distance is None or 0 < distance <= 0.1, "dataset.edge_max_distance", distance, "in (0, 0.1]")
+        rows = self.rows
         for task in self.tasks:
-            require(task in TASKS, "dataset.tasks", task, f"one of {', '.join(TASKS)}")
-            if TASKS[task].label == "classes":
-                class_count(task, self.num_classes)
-        open_tasks = [name for name, task in TASKS.items() if not task.regions]
+            require(task in rows, "dataset.tasks", task, f"one of {', '.join(rows)}")
+            if rows[task].kind.class_map:
+                class_count(task, self.num_classes, rows)
+        open_tasks = [name for name, task in rows.items() if not task.regions]
         for task in self.num_classes:
             require(task in open_tasks, "dataset.num_classes", task, f"a task without a fixed number of classes "
                     f"({', '.join(open_tasks)})")  # fmt: skip
-        guides = [task for task in self.tasks if TASKS[task].label == "classes"]
+        guides = [task for task in self.tasks if rows[task].kind.class_map]
         allowed = f"null or a task with classes that the dataset has ({', '.join(guides) or 'none'})"
         require(self.crop_labels in (None, *guides), "dataset.crop_labels", self.crop_labels, allowed)
+        for key, maps in (("labels", self.folders.labels), ("class_names", self.folders.class_names)):
+            for task in maps:
+                require(task in rows, f"dataset.folders.{key}", task, f"one of {', '.join(rows)}")
+
+    @property
+    def rows(self) -> dict[str, Task]:
+        """The rows of all tasks that the dataset can have, by name: the published ones, then those of `task_table`."""
+        own = {name: row.row(name, self.num_classes.get(name)) for name, row in self.task_table.items()}
+        return {**PUBLISHED, **own}

@@ -12,6 +12,7 @@ def build_tasks_of(config: Config) -> tuple[Task, ...]:
         num_classes=config.dataset.num_classes,
         edge_positive_weight=config.dataset.edge_positive_weight,
         edge_max_distance=config.dataset.edge_max_distance,
+        rows=config.dataset.rows,
         weights=config.loss_weights,
         forms=config.task_forms,
     )

@@ -3,10 +3,7 @@
 from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import positive, require
-from atrc_exp.tasks import TASKS
-
-ENCODINGS = {"classes": ("indices", "mask", "colours"), "depth": ("metres",), "normals": ("vectors",)}
-"""By kind of label map, what its files can hold; the first is the default."""
+from atrc_exp.tasks import KINDS
 
 
 @dataclass(kw_only=True)
@@ -19,8 +16,9 @@ class LabelFilesConfig:
     """What follows the id in a file's name, e.g. _labels.png; null is any suffix of an image or array."""
     encoding: str | None = None
     """indices (a class a value), mask (a class above a threshold), colours (a class an RGB colour), metres (8- or
-    16-bit grey, or floats, times `scale`) or vectors (floats, or 8-bit RGB with v = 2 u / 255 - 1); null is the first
-    that the kind of task allows."""
+    16-bit grey, or floats, times `scale`), vectors (floats, or 8-bit RGB with v = 2 u / 255 - 1) or values (floats, 8-
+    or 16-bit grey, or 8-bit RGB for three channels, times `scale`, plus `offset`); null is the first that the kind of
+    task allows."""
     first: int = 0
     """indices: the value of the first class."""
     threshold: float = 127
@@ -30,12 +28,15 @@ class LabelFilesConfig:
     invalid_colours: list[list[int]] | None = field(default_factory=list)
     """colours: those of pixels without a label; null takes every colour that no class has."""
     scale: float = 1.0
-    """metres: length of one unit of the file, > 0; 0.001 for millimetres."""
+    """metres, values: what one unit of the file stands for, > 0; 0.001 for millimetres."""
+    offset: float = 0.0
+    """values: what the file's 0 stands for."""
     invalid: list[float] | None = None
-    """Values of pixels without a label; null is [255] for indices, [0] for metres and none for mask."""
+    """Values in the file of pixels without a label; null is [255] for indices, [0] for metres and none for mask and
+    values. Of several channels, all must have one of them."""
 
     def __post_init__(self) -> None:
-        known = [encoding for encodings in ENCODINGS.values() for encoding in encodings]
+        known = list(dict.fromkeys(encoding for kind in KINDS.values() for encoding in kind.encodings))
         require(self.encoding is None or self.encoding in known, "dataset.folders.labels.*.encoding", self.encoding,
                 f"one of {', '.join(known)}")  # fmt: skip
         positive("dataset.folders.labels.*.scale", self.scale)
@@ -65,8 +66,3 @@ class FoldersConfig:
     """By task. An image whose file is not there has no label for the task."""
     class_names: dict[str, list[str]] = field(default_factory=dict)
     """By task, for tables and figures."""
-
-    def __post_init__(self) -> None:
-        for key, maps in (("labels", self.labels), ("class_names", self.class_names)):
-            for task in maps:
-                require(task in TASKS, f"dataset.folders.{key}", task, f"one of {', '.join(TASKS)}")

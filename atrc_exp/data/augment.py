@@ -1,9 +1,9 @@
 """From a decoded sample to arrays of one size: the training augmentation of the published code and its test-time part.
 
-The harness and the mirror come from albumentations. What it lacks is added by kind of label
-(`Task.label`): depth shrinks as the image is magnified, normals turn at a mirror, padding has a value for each kind,
-crops avoid single-class regions, and the colour distortion works in the published order on 8-bit values. Images stay
-8-bit from end to end; `finish` normalises them, on the device.
+The harness and the mirror come from albumentations. What it lacks is added: label maps change as their kind has it
+(depth shrinks as the image is magnified, normals turn at a mirror, padding is unlabelled), crops avoid single-class
+regions, and the colour distortion works in the published order on 8-bit values. Images stay 8-bit from end to end;
+`finish` normalises them, on the device.
 """
 
 import os
@@ -21,11 +21,12 @@ import torch
 from atrc_exp.data.finish import Item
 from atrc_exp.data.readers.sample import Sample
 from atrc_exp.tasks import IGNORE, Task
+from atrc_exp.tasks.kinds.kind import Kind
 
 _SCALES = (0.5, 2.0)
-_FILL = {"classes": IGNORE, "depth": 0, "normals": 0}  # by kind of label, what padding holds
 _CROP_SHARE = 0.75
 _CROP_TRIES = 10
+_OPENCV_CHANNELS = 4  # that it pads with a value
 
 
 class ScaledCrop(A.DualTransform):
@@ -38,10 +39,9 @@ class ScaledCrop(A.DualTransform):
     Both are one step so that labels are computed in the crop only.
     """
 
-    def __init__(self, height: int, width: int, labels: str | None, kinds: Mapping[str, str]) -> None:
+    def __init__(self, height: int, width: int, labels: str | None, kinds: Mapping[str, Kind]) -> None:
         super().__init__(p=1.0)
-        self.height, self.width, self.labels = height, width, labels
-        self.depths = _of_kind(kinds, "depth")
+        self.height, self.width, self.labels, self.kinds = height, width, labels, kinds
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         scale = self.py_random.uniform(*_SCALES)
@@ -63,8 +63,8 @@ class ScaledCrop(A.DualTransform):
         rows = _nearest(params["shape"][0], height)[top:bottom]
         columns = _nearest(params["shape"][1], width)[left:right]
         result = {key: _gather(label, rows, columns) for key, label in data.items()}
-        for key in self.depths:
-            result[key] /= np.float32(params["scale"])
+        for key, kind in self.kinds.items():
+            kind.magnify(result[key], params["scale"])  # in place: a crop is a new array
         return {"image": image[top:bottom, left:right].astype(np.uint8), **result}
 
     def _draw(self, height: int, width: int) -> tuple[int, int, int, int]:
@@ -76,14 +76,14 @@ class ScaledCrop(A.DualTransform):
 class HorizontalFlip(A.HorizontalFlip):
     """Mirror everything with probability one half; normals point the other way in x."""
 
-    def __init__(self, kinds: Mapping[str, str]) -> None:
+    def __init__(self, kinds: Mapping[str, Kind]) -> None:
         super().__init__(p=0.5)
-        self.normals = _of_kind(kinds, "normals")
+        self.kinds = kinds
 
     def apply_with_params(self, params: dict[str, Any], *args: Any, **data: Any) -> dict[str, Any]:
         result = super().apply_with_params(params, *args, **data)
-        for key in self.normals:
-            result[key][..., 0] *= -1  # in place: a flip is a new array
+        for key, kind in self.kinds.items():
+            kind.mirror(result[key])  # in place: a flip is a new array
         return result
 
 
@@ -144,9 +144,9 @@ class TrainTransform:
         self, crop: Sequence[int], tasks: Sequence[Task], crop_labels: str | None, *, augment: bool = True
     ) -> None:
         self.size, self.tasks = (crop[0], crop[1]), tuple(tasks)
-        kinds = {task.name: task.label for task in tasks}
+        kinds = {task.name: task.kind for task in tasks}
         if crop_labels is not None:
-            kinds.setdefault(crop_labels, "classes")
+            kinds.setdefault(crop_labels, Kind())  # no augmentation changes its values
         self.names = tuple(kinds)
         steps = [ScaledCrop(*self.size, crop_labels, kinds), HorizontalFlip(kinds), PhotometricDistortion()]
         self.pipeline = A.Compose(steps if augment else [], additional_targets=dict.fromkeys(kinds, "mask"))
@@ -195,7 +195,7 @@ def _item(
 ) -> Item:
     """Image and labels centred on the canvas, channels first."""
     image = arrays["image"]
-    labels = {task.name: _padded(arrays[task.name], canvas, _FILL[task.label]) for task in tasks}
+    labels = {task.name: _padded(arrays[task.name], canvas, task.kind.fill) for task in tasks}
     return {
         "image": torch.from_numpy(_padded(image, canvas, 0)),
         "labels": {name: torch.from_numpy(label) for name, label in labels.items()},
@@ -205,12 +205,16 @@ def _item(
     }
 
 
-def _padded(array: np.ndarray, canvas: Sequence[int], fill: int) -> np.ndarray:
+def _padded(array: np.ndarray, canvas: Sequence[int], fill: float) -> np.ndarray:
     """A map (H, W) or (H, W, C) in the middle of the canvas; (C, H, W) with channels."""
     down, right = (wanted - own for wanted, own in zip(canvas, array.shape, strict=False))
     if down or right:
         top, left = down // 2, right // 2
-        array = cv2.copyMakeBorder(array, top, down - top, left, right - left, cv2.BORDER_CONSTANT, value=fill)
+        if array.ndim == 3 and array.shape[2] > _OPENCV_CHANNELS:
+            array = np.pad(array, ((top, down - top), (left, right - left), (0, 0)), constant_values=fill)
+        else:
+            sides, value = (top, down - top, left, right - left), [fill] * _OPENCV_CHANNELS
+            array = cv2.copyMakeBorder(array, *sides, cv2.BORDER_CONSTANT, value=value)
     if array.ndim == 2:
         return np.require(array, requirements="W")  # PyTorch warns of others
     planes = np.empty((array.shape[2], *array.shape[:2]), dtype=array.dtype)
@@ -222,10 +226,6 @@ def _centre(array: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """The middle of an array (H, W, ...), at most `size`."""
     top, left = (max(own - wanted, 0) // 2 for own, wanted in zip(array.shape, size, strict=False))
     return np.ascontiguousarray(array[top : top + size[0], left : left + size[1]])
-
-
-def _of_kind(kinds: Mapping[str, str], kind: str) -> list[str]:
-    return [name for name, own in kinds.items() if own == kind]
 
 
 def _mixes_classes(labels: np.ndarray) -> bool:

@@ -4,7 +4,7 @@ How the published codebooks were made is only known as "k-means"; here it is sph
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from atrc_exp.tasks import CODEWORDS
 log = logging.getLogger(__name__)
 _PIXELS = 100_000  # sampled over all images; 2500 a codeword
 _ITERATIONS = 200
-_TASK = "normals"  # the label map that readers deliver as unit vectors
 
 
 def fit_codebook(normals: Iterable[np.ndarray], *, codewords: int = CODEWORDS, seed: int = 0) -> np.ndarray:
@@ -67,6 +66,8 @@ def fit_codebook(normals: Iterable[np.ndarray], *, codewords: int = CODEWORDS, s
 def codebook_for(config: Config, data: Data) -> Tensor:
     """The codebook (40, 3) float32 of a run: the given file, or fitted on the training labels and cached.
 
+    All tasks whose label regions are codewords share it.
+
     The fit does not depend on the run's seed. In a distributed run rank 0 calls this and hands the result on.
 
     Raises:
@@ -74,11 +75,13 @@ def codebook_for(config: Config, data: Data) -> Tensor:
     """
     if config.dataset.codebook is not None:
         return torch.from_numpy(_given(Path(config.dataset.codebook).expanduser())).float()
-    path = cache_dir(config.dataset) / f"normals-{CODEWORDS}-{data.info.fingerprint}.npy"
+    rows = config.dataset.rows
+    tasks = [task for task in config.task_names if rows[task].kind.coded]
+    path = cache_dir(config.dataset) / f"{'-'.join(tasks)}-{CODEWORDS}-{data.info.fingerprint}.npy"
     try:
         codebook = _given(path)
     except UserError:  # not there, or not whole
-        codebook = fit_codebook(_training_normals(data))
+        codebook = fit_codebook(_training_normals(data, tasks))
         _keep(codebook, path)
     return torch.from_numpy(codebook).float()
 
@@ -92,14 +95,15 @@ def _means(points: np.ndarray, nearest: np.ndarray, cosine: np.ndarray, codeword
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
-def _training_normals(data: Data) -> Iterable[np.ndarray]:
-    """Random valid pixels (n, 3) of every training image, equally many of each."""
+def _training_normals(data: Data, tasks: Sequence[str]) -> Iterable[np.ndarray]:
+    """Random valid pixels (n, 3) of every training image and task, equally many of each."""
     draw = np.random.default_rng(0)
     share = -(-_PIXELS // len(data.train))
     for index in range(len(data.train)):
-        normals = data.train.load(index, [_TASK]).labels[_TASK].reshape(-1, 3)
-        valid = np.flatnonzero(normals.any(axis=1))
-        yield normals[draw.choice(valid, min(share, len(valid)), replace=False)]
+        for label in data.train.load(index, tasks).labels.values():
+            normals = label.reshape(-1, 3)
+            valid = np.flatnonzero(normals.any(axis=1))
+            yield normals[draw.choice(valid, min(share, len(valid)), replace=False)]
 
 
 def _given(path: Path) -> np.ndarray:

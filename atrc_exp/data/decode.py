@@ -86,16 +86,17 @@ def read_grey(path: Path) -> np.ndarray:
         return np.array(image)
 
 
-def read_array(path: Path, channels: int = 0) -> np.ndarray:
-    """Read a .npy file of numbers as (H, W) or, with `channels`, (H, W, channels)."""
+def read_array(path: Path, channels: int | None = 0) -> np.ndarray:
+    """Read a .npy file of numbers as (H, W) or, with `channels`, (H, W, channels); None takes any of both."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise unreadable(path, error) from error
-    expected = "(H, W, 3)" if channels else "(H, W)"
+    expected = "(H, W) or (H, W, C)" if channels is None else f"(H, W, {channels})" if channels else "(H, W)"
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise UserError(f"{path}: must hold one array of numbers of shape {expected}")
-    if array.ndim != (3 if channels else 2) or (channels and array.shape[2] != channels):
+    allowed = (2, 3) if channels is None else (3,) if channels else (2,)
+    if array.ndim not in allowed or (channels and array.shape[2] != channels):
         raise UserError(f"{path}: holds an array of shape {array.shape}; must be {expected}")
     return array
 

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from atrc_exp.normalisation import Normalisation
-from atrc_exp.tasks import IGNORE, Task
+from atrc_exp.tasks import Task
 
 Item = dict[str, Any]
 """What the transforms make of a sample, and their collation of several: "image" (..., 3, H, W) uint8, "labels" by task:
-(..., H, W) uint8 class maps, (..., H, W) float32 depth, (..., 3, H, W) float32 normals; "id"; "size" (..., 2) as in
+(..., H, W) uint8 class maps, (..., H, W) float32 values or (..., C, H, W) float32 vectors; "id"; "size" (..., 2) as in
 `Batch`; "content" (..., 2), height and width of what is not padding, centred on the canvas."""
 
 Batch = dict[str, Any]
 """`{"image": (B, 3, H, W) float32 normalised RGB, "labels": {task: tensor}, "id": list[str], "size": (B, 2) int64}`;
-labels are (B, H, W) int64 for class maps, (B, 1, H, W) depth and (B, 3, H, W) normals in float32. "size" is the
+labels are (B, H, W) int64 for class maps, all others (B, C, H, W) float32. "size" is the
 original height and width, centred on the canvas at offset floor((canvas - size) / 2)."""
 
 
@@ -30,7 +30,9 @@ def finish(item: Item, tasks: Sequence[Task], device: torch.device, normalisatio
     The image's padding is 0 after normalisation, the mean colour. Where a map of a task with
     `background_is_unlabelled` shows nothing but background it is unlabelled.
     """
-    labels = {task.name: _label(item["labels"][task.name].to(device, non_blocking=True), task) for task in tasks}
+    labels = {
+        task.name: task.kind.finish(task, item["labels"][task.name].to(device, non_blocking=True)) for task in tasks
+    }
     return {"image": _image(item, device, normalisation), "labels": labels, "id": item["id"], "size": item["size"]}
 
 
@@ -54,16 +56,3 @@ def _linear(normalisation: Normalisation, device: torch.device) -> tuple[Tensor,
     channels = (normalisation.mean, normalisation.std)
     mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in channels)
     return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
-
-
-def _label(label: Tensor, task: Task) -> Tensor:
-    match task.label:
-        case "depth":
-            return label.unsqueeze(-3)
-        case "normals":
-            return label
-    if task.background_is_unlabelled:
-        # In 8 bits 0 - 1 is 255: less one, background and unlabelled are the two largest values.
-        empty = (label - 1).flatten(-2).amin(-1) >= IGNORE - 1
-        label = label | (IGNORE * empty).byte()[..., None, None]
-    return label.long()

@@ -119,7 +119,7 @@ def train_loader(
     transform = TrainTransform(config.dataset.crop, build_tasks_of(config), guide, augment=augment)
     batches = _TrainBatches(len(data.train), config, start_iteration, iterations, rank, world)
     loader = _data_loader(_Loaded(data.train, transform, config.seed), batches, config, device)
-    look = FirstLook() if rank == 0 else None
+    look = FirstLook(transform.tasks) if rank == 0 else None
     return _OnDevice(loader, transform.tasks, device, data.normalisation, look)
 
 

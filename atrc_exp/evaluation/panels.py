@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -19,9 +17,9 @@ from torch import Tensor
 from atrc_exp.files import replacing
 from atrc_exp.genotype import Genotype
 from atrc_exp.report.figures import looks as figures
-from atrc_exp.tasks import IGNORE, Task
+from atrc_exp.tasks import Task
+from atrc_exp.tasks.kinds.colours import UNLABELLED, palette
 
-_UNLABELLED = 0.5  # grey
 _PANEL_COLUMNS = 3
 _PANEL_WIDTH = 3.2  # inches of one picture
 _PANEL_PIXELS = 960  # columns of one picture; of a larger image every n-th pixel is drawn
@@ -35,7 +33,7 @@ def panel(
 
     Args:
         image: (3, h, w) RGB in [0, 1] on the CPU.
-        labels: (h, w) classes, (1, h, w) depth or (3, h, w) normals by task.
+        labels: (h, w) classes, or values (c, h, w), by task.
         predictions: network outputs (c, h, w) by task.
     """
     columns = len(tasks) + 1
@@ -48,31 +46,13 @@ def panel(
     axes[0, 0].set_title("image")
     axes[1, 0].text(0.5, 0.5, "above: label\nbelow: prediction", ha="center", va="center")
     for column, task in enumerate(tasks, start=1):
-        above, below = task_pictures(task, labels[task.name], predictions[task.name])
-        if (above == _UNLABELLED).all():
+        above, below = task.kind.pictures(task, labels[task.name], predictions[task.name])
+        if (above == UNLABELLED).all():
             axes[0, column].text(0.5, 0.5, "no label", ha="center", va="center", transform=axes[0, column].transAxes)
         axes[0, column].imshow(above)
         axes[0, column].set_title(task.title)
         axes[1, column].imshow(below)
     return figure
-
-
-def task_pictures(task: Task, label: Tensor, prediction: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (h, w, 3) in [0, 1] of a label and its prediction on one scale; unlabelled pixels are grey."""
-    if task.label == "depth":
-        valid = label[0] > 0
-        low, high = (label[0][valid].min(), label[0][valid].max()) if valid.any() else (torch.tensor(0.0), 1.0)
-        scaled = [(depth[0].float() - low) / max(float(high - low), 1e-6) for depth in (label, prediction)]
-        return _grey_out(_coloured(scaled[0], "viridis"), valid), _coloured(scaled[1], "viridis")
-    if task.label == "normals":
-        unit = torch.nn.functional.normalize(prediction.float(), dim=0)
-        above, below = (((normals + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy() for normals in (label.float(), unit))
-        return _grey_out(above, (label != 0).any(0)), below
-    valid = label != IGNORE
-    if task.channels > 2:
-        return _grey_out(_palette(label.numpy()), valid), _palette(prediction.argmax(0).numpy())
-    positive = prediction[0].float().sigmoid() if task.channels == 1 else prediction.float().softmax(0)[1]
-    return _grey_out(_coloured((label == 1).float(), "gray"), valid), _coloured(positive, "gray")
 
 
 def prediction_panel(
@@ -85,10 +65,11 @@ def prediction_panel(
 
     Args:
         image: (H, W, 3) uint8.
-        predictions: by task as they are stored (`evaluation.predictions.as_array`), (H, W) or (H, W, 3).
+        predictions: by task as they are stored (`evaluation.predictions.as_array`), (H, W) or (H, W, C).
         class_names: names by task, for tasks whose classes have names.
     """
-    cells = 1 + sum(1 + (task.metric == "miou") for task in tasks)
+    looks = {task.name: task.kind.look_of_prediction(task, predictions[task.name]) for task in tasks}
+    cells = 1 + len(tasks) + sum(look.classes for look in looks.values())
     columns = min(cells, _PANEL_COLUMNS)
     rows = -(-cells // columns)
     height = min(_PANEL_WIDTH * image.shape[0] / image.shape[1], 2 * _PANEL_WIDTH)
@@ -100,17 +81,16 @@ def prediction_panel(
     step = max(1, image.shape[1] // _PANEL_PIXELS)
     _picture(next(remaining), np.asarray(Image.fromarray(image).reduce(step)), "Image")
     for task in tasks:
-        axis, whole = next(remaining), predictions[task.name]
-        shown = whole[::step, ::step]
-        if task.metric == "rmse":
-            _bar(axis, _scaled(axis, shown.clip(min=0), task.title, "viridis", shown.min()), "m")
-        elif task.metric == "mean_error":
+        axis, look = next(remaining), looks[task.name]
+        shown = look.pixels[::step, ::step]
+        if look.classes:
+            _picture(axis, palette(shown), task.title)
+            _class_legend(next(remaining), look.pixels, class_names.get(task.name))
+        elif look.colours is None:
             _picture(axis, shown, task.title)
-        elif task.metric == "miou":
-            _picture(axis, _palette(shown), task.title)
-            _class_legend(next(remaining), whole, class_names.get(task.name))
         else:
-            _bar(axis, _scaled(axis, shown / 255, task.title, "gray_r", 0.0), "probability")
+            low = float(shown.min()) if look.span is None else look.span[0]
+            _bar(axis, _scaled(axis, shown, task.title, look.colours, low), look.unit)
     return figure
 
 
@@ -122,7 +102,7 @@ def _picture(axis: Axes, picture: np.ndarray, title: str, **colours: Any) -> Axe
 def _scaled(axis: Axes, values: np.ndarray, title: str, colours: str, low: float) -> AxesImage:
     """Values from `low` to the largest; a map of one value stands on the scale from 0 to that value, or to 1."""
     high = float(values.max())
-    low = low if 0 <= low < high else 0.0
+    low = low if low < high else min(0.0, low)
     return _picture(axis, values, title, cmap=colours, vmin=low, vmax=high or 1.0)
 
 
@@ -140,7 +120,7 @@ def _class_legend(axis: Axes, classes: np.ndarray, names: Sequence[str] | None) 
     for index in order[:_LEGEND_ENTRIES].tolist():
         name, share = names[index] if names else f"class {index}", 100 * pixels[index] / classes.size
         label = f"{name} ({share:.0f} %)" if share >= 1 else f"{name} (< 1 %)"
-        handles.append(Patch(color=tuple(_palette(np.array(index))), label=label))
+        handles.append(Patch(color=tuple(palette(np.array(index))), label=label))
     if len(order) > _LEGEND_ENTRIES:
         handles.append(Patch(color="none", label=f"and {len(order) - _LEGEND_ENTRIES} more"))
     axis.legend(handles=handles, loc="upper left", fontsize=8, ncols=1 + (len(handles) > _LEGEND_ENTRIES // 2),
@@ -179,17 +159,3 @@ def rendered(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def _coloured(values: Tensor, name: str) -> np.ndarray:
-    return colormaps[name](values.clamp(0, 1).numpy())[..., :3]
-
-
-def _palette(classes: np.ndarray) -> np.ndarray:
-    """Distinct colours of up to 60 classes, the rest share them."""
-    colours = np.concatenate([colormaps[name].colors for name in ("tab20", "tab20b", "tab20c")])  # type: ignore[attr-defined]
-    return colours[classes % len(colours)]
-
-
-def _grey_out(picture: np.ndarray, valid: Tensor) -> np.ndarray:
-    return np.where(valid.numpy()[..., None], picture, _UNLABELLED)

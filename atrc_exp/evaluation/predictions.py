@@ -1,90 +1,50 @@
 """Prediction files, one per image and task, in the form that the usual scoring tools read.
 
-| metric of the task | file | content |
+| kind of label | file | content |
 |---|---|---|
-| `miou` | .png, 8-bit grey or palette | most likely class |
-| `max_f` | .png, 8-bit grey | floor(255 p) of the second class |
-| `ods_f` | .png, 8-bit grey | floor(255 sigmoid) |
-| `rmse` | .npy, (h, w) float32 | metres |
-| `mean_error` | .png, 8-bit RGB | unit vector n as floor(255 (n + 1) / 2 + 0.5) |
+| classes | .png, 8-bit grey or palette | most likely class |
+| binary | .png, 8-bit grey | floor(255 p) of class 1 |
+| depth | .npy, (h, w) float32 | metres |
+| disparity | .npy, (h, w) float32 | pixels |
+| regression | .npy, (h, w) or (h, w, c) float32 | values |
+| normals | .png, 8-bit RGB | unit vector n as floor(255 (n + 1) / 2 + 0.5) |
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
 from atrc_exp.data.decode import read_array, read_grey, read_indices, read_rgb
 from atrc_exp.errors import UserError
 from atrc_exp.files import replacing
+from atrc_exp.metrics import is_summed
 from atrc_exp.tasks import Task
 
 _MISSING_SHOWN = 10
-_FORMS = {
-    "miou": "8-bit grey, the index of the class",
-    "max_f": "8-bit grey, 255 times the probability",
-    "ods_f": "8-bit grey, 255 times the probability",
-    "rmse": "an array (height, width) in metres, as numpy.save writes it",
-    "mean_error": "8-bit RGB, 255 (n + 1) / 2 of the unit vector n",
+FORMATS: dict[str, tuple[str, Callable[[Path], np.ndarray]]] = {
+    "indices": (".png", read_indices),
+    "grey": (".png", read_grey),
+    "rgb": (".png", read_rgb),
+    "array": (".npy", read_array),
+    "channels": (".npy", lambda path: read_array(path, channels=None)),
 }
-_LOGIT_BOUND = 50.0  # its sigmoid is 1 in single precision
-_SHORTEST_NORMAL = 0.5  # 8 bits hold no zero vector: what is shorter stands for it
+"""By `Kind.stored_as`: the suffix of a file, and what reads it."""
 
 
 def as_array(task: Task, prediction: Tensor) -> np.ndarray:
-    """Convert a network output (c, h, w) to what is stored: uint8 or float32 (h, w), normals uint8 (h, w, 3).
+    """Convert a network output (c, h, w) to what is stored: uint8 or float32, (h, w) or (h, w, c).
 
     Classification forms must have been decoded (`tasks.classification.Decoder`).
     """
-    if task.metric == "miou":
-        stored = prediction.argmax(0).to(torch.uint8)
-    elif task.metric == "max_f":
-        stored = (255 * prediction.softmax(0)[1]).floor().to(torch.uint8)
-    elif task.metric == "ods_f":
-        stored = (255 * prediction[0].sigmoid()).floor().to(torch.uint8)
-    elif task.metric == "rmse":
-        stored = prediction[0].float()
-    else:
-        unit = torch.nn.functional.normalize(prediction, dim=0)
-        stored = (127.5 * (unit + 1) + 0.5).floor().to(torch.uint8).permute(1, 2, 0)
-    return stored.cpu().numpy()
-
-
-def as_output(task: Task, array: np.ndarray) -> Tensor:
-    """The reverse of `as_array`: a network output (c, h, w) that is stored as `array` and scores like it.
-
-    Raises:
-        UserError: a class that the task does not have, or values that are not finite.
-    """
-    if task.metric == "miou":
-        if array.max() >= task.channels:
-            raise UserError(f"holds class {array.max()}; allowed are 0 to {task.channels - 1}")
-        one_hot = torch.nn.functional.one_hot(torch.tensor(array).long(), task.channels)
-        return one_hot.permute(2, 0, 1).float()
-    if task.metric in ("max_f", "ods_f"):
-        logit = _logit(torch.tensor(array))
-        return logit[None] if task.channels == 1 else torch.stack([torch.zeros_like(logit), logit])
-    values = torch.tensor(array).float()
-    if not values.isfinite().all():
-        raise UserError("holds NaN or infinite values")
-    if task.metric == "rmse":
-        return values[None]
-    vectors = values.permute(2, 0, 1) / 127.5 - 1
-    return vectors * (vectors.norm(dim=0) >= _SHORTEST_NORMAL)
-
-
-def _logit(stored: Tensor) -> Tensor:
-    """Logits of floor(255 p). A tenth of a step is added: floor drops it, and no p falls below the threshold it is."""
-    probability = ((stored.double() + 0.1) / 255).clamp(max=1)
-    return torch.logit(probability).clamp(max=_LOGIT_BOUND).float()
+    return task.kind.store(prediction).cpu().numpy()
 
 
 def prediction_path(folder: Path, task: Task, image_id: str) -> Path:
     """`<folder>/<task>/<image_id>.npy` for floating-point values, `.png` for all others."""
-    return folder / task.name / f"{image_id}{'.npy' if task.metric == 'rmse' else '.png'}"
+    return folder / task.name / f"{image_id}{FORMATS[task.kind.stored_as][0]}"
 
 
 def save_prediction(folder: Path, task: Task, image_id: str, prediction: Tensor) -> Path:
@@ -110,17 +70,12 @@ def load_prediction(folder: Path, task: Task, image_id: str, size: Sequence[int]
         UserError: a file that is missing, damaged, or of another kind or size.
     """
     path = prediction_path(folder, task, image_id)
-    if task.metric == "miou":
-        array = read_indices(path)
-    elif task.metric == "rmse":
-        array = read_array(path)
-    else:
-        array = read_rgb(path) if task.metric == "mean_error" else read_grey(path)
+    array = FORMATS[task.kind.stored_as][1](path)
     if array.shape[:2] != tuple(size):
         height, width = array.shape[:2]
         raise UserError(f"{path}: is {height} x {width} pixels, its image {size[0]} x {size[1]}; both must be equal")
     try:
-        return as_output(task, array)
+        return task.kind.restore(task, array)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -144,7 +99,7 @@ def predicted_tasks(
         prediction_path(folder, task, image_id): task
         for task in present
         for image_id in ids
-        if task.metric != "ods_f" or boundary_ids is None or image_id in boundary_ids
+        if is_summed(task) or boundary_ids is None or image_id in boundary_ids
     }
     missing = [path for path in paths if not path.is_file()]
     if missing:
@@ -163,5 +118,5 @@ def _other_forms(folder: Path, missing: Mapping[Path, Task]) -> list[str]:
     for path, task in missing.items():
         if other := by_id.get(path.with_suffix("")):
             given = f"there is {other.relative_to(folder)}"
-            found.setdefault(task.name, f"{given}, but {task.name} is read from {path.suffix}: {_FORMS[task.metric]}")
+            found.setdefault(task.name, f"{given}, but {task.name} is read from {path.suffix}: {task.kind.stored_form}")
     return list(found.values())

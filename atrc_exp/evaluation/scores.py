@@ -18,7 +18,7 @@ from atrc_exp.data.decode import read_ids
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.predictions import as_array
-from atrc_exp.metrics import build_metrics
+from atrc_exp.metrics import build_metrics, is_summed
 from atrc_exp.metrics.boundary import (
     BoundaryError,
     BoundaryScores,
@@ -68,10 +68,10 @@ class Scores:
         rules, truth = rules or EvaluationConfig(), truth or Truth()
         metrics = build_metrics(tasks, absent=rules.absent, reference_invalid=rules.reference_invalid)
         self.metrics = {name: metric.to(ranks.device) for name, metric in metrics.items()}
-        scored = [task for task in tasks if boundaries and task.metric == "ods_f"]
+        scored = [task for task in tasks if boundaries and not is_summed(task)]
         self._matchers = {task.name: _BoundaryMatcher(task, ranks, rules, truth, pool) for task in scored}
         self._stored = truth.stored
-        self._as_stored = [t.name for t in tasks if rules.reference_invalid and t.label in ("depth", "normals")]
+        self._as_stored = [t.name for t in tasks if rules.reference_invalid and t.kind.reference_rule]
         if self._as_stored and self._stored is None:
             raise UserError(
                 "evaluation.reference_invalid=true: this dataset does not deliver its labels as stored; leave it out"

@@ -7,14 +7,18 @@ no part in value or gradient, even where the prediction is not finite there.
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atrc_exp.losses import cross_entropy as resized
-from atrc_exp.resizing import resize
-from atrc_exp.tasks import IGNORE, Task
-from atrc_exp.tasks.classification import TriangularCode, triangular_code
-from atrc_exp.tasks.regions import region_labels, valid_pixels
+from atrc_exp.losses.classes import CLASS_LOSSES, cross_entropy
+from atrc_exp.losses.loss import Loss, PositiveWeight
+from atrc_exp.losses.regions import REGION_LOSSES
+from atrc_exp.losses.values import VALUE_LOSSES
+from atrc_exp.tasks import Task
+from atrc_exp.tasks.classification import triangular_code
+from atrc_exp.tasks.regions import region_labels
+
+LOSSES: dict[str, Loss] = {**CLASS_LOSSES, **VALUE_LOSSES, **REGION_LOSSES}
+"""By the name that `Task.loss` gives; which kinds a loss fits is said by the kinds."""
 
 
 def _positives(task: str) -> str:
@@ -59,7 +63,7 @@ class MultiTaskLoss(nn.Module):
         for name in self.aux_tasks:
             if name not in self.tasks:
                 raise ValueError(f"auxiliary task '{name}' is not one of {', '.join(self.tasks)}")
-            if self.tasks[name].label == "normals" and codebook is None:
+            if self.tasks[name].kind.coded and codebook is None:
                 raise ValueError(f"the auxiliary loss of {name} needs a codebook")
         self.weights = {name: task.weight for name, task in self.tasks.items()}
         self.weights |= {f"{name}_aux": self.tasks[name].weight for name in self.aux_tasks}
@@ -75,8 +79,8 @@ class MultiTaskLoss(nn.Module):
         """
         counts = {}
         for name, task in self.tasks.items():
-            counts[name] = valid_pixels(task.label, labels[name]).sum()
-            if task.loss == "balanced_cross_entropy":
+            counts[name] = task.kind.valid(labels[name]).sum()
+            if LOSSES[task.loss].counts_positives:
                 counts[_positives(name)] = (labels[name] == 1).sum()
         return counts
 
@@ -95,7 +99,7 @@ class MultiTaskLoss(nn.Module):
         Args:
             final: predictions (B, `task.channels`, h, w) of every task; like all others they are resized to the labels.
             aux: logits (B, `task.regions`, h, w) of the auxiliary tasks; empty in evaluation.
-            labels: as in `valid_pixels`, of every task.
+            labels: of every task, in the form of batches.
             counts: from `counts`, summed over the whole batch; None: these images are the whole batch.
             initial: predictions (B, `task.channels`, h_i, w_i) of every task, scale by scale; none in evaluation.
         """
@@ -109,15 +113,15 @@ class MultiTaskLoss(nn.Module):
         device = next(iter(final.values())).device.type
         with torch.autocast(device, enabled=False):
             for name, task in self.tasks.items():
-                weight = _positive_weight(task, counts)
+                loss, weight = LOSSES[task.loss].total, _positive_weight(task, counts)
                 valid = counts[name].clamp(min=1)
-                terms[name] = _final_loss(task, final[name], labels[name], weight, self.code) / valid
+                terms[name] = loss(task, final[name], labels[name], weight, self.code) / valid
                 if name in aux:
                     regions = region_labels(task, labels[name], self.codebook)
                     terms[f"{name}_aux"] = cross_entropy(aux[name], regions, weight) / valid
                 for scale, prediction in enumerate((initial or {}).get(name, ())):
-                    loss = _final_loss(task, prediction, labels[name], weight, self.code)
-                    terms[_initial(name, scale)] = loss / valid
+                    total = loss(task, prediction, labels[name], weight, self.code)
+                    terms[_initial(name, scale)] = total / valid
         return terms
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
@@ -128,96 +132,6 @@ class MultiTaskLoss(nn.Module):
 build_losses = MultiTaskLoss  # the stable name, beside build_network and build_metrics
 
 
-def _positive_weight(task: Task, counts: Mapping[str, Tensor]) -> Tensor | float | None:
-    """Weight of positive pixels, negative ones get 1 - this; None where classes are not weighted."""
-    if task.loss == "balanced_cross_entropy":
-        return 1 - counts[_positives(task.name)].double() / counts[task.name].clamp(min=1)
-    return task.positive_weight if task.loss == "weighted_binary" else None
-
-
-def _final_loss(
-    task: Task, prediction: Tensor, label: Tensor, weight: Tensor | float | None, code: TriangularCode | None
-) -> Tensor:
-    match task.loss:
-        case "l1":
-            return absolute_error(prediction, label)
-        case "unit_l1":
-            return unit_absolute_error(prediction, label)
-        case "weighted_binary":
-            return binary_cross_entropy(prediction, label, task.positive_weight)
-        case "cross_entropy" | "balanced_cross_entropy":
-            return cross_entropy(prediction, label, weight)
-        case "region_cross_entropy":
-            return cross_entropy(prediction, region_labels(task, label))
-        case "triangular_cross_entropy":
-            assert code is not None
-            return triangular_cross_entropy(prediction, label, code)
-    raise ValueError(f"unknown loss '{task.loss}' of task {task.name}")
-
-
-def cross_entropy(logits: Tensor, label: Tensor, positive_weight: Tensor | float | None = None) -> Tensor:
-    """Cross-entropy summed over valid pixels, optionally weighted by whether class 1 is the label.
-
-    Args:
-        logits: (B, C, h, w), resized to the label.
-        label: (B, H, W) integers, 255 unlabelled.
-    """
-    logits = _single(logits)
-    weights = None if positive_weight is None else _class_weights(label, positive_weight, logits)
-    return resized.cross_entropy(logits, label, weights)
-
-
-def binary_cross_entropy(logits: Tensor, label: Tensor, positive_weight: Tensor | float) -> Tensor:
-    """Class-weighted binary cross-entropy of logits (B, 1, h, w) and labels (B, H, W), summed over valid pixels."""
-    valid = label != IGNORE
-    logits = _mask(_resized(logits, label), valid).squeeze(1)
-    weights = _class_weights(label, positive_weight, logits) * valid
-    return F.binary_cross_entropy_with_logits(logits, (label == 1).to(logits), weights, reduction="sum")
-
-
-def absolute_error(prediction: Tensor, depth: Tensor) -> Tensor:
-    """Absolute error in metres of a prediction (B, 1, h, w), summed over valid pixels of the depth (B, 1, H, W)."""
-    return _mask(_resized(prediction, depth) - depth, valid_pixels("depth", depth)).abs().sum()
-
-
-def unit_absolute_error(prediction: Tensor, normals: Tensor) -> Tensor:
-    """Absolute error of the prediction (B, 3, h, w) at unit length, summed over channels and valid pixels."""
-    valid = valid_pixels("normals", normals)
-    predicted = _mask(_resized(prediction, normals), valid)
-    # The bound on the length, 1e-6, keeps the gradient usable where a prediction is 0 and has no direction. The
-    # published code divides by any length but 0, so that a prediction of length 1e-9 has a gradient of 1e9.
-    unit = predicted * predicted.square().sum(1, keepdim=True).clamp(min=1e-12).rsqrt()
-    return _mask(unit - normals, valid).abs().sum()
-
-
-def triangular_cross_entropy(logits: Tensor, normals: Tensor, code: TriangularCode) -> Tensor:
-    """Cross-entropy with the weights of each normal's three codewords as target (App. D), summed over valid pixels.
-
-    Args:
-        logits: (B, R, h, w), one channel a codeword.
-        normals: (B, 3, H, W), (0, 0, 0) invalid.
-    """
-    valid = valid_pixels("normals", normals)
-    words, weights = code.encode(_mask(normals, valid))
-    log_probabilities = _mask(_resized(logits, normals), valid).log_softmax(1).gather(1, words)
-    return -_mask(weights * log_probabilities, valid).sum()
-
-
-def _class_weights(label: Tensor, positive_weight: Tensor | float, like: Tensor) -> Tensor:
-    positive = (label == 1).to(like)
-    return positive * positive_weight + (1 - positive) * (1 - positive_weight)
-
-
-def _mask(values: Tensor, valid: Tensor) -> Tensor:
-    """Values (B, C, H, W) with 0 where `valid` (B, H, W) is not, so that nothing there reaches the gradient."""
-    return values.masked_fill(~valid.unsqueeze(1), 0)
-
-
-def _resized(prediction: Tensor, label: Tensor) -> Tensor:
-    """The prediction in at least single precision and at the size of the label."""
-    return resize(_single(prediction), label.shape[-2:])
-
-
-def _single(values: Tensor) -> Tensor:
-    """At least single precision."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+def _positive_weight(task: Task, counts: Mapping[str, Tensor]) -> PositiveWeight:
+    weigh, valid = LOSSES[task.loss].positive_weight, counts[task.name]
+    return None if weigh is None else weigh(task, valid, counts.get(_positives(task.name), valid))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from atrc_exp.tasks.regions import valid_pixels
+from atrc_exp.tasks.kinds import KINDS
 
 REFERENCE_INVALID_DEPTH = 255.0
 
@@ -44,7 +44,7 @@ class DepthError(Metric):
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
         """Add a batch: depths (B, 1, H, W) in metres, labels likewise with 0 for invalid."""
-        valid = valid_pixels("depth", label).unsqueeze(1)
+        valid = KINDS["depth"].valid(label).unsqueeze(1)
         self.invalid += (~valid).sum()
         if self.reference_invalid:
             label = label.where(label != 0, REFERENCE_INVALID_DEPTH)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from atrc_exp.tasks.regions import require_classes, valid_pixels
+from atrc_exp.tasks import IGNORE
+from atrc_exp.tasks.regions import require_classes
 
 
 class MeanIoU(Metric):
@@ -40,7 +41,7 @@ class MeanIoU(Metric):
         """
         require_classes(label, self.classes)
         pairs = label.long() * self.classes + prediction.argmax(dim=1)
-        pairs = pairs[valid_pixels("classes", label)]
+        pairs = pairs[label != IGNORE]
         self.confusion += torch.bincount(pairs, minlength=self.classes**2).view(self.classes, self.classes)
 
     def compute(self) -> dict[str, float]:
@@ -65,3 +66,12 @@ class MeanIoU(Metric):
     def _overlap(self) -> tuple[Tensor, Tensor]:
         intersection = self.confusion.diag().double()
         return intersection, self.confusion.sum(dim=0) + self.confusion.sum(dim=1) - intersection
+
+
+class PixelAccuracy(MeanIoU):
+    """As `MeanIoU`; `compute()` also gives `pixel_accuracy` in [0, 1], the share of valid pixels of the right class."""
+
+    def compute(self) -> dict[str, float]:
+        """`miou` and `pixel_accuracy`; NaN where no pixel was valid."""
+        right = self.confusion.diag().sum() / self.confusion.sum()
+        return {"pixel_accuracy": right.item(), **super().compute()}

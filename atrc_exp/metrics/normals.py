@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-from atrc_exp.tasks.regions import valid_pixels
+from atrc_exp.tasks.kinds import KINDS
 
 WITHIN = (11.25, 22.5, 30.0)
 """Angles in degrees below which the share of pixels is reported."""
@@ -47,7 +47,7 @@ class NormalsError(Metric):
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
         """Add a batch: vectors (B, 3, H, W) of any length, labels likewise with (0, 0, 0) for invalid."""
-        valid = valid_pixels("normals", label)
+        valid = KINDS["normals"].valid(label)
         self.invalid += (~valid).sum()
         angle = angular_error(prediction.double(), label.double())[valid]
         self.angle += angle.sum()

@@ -5,7 +5,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from atrc_exp.metrics.boundary import Curve
-from atrc_exp.tasks.regions import require_classes, valid_pixels
+from atrc_exp.tasks import IGNORE
+from atrc_exp.tasks.kinds.binary import probability
+from atrc_exp.tasks.regions import require_classes
 
 BETA_SQUARED = 0.3
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
@@ -41,14 +43,14 @@ class MaxF(Metric):
             self.add_state(state, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
-        """Add a batch: logits (B, 2, H, W) and labels (B, H, W); images without a valid pixel are skipped.
+        """Add a batch: logits (B, 2, H, W) or (B, 1, H, W) and labels (B, H, W); images without a label are skipped.
 
         Raises:
             ValueError: a label that is not 0, 1 or 255.
         """
         require_classes(label, 2)
-        valid = valid_pixels("classes", label)
-        counts = _count_passing(prediction.double().softmax(dim=1)[:, 1].contiguous(), label.long(), valid)
+        valid = label != IGNORE
+        counts = _count_passing(probability(prediction.double(), 1).contiguous(), label.long(), valid)
         true_positives, predicted = counts[:, 1, 1:], counts[:, :, 1:].sum(dim=1)
         positives = counts[:, 1, :1]
         precision, recall = _ratio(true_positives, predicted), _ratio(true_positives, positives)

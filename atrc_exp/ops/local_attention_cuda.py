@@ -71,7 +71,7 @@ def _prepare(key: _Key) -> Kernels:
     dtype, channels, kernel_size, vector, device = key
     if torch.version.cuda is None:
         raise Unsupported("this PyTorch is not built for CUDA")
-    limit = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    limit = torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
     plan = make_plan(dtype, channels, kernel_size, vector, limit)
     kernels = _load(plan, device)
     if (plan, device) not in _checked:

@@ -21,7 +21,7 @@ from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.results.aggregate import common_experiment, left_out, read_runs, run_name, seed_folders
 from atrc_exp.report.results.sheet import Sheet, plain
 from atrc_exp.report.results.tables import show_sheet
-from atrc_exp.tasks import TASKS
+from atrc_exp.tasks import title_of
 
 FIGURE = "votes"
 TIE = "*"
@@ -104,7 +104,7 @@ def draw(voted: Genotype) -> Figure:
         for column, source in enumerate(tasks):
             _draw_block(axes, column, row, voted, target, source, TIE if (target, source) in tied else "")
     axes.set(xlim=(0, size), ylim=(size, 0), ylabel="target task")
-    titles = [TASKS[task].title for task in tasks]
+    titles = [title_of(task) for task in tasks]
     centres = [index + 0.5 for index in range(size)]
     axes.set_xticks(centres, titles)
     axes.set_yticks(centres, titles)

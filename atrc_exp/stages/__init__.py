@@ -7,6 +7,7 @@ from atrc_exp import genotype as genotypes
 from atrc_exp.config import TRAINING_STAGES, Config
 from atrc_exp.errors import UserError
 from atrc_exp.runs.configurations import has_begun, init_file
+from atrc_exp.tasks import know
 
 MODULES = {
     "search": "training",
@@ -31,6 +32,7 @@ def run_stage(config: Config) -> None:
     Raises:
         UserError: the user made a mistake. Any other exception is a defect of this package.
     """
+    know(config.dataset.rows.values())
     if config.stage.name in TRAINING_STAGES:
         _look_for_inputs(config)
     import_module(f"atrc_exp.stages.{MODULES[config.stage.name]}").run(config)

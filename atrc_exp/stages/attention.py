@@ -54,7 +54,7 @@ def run(config: Config) -> None:
     trained = load_run(config, ranks, tasks)
     view = BlockView(trained.predict.network)
     maps, place = observe(trained, view, image, pixel, config.dataset.crop, ranks.device)
-    names = {task.name: attention.region_names(task, trained.dataset["class_names"].get(task.name)) for task in tasks}
+    names = {task.name: task.kind.region_names(task, trained.dataset["class_names"].get(task.name)) for task in tasks}
     folder = Path(config.output or trained.folder).expanduser() / "attention" / f"{path.stem}_{pixel[0]}_{pixel[1]}"
     for target in targets:
         rows = rows_of(view, target, maps, place.cell)

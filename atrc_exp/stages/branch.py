@@ -48,7 +48,7 @@ def run(config: Config) -> None:
                 val_loader(data, config, rank=ranks.rank, world=ranks.world, device=ranks.device),
                 data.truth,
             )
-            coded = any(task.label == "normals" and task.loss == task.classification_loss for task in tasks)
+            coded = any(task.kind.coded and task.is_classification for task in tasks)
             codebook = keep_codebook(config, folder, ranks, data) if coded else None
             search_branching(config, folder, ranks, network, tasks, schedule, loaders, codebook)
             if ranks.is_main:

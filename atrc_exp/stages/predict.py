@@ -105,8 +105,8 @@ class _Network:
         final = self.network(canvas[None].to(self.device)).final
         outputs = {task.name: final[task.name][0].float().cpu() for task in self.tasks}
         for task in self.tasks:
-            if task.loss == "unit_l1":  # tiles are blended as unit vectors; classifications as logits
-                outputs[task.name] = torch.nn.functional.normalize(outputs[task.name], dim=0)
+            if not task.is_classification:  # tiles of classifications are blended as logits
+                outputs[task.name] = task.kind.blended(outputs[task.name])
         return outputs
 
     def _tile(self, image: np.ndarray) -> Sequence[int]:

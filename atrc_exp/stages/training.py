@@ -61,8 +61,8 @@ def run(config: Config) -> None:
                 folder.keep_branching(branchings.load(config.branching.file))
             folder.keep_backbone(network.backbone.provenance, network.backbone.normalisation)
             data = replace(data, normalisation=folder.normalisation)
-            coded = (*network.label_tasks, *(task for task in tasks if task.loss == task.classification_loss))
-            needs_codebook = any(task.label == "normals" for task in coded)
+            coded = (*network.label_tasks, *(task for task in tasks if task.is_classification))
+            needs_codebook = any(task.kind.coded for task in coded)
             codebook = keep_codebook(config, folder, ranks, data) if needs_codebook else None
             loaders = Loaders(
                 batches(replace(data, train=training), config, ranks, config.engine.iterations),

@@ -1,7 +1,8 @@
-"""Regression by classification: what depth bins and codewords of normals stand for (App. D).
+"""Regression by classification: the code of normals, and predictions brought back to values (App. D).
 
-Depth is spread over logarithmic bins. Normals are coded by triangles: the codewords' Delaunay triangulation of the
-sphere turns a normal into three codewords and their weights (Zeisl et al., ECCV 2014, as the paper cites it).
+Depth is spread over logarithmic bins (`kinds.depth`). Normals are coded by triangles: the codewords' Delaunay
+triangulation of the sphere turns a normal into three codewords and their weights (Zeisl et al., ECCV 2014, as the paper
+cites it).
 """
 
 import math
@@ -13,20 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrc_exp.errors import UserError
-from atrc_exp.tasks import DEPTH_BINS, DEPTH_RANGE, Task
+from atrc_exp.tasks import Task
 
 # Codewords that cover half the sphere leave the other half to facets of the convex hull that are no neighbourhoods.
 # Their circumscribed caps are about a hemisphere; three perpendicular codewords, a coarse triangle, have 55 degrees.
 MAX_CAP = math.radians(60)
 _CHUNK = 2**16  # pixels coded at once, which bounds the memory
-
-
-def decode_depth(logits: Tensor) -> Tensor:
-    """Depths (B, 1, H, W) in metres: the bins' centres in log space, weighted by the probabilities (B, 40, H, W)."""
-    near, far = DEPTH_RANGE
-    steps = (torch.arange(DEPTH_BINS, dtype=torch.float64, device=logits.device) + 0.5) / DEPTH_BINS
-    log_centres = math.log(near) + steps.to(logits) * math.log(far / near)
-    return torch.einsum("r,brhw->bhw", log_centres, logits.softmax(1)).exp().unsqueeze(1)
 
 
 def delaunay_triangles(codebook: np.ndarray) -> np.ndarray:
@@ -130,7 +123,7 @@ def triangular_code(tasks: Iterable[Task], codebook: Tensor | None) -> Triangula
     Raises:
         ValueError: there is no codebook.
     """
-    names = [task.name for task in tasks if task.loss == "triangular_cross_entropy"]
+    names = [task.name for task in tasks if task.is_classification and task.kind.coded]
     if names and codebook is None:
         raise ValueError(f"{', '.join(names)} as a classification need a codebook")
     return TriangularCode(codebook) if names and codebook is not None else None
@@ -149,12 +142,7 @@ class Decoder(nn.Module):
 
     def forward(self, predictions: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Decode predictions (B, `task.channels`, H, W), in at least single precision, by task."""
-        return {name: self._decode(self.tasks[name].loss, prediction) for name, prediction in predictions.items()}
+        return {name: self._decode(self.tasks[name], prediction) for name, prediction in predictions.items()}
 
-    def _decode(self, loss: str, prediction: Tensor) -> Tensor:
-        if loss == "region_cross_entropy":
-            return decode_depth(prediction)
-        if loss == "triangular_cross_entropy":
-            assert self.code is not None
-            return self.code.decode(prediction)
-        return prediction
+    def _decode(self, task: Task, prediction: Tensor) -> Tensor:
+        return task.kind.from_regions(task, prediction, self.code) if task.is_classification else prediction

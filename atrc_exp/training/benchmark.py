@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.data.finish import Batch
@@ -28,7 +27,7 @@ from atrc_exp.models.search.strategies.build import build_strategy
 from atrc_exp.processes.memory import peak_mib
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs.checkpoint import seed_all
-from atrc_exp.tasks import CODEWORDS, DEPTH_RANGE, Task
+from atrc_exp.tasks import CODEWORDS, Task
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.setup import images_per_micro_batch, parameter_count, place_network, use_determinism
 from atrc_exp.training.state import build_state
@@ -190,19 +189,11 @@ def random_batches(config: Config, tasks: Iterable[Task], device: torch.device, 
     height, width = config.dataset.crop
     batch = {
         "image": torch.randn(images, 3, height, width, device=device),
-        "labels": {task.name: _random_label(task, images, height, width).to(device) for task in tasks},
+        "labels": {task.name: task.kind.random(task, images, height, width).to(device) for task in tasks},
         "id": [str(index) for index in range(images)],
         "size": torch.tensor([[height, width]] * images),
     }
     return repeat(batch, steps * config.engine.accumulate)
-
-
-def _random_label(task: Task, images: int, height: int, width: int) -> Tensor:
-    if task.label == "depth":
-        return torch.empty(images, 1, height, width).uniform_(*DEPTH_RANGE)
-    if task.label == "normals":
-        return F.normalize(torch.randn(images, 3, height, width), dim=1)
-    return torch.randint(0, task.regions, (images, height, width))
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -46,7 +46,7 @@ def summarise(
         "neck": config.neck.name,
         "distillation": config.distillation.name,
         "tasks": [task.name for task in tasks],
-        "classifications": [task.name for task in tasks if task.loss == task.classification_loss],
+        "classifications": [task.name for task in tasks if task.is_classification],
         "iteration": state.iteration,
         "metrics": metrics,
         "losses": losses,

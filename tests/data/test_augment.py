@@ -15,7 +15,7 @@ from atrc_exp.tasks import IGNORE, TASKS
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 KINDS = tuple(TASKS[name] for name in ("semseg", "depth", "normals", "edge"))
-FILL = {"classes": IGNORE, "depth": 0, "normals": 0}
+FILL = {"classes": IGNORE, "binary": IGNORE, "depth": 0, "normals": 0}
 
 
 def random_sample(size=(60, 80), seed=0) -> Sample:
@@ -244,7 +244,7 @@ def test_evaluation_pads_and_never_shrinks(size, canvas):
     assert not result["image"].numpy()[:, outside].any()
     for task in KINDS:
         label = sample.labels[task.name]
-        shown = {"classes": label, "depth": label[None], "normals": label.T.swapaxes(-1, -2)}[task.label]
+        shown = {"depth": label[None], "normals": label.T.swapaxes(-1, -2)}.get(task.label, label)
         np.testing.assert_array_equal(result["labels"][task.name][inside], shown)
         assert (result["labels"][task.name].numpy()[..., outside] == FILL[task.label]).all()
 
@@ -272,7 +272,7 @@ def test_flipping_twice_gives_the_sample_back():
 
     from atrc_exp.data.augment import HorizontalFlip
 
-    kinds = {task.name: task.label for task in KINDS}
+    kinds = {task.name: task.kind for task in KINDS}
     flip = HorizontalFlip(kinds)
     flip.p = 1.0
     pipeline, sample = A.Compose([flip], additional_targets=dict.fromkeys(kinds, "mask")), random_sample()

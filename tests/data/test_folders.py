@@ -11,6 +11,7 @@ from PIL import Image
 
 from atrc_exp.config import Config, DatasetConfig, EngineConfig
 from atrc_exp.config.folders import FoldersConfig, LabelFilesConfig
+from atrc_exp.config.task_table import TaskConfig
 from atrc_exp.data.loader import build_datasets, train_loader, val_loader
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE
@@ -61,14 +62,17 @@ def truth(tmp_path):
     return expected
 
 
-def config(root, labels=LABELS, *, tasks=None, crop_labels=None, packed=False, classes=CLASSES, **folders) -> Config:
+def config(
+    root, labels=LABELS, *, tasks=None, crop_labels=None, packed=False, classes=CLASSES, task_table=None, **folders
+) -> Config:
     return Config(
         name="test",
         dataset=DatasetConfig(
             name="mine", reader="folders", root=str(root), tasks=list(labels) if tasks is None else tasks,
             num_classes={"semseg": classes}, crop=[32, 32], crop_labels=crop_labels, packed=packed,
             edge_positive_weight=0.9, edge_max_distance=0.01,
-            cache_dir=str(root / "cache"), folders=FoldersConfig(labels=dict(labels), **folders),
+            cache_dir=str(root / "cache"), task_table=task_table or {},
+            folders=FoldersConfig(labels=dict(labels), **folders),
         ),
         engine=EngineConfig(batch_size=3, workers=0, progress=False),
     )  # fmt: skip
@@ -176,6 +180,71 @@ def test_which_classes_guide_the_crop(tmp_path, truth, caplog, tasks, given, gui
     said = [record.message for record in caplog.records if "drawn uniformly" in record.message]
     assert len(said) == (guide is None) and set(batch["labels"]) == set(tasks)
     assert loader.loader.dataset.transform.pipeline.transforms[0].labels == guide
+
+
+OWN = {
+    "albedo": TaskConfig(kind="regression", channels=3, range=[0, 1]),
+    "flow": TaskConfig(kind="regression", channels=2, range=[-9, 9]),
+    "heat": TaskConfig(kind="regression", channels=1, range=[0, 2]),
+    "stereo": TaskConfig(kind="disparity", range=[1, 128]),
+}
+OWN_LABELS = {
+    "albedo": LabelFilesConfig(folder="albedo", scale=1 / 255, invalid=[0]),
+    "flow": LabelFilesConfig(folder="flow", scale=2.0),
+    "heat": LabelFilesConfig(folder="heat", scale=0.001, offset=-1.0, invalid=[7]),
+    "stereo": LabelFilesConfig(folder="stereo", scale=1 / 256, offset=-1 / 256),
+}
+
+
+def own_files(root: Path) -> dict[str, np.ndarray]:
+    """What the reader must deliver of image a/one, which has no flow; the others have the same files, and flow."""
+    rng = np.random.default_rng(3)
+    albedo = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    albedo[0, :2] = (0, 0, 0), (0, 9, 0)  # black has no label, a channel without light has
+    flow = rng.normal(size=(*SIZE, 2)).astype(np.float32)
+    flow[1, 1, 0], flow[1, 2, 1] = np.nan, np.inf
+    heat = rng.integers(8, 3000, SIZE).astype(np.uint16)
+    heat[2] = 7
+    stereo = rng.integers(0, 65536, SIZE).astype(np.uint16)
+    stereo[3] = 0
+    for id in IDS:
+        save(root, "albedo", f"{id}.png", albedo)
+        save(root, "heat", f"{id}.png", heat)
+        save(root, "stereo", f"{id}.png", stereo)
+        if id != "a/one":
+            save(root, "flow", f"{id}.npy", flow)
+    expected = {"albedo": albedo / 255.0, "heat": heat / 1000.0 - 1, "stereo": (stereo - 1.0) / 256}
+    expected["albedo"][0, 0] = expected["heat"][2] = np.nan
+    return {**expected, "flow": 2.0 * flow}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_values_of_own_tasks(tmp_path, truth, packed):
+    expected = own_files(tmp_path)
+    data = build_datasets(config(tmp_path, OWN_LABELS, packed=packed, task_table=OWN))
+    one, two = (data.train.load(index, list(OWN)).labels for index in (0, 2))
+    expected["flow"][1, 1:3] = np.nan
+    for name, label in two.items():
+        valid = label > 0 if name == "stereo" else np.isfinite(label)
+        wanted = expected[name] > 0 if name == "stereo" else np.isfinite(expected[name])
+        np.testing.assert_array_equal(valid, wanted, err_msg=name)
+        np.testing.assert_allclose(label[valid], expected[name][valid], rtol=1e-5, atol=1e-6, err_msg=name)
+        assert label.dtype == np.float32
+    assert one["flow"].shape == (*SIZE, 2) and np.isnan(one["flow"]).all()
+    np.testing.assert_array_equal(one["heat"], two["heat"])
+
+
+def test_values_in_files_that_cannot_hold_them(tmp_path, truth):
+    own_files(tmp_path)
+    save(tmp_path, "flow", "a/two.npy", np.zeros((*SIZE, 3), np.float32))
+    data = build_datasets(config(tmp_path, OWN_LABELS, task_table=OWN))
+    with pytest.raises(UserError, match=r"two\.npy: holds an array of shape \(40, 52, 3\); must be \(H, W, 2\)"):
+        data.train.load(2, ["flow"])
+    (tmp_path / "flow" / "a" / "two.npy").unlink()
+    save(tmp_path, "flow", "a/two.png", np.zeros((*SIZE, 3), np.uint8))
+    data = build_datasets(config(tmp_path, OWN_LABELS, task_table=OWN))
+    with pytest.raises(UserError, match=r"two\.png: is an image; flow has 2 values a pixel"):
+        data.train.load(2, ["flow"])
 
 
 PALETTE = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [70, 130, 180]]
@@ -293,7 +362,9 @@ def test_mistakes_are_one_line(tmp_path, truth, mistake, words):
 
 
 def test_mistakes_in_the_description():
-    with pytest.raises(UserError, match="encoding=palette: must be one of indices, mask, colours, metres, vectors"):
+    with pytest.raises(
+        UserError, match="encoding=palette: must be one of indices, mask, colours, metres, values, vectors"
+    ):
         LabelFilesConfig(folder="labels", encoding="palette")
     for colours, words in (([[0, 0]], "each 0 to 255"), ([[0, 0, 256]], "each 0 to 255"), ([[1, 2, 3]] * 2, "once")):
         with pytest.raises(UserError, match=rf"colours=.*: must be .*{words}"):

@@ -12,10 +12,15 @@ from PIL import Image
 from atrc_exp.config import Config, EngineConfig
 from atrc_exp.data.loader import build_datasets, train_loader
 from atrc_exp.data.prepare.check import check_files
-from atrc_exp.data.prepare.plausible import Doubts, doubts
+from atrc_exp.data.prepare.plausible import Doubts
 from atrc_exp.data.readers.datasets import open_reader
+from atrc_exp.tasks import TASKS
 
 SIZE = (20, 30)
+
+
+def doubts(task: str, label: np.ndarray):
+    return TASKS[task].kind.doubts(TASKS[task], label)
 
 
 def unit_normals(seed: int = 0) -> np.ndarray:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from atrc_exp.evaluation.panels import genotype_map, panel, prediction_panel, rendered, task_pictures
+from atrc_exp.evaluation.panels import genotype_map, panel, prediction_panel, rendered
 from atrc_exp.evaluation.predictions import as_array
 from atrc_exp.genotype import uniform
 from atrc_exp.tasks import build_tasks
@@ -13,6 +13,10 @@ TASKS = build_tasks(
 )  # fmt: skip
 BY_NAME = {task.name: task for task in TASKS}
 GREY = [0.5, 0.5, 0.5]
+
+
+def task_pictures(task, label, prediction):
+    return task.kind.pictures(task, label, prediction)
 
 
 def test_panel_has_a_column_for_every_task() -> None:

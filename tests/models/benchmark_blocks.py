@@ -25,7 +25,7 @@ import small_rooms
 from atrc_exp.config import BackboneConfig, Config, DistillationConfig, EngineConfig, StageConfig
 from atrc_exp.config.derived import build_tasks_of, genotype_of
 from atrc_exp.files import write_json
-from atrc_exp.losses import cross_entropy
+from atrc_exp.losses import resized
 from atrc_exp.models import build_network
 from atrc_exp.models.distillation.atrc import ContextBlocks
 from atrc_exp.models.network import Network
@@ -34,7 +34,7 @@ from atrc_exp.runs.environment import describe_environment
 from atrc_exp.tasks import Task
 from atrc_exp.training.benchmark import Subject, measure, random_batches, table
 
-PRESENT = local_attention_cpu.forward, local_attention_cpu.backward, cross_entropy.cross_entropy
+PRESENT = local_attention_cpu.forward, local_attention_cpu.backward, resized.cross_entropy
 PLAIN = shift_loop.forward, shift_loop.backward, plain_losses.cross_entropy
 
 
@@ -47,7 +47,7 @@ def _build(
         if isinstance(module, ContextBlocks):
             module.share_work = share_work
 
-    def use(operators: ModuleType = local_attention_cpu, losses: ModuleType = cross_entropy) -> None:
+    def use(operators: ModuleType = local_attention_cpu, losses: ModuleType = resized) -> None:
         operators.forward, operators.backward, losses.cross_entropy = functions
 
     network.register_forward_pre_hook(lambda *_: use())  # holds until the next step, its backward pass included

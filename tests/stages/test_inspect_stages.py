@@ -13,7 +13,6 @@ from PIL import Image
 from small_rooms import QUICK, as_typed, command
 
 from atrc_exp.errors import UserError
-from atrc_exp.report.figures.attention import region_names
 from atrc_exp.stages import attention, run_stage
 from atrc_exp.tasks import TASKS, build_tasks
 
@@ -184,11 +183,11 @@ def test_place_of_a_pixel_on_padded_and_scaled_images(size):
 def test_regions_have_the_names_of_classes_and_metres():
     tasks = {task.name: task for task in build_tasks(TASKS, num_classes={"semseg": 3}, edge_positive_weight=0.8,
                                                      edge_max_distance=0.01)}  # fmt: skip
-    assert region_names(tasks["semseg"], ["wall", "floor", "bed"]) == ["wall", "floor", "bed"]
-    assert region_names(tasks["edge"], None) == ["class 0", "class 1"]
-    depth = region_names(tasks["depth"], None)
+    assert tasks["semseg"].kind.region_names(tasks["semseg"], ["wall", "floor", "bed"]) == ["wall", "floor", "bed"]
+    assert tasks["edge"].kind.region_names(tasks["edge"], None) == ["class 0", "class 1"]
+    depth = tasks["depth"].kind.region_names(tasks["depth"], None)
     assert len(depth) == 40 and depth[0] == "0.70–0.75 m" and depth[-1] == "9.36–10.00 m"
-    assert region_names(tasks["normals"], None)[39] == "codeword 39"
+    assert tasks["normals"].kind.region_names(tasks["normals"], None)[39] == "codeword 39"
 
 
 def test_an_image_of_another_size_is_padded_or_scaled(tmp_path, run):

@@ -11,8 +11,8 @@ from torch import Tensor
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import build_tasks
 from atrc_exp.tasks import classification as coding
-from atrc_exp.tasks.classification import Decoder, TriangularCode, decode_depth, delaunay_triangles, triangular_code
-from atrc_exp.tasks.regions import depth_bins
+from atrc_exp.tasks.classification import Decoder, TriangularCode, delaunay_triangles, triangular_code
+from atrc_exp.tasks.kinds.depth import decode_depth, depth_bins
 
 HALF_OCTAHEDRON = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1]], dtype=torch.float64)
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from atrc_exp.tasks import TASKS
-from atrc_exp.tasks.regions import depth_bins, nearest_codeword, region_labels, require_classes, valid_pixels
+from atrc_exp.tasks import KINDS, TASKS
+from atrc_exp.tasks.kinds.depth import depth_bins
+from atrc_exp.tasks.kinds.normals import nearest_codeword
+from atrc_exp.tasks.regions import region_labels, require_classes
 
 
 def depth_edge(index: int) -> float:
@@ -29,7 +31,7 @@ def test_depth_bins_are_clamped_at_both_ends():
 def test_depth_regions_leave_out_invalid_pixels():
     depth = torch.tensor([0.0, -1.0, math.nan, math.inf, 0.7, 12.0]).view(1, 1, 2, 3)
     assert region_labels(TASKS["depth"], depth).tolist() == [[[255, 255, 255], [255, 0, 39]]]
-    assert valid_pixels("depth", depth).tolist() == [[[False, False, False], [False, True, True]]]
+    assert KINDS["depth"].valid(depth).tolist() == [[[False, False, False], [False, True, True]]]
 
 
 def test_nearest_codeword_has_the_smallest_angle():
@@ -64,7 +66,7 @@ def test_normals_need_a_codebook():
 
 def test_normals_with_one_zero_component_are_valid():
     normals = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [math.nan, 0.0, 1.0]]).T.reshape(1, 3, 1, 3)
-    assert valid_pixels("normals", normals).tolist() == [[[True, False, False]]]
+    assert KINDS["normals"].valid(normals).tolist() == [[[True, False, False]]]
 
 
 @pytest.mark.parametrize("wrong", [7, 200, -1])

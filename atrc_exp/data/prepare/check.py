@@ -11,12 +11,13 @@ from functools import partial
 import numpy as np
 
 from atrc_exp.data.decode import read_orientation
-from atrc_exp.data.prepare.plausible import Doubt, Doubts, doubts
+from atrc_exp.data.prepare.plausible import Doubts
 from atrc_exp.data.readers.reader import IMAGE, SPLITS, Reader, list_files, require_size
 from atrc_exp.errors import UserError
-from atrc_exp.tasks import IGNORE, TASKS
+from atrc_exp.tasks.kinds.depth import histogram_edges
+from atrc_exp.tasks.kinds.kind import Doubt
 
-DEPTH_EDGES = np.geomspace(0.01, 1000, 101)  # metres; of the histogram of depths, whose ends take what is outside
+DEPTH_EDGES = histogram_edges()
 _CHUNK = 8  # images handed to a process at a time
 
 
@@ -170,8 +171,9 @@ def _examine(reader: Reader, tasks: list[str], missing: frozenset[str], values: 
                 require_size(reader, task, id, label, image)
             except UserError as error:
                 report(*_located(reader, reader.files(task, id), error))
-        found.labels[task] = _summary(task, label)
-        doubt(task, list(doubts(task, label)))
+        row = reader.tasks[task]
+        found.labels[task] = Labels(label.shape[0] * label.shape[1], **row.kind.statistics(row, label))
+        doubt(task, list(row.kind.doubts(row, label)))
     return found
 
 
@@ -190,23 +192,3 @@ def _located(reader: Reader, files: tuple[str, ...], error: UserError) -> tuple[
             _, text = str(error).split(f"{reader.root / file}: ", 1)
             return file, text
     return files[0], str(error)
-
-
-def _summary(task: str, label: np.ndarray) -> Labels:
-    kind, pixels = TASKS[task].label, label.shape[0] * label.shape[1]
-    if TASKS[task].background_is_unlabelled and not label.any():
-        return Labels(pixels)  # an image without people
-    if kind == "classes":
-        counts = np.bincount(label.reshape(-1), minlength=256)
-        return Labels(pixels, pixels - int(counts[IGNORE]), counts)
-    if kind == "depth":
-        metres = label[label > 0]
-        if not metres.size:
-            return Labels(pixels)
-        total = np.array([metres.sum(dtype=np.float64), 0.0, 0.0])
-        histogram = np.histogram(metres.clip(DEPTH_EDGES[0], DEPTH_EDGES[-1]), DEPTH_EDGES)[0]
-        span = float(metres.min()), float(metres.max())
-        return Labels(pixels, metres.size, range=span, total=total, histogram=histogram)
-    vectors = label[label.any(axis=2)].astype(np.float64)
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return Labels(pixels, len(vectors), total=unit.sum(axis=0))

@@ -5,17 +5,17 @@ a file in a task's folder has no label for that task.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.config.folders import ENCODINGS, LabelFilesConfig
-from atrc_exp.data.decode import read_colours, read_ids, read_normals, read_photo, read_values
+from atrc_exp.config.folders import LabelFilesConfig
+from atrc_exp.data.decode import read_array, read_colours, read_ids, read_normals, read_photo, read_values
 from atrc_exp.data.readers.reader import IMAGE, SPLITS
 from atrc_exp.errors import UserError
-from atrc_exp.tasks import IGNORE, TASKS, class_count
+from atrc_exp.tasks import IGNORE, Task, class_count
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _SHOWN = 5
@@ -37,9 +37,10 @@ class Folders:
         self.root = Path(config.root).expanduser()
         if not self.root.is_dir():
             raise UserError(f"dataset.root={config.root}: does not exist; it must hold the folders of your dataset")
+        self.tasks: Mapping[str, Task] = config.rows
         self.labels = {task: self._description(task) for task in config.tasks}
-        maps = [task for task in config.tasks if TASKS[task].label == "classes"]
-        self.classes = {task: class_count(task, config.num_classes) for task in maps}
+        maps = [task for task in config.tasks if self.tasks[task].kind.class_map]
+        self.classes = {task: class_count(task, config.num_classes, self.tasks) for task in maps}
         self._check_colours()
         self.class_names = self._checked_names()
         self.notes: list[str] = []
@@ -69,13 +70,14 @@ class Folders:
             "colours": self._colours,
             "metres": self._metres,
             "vectors": lambda _, path: read_normals(path),
+            "values": self._values,
         }
-        return decode[_encoding(task, self.labels[task])](task, self.root / self.paths[task][id])
+        return decode[self._encoding(task, self.labels[task])](task, self.root / self.paths[task][id])
 
     def stored(self, task: str, id: str) -> np.ndarray:
         """See `Reader.stored`; the values of `invalid` are 0, too."""
-        path = self.root / self.paths[task][id]
-        return read_normals(path, every_code=True) if TASKS[task].label == "normals" else self._scaled(task, path)
+        path, encoding = self.root / self.paths[task][id], self._encoding(task, self.labels[task])
+        return read_normals(path, every_code=True) if encoding == "vectors" else self._scaled(task, path)
 
     def _indices(self, task: str, path: Path) -> np.ndarray:
         label, stored = self.labels[task], read_values(path)
@@ -137,21 +139,41 @@ class Folders:
             metres[np.isin(stored, label.invalid)] = 0
         return metres
 
+    def _values(self, task: str, path: Path) -> np.ndarray:
+        """Values (H, W) or (H, W, C), invalid where the kind has it."""
+        label, row = self.labels[task], self.tasks[task]
+        wanted = row.kind.shape(row, (0, 0))[2:]
+        if path.suffix == ".npy":
+            stored = read_array(path, channels=wanted[0] if wanted else 0)
+        elif not wanted:
+            stored = read_values(path)
+        elif wanted == (3,):
+            stored = read_colours(path)
+        else:
+            raise UserError(f"{path}: is an image; {task} has {wanted[0]} values a pixel, which .npy files can hold")
+        values: np.ndarray = stored.astype(np.float32) * np.float32(label.scale) + np.float32(label.offset)
+        invalid = np.isin(stored, label.invalid or []).all(axis=tuple(range(2, stored.ndim)))
+        values[invalid | ~np.isfinite(values).all(axis=tuple(range(2, stored.ndim)))] = row.kind.fill
+        return values
+
     def _description(self, task: str) -> LabelFilesConfig:
         if task not in self.config.labels:
             given = ", ".join(self.config.labels) or "none"
             raise UserError(f"dataset.folders.labels: lacks {task}, which is one of dataset.tasks; it has {given}")
-        label, kind = self.config.labels[task], TASKS[task].label
-        if _encoding(task, label) not in ENCODINGS[kind]:
+        label, kind = self.config.labels[task], self.tasks[task].kind
+        if self._encoding(task, label) not in kind.encodings:
             raise UserError(
-                f"dataset.folders.labels.{task}.encoding={label.encoding}: must be {' or '.join(ENCODINGS[kind])} "
-                f"for a task of kind {kind}"
+                f"dataset.folders.labels.{task}.encoding={label.encoding}: must be {' or '.join(kind.encodings)} "
+                f"for a task of kind {kind.name}"
             )
         return label
 
+    def _encoding(self, task: str, label: LabelFilesConfig) -> str:
+        return label.encoding or self.tasks[task].kind.encodings[0]
+
     def _check_colours(self) -> None:
         for task, label in self.labels.items():
-            if _encoding(task, label) == "colours" and len(label.colours) != self.classes[task]:
+            if self._encoding(task, label) == "colours" and len(label.colours) != self.classes[task]:
                 raise UserError(
                     f"dataset.folders.labels.{task}.colours: has {len(label.colours)} colours, one a class; {task} has "
                     f"{self.classes[task]} classes"
@@ -230,10 +252,6 @@ def _as_numbers(colours: np.ndarray) -> np.ndarray:
     """One number for each colour (..., 3)."""
     red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
     return red << 16 | green << 8 | blue
-
-
-def _encoding(task: str, label: LabelFilesConfig) -> str:
-    return label.encoding or ENCODINGS[TASKS[task].label][0]
 
 
 def _relative_files(folder: Path) -> Iterable[str]:

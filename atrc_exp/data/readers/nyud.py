@@ -7,7 +7,7 @@ which one it is.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from atrc_exp.config import DatasetConfig
 from atrc_exp.data.decode import read_array, read_ids, read_indices, read_normals, read_photo
 from atrc_exp.data.readers.reader import IMAGE, SPLITS, find_root, require_tasks
 from atrc_exp.errors import UserError
-from atrc_exp.tasks import IGNORE
+from atrc_exp.tasks import IGNORE, Task
 
 FOLDER_NAMES = ("NYUDv2", "NYUD_MT")  # of the published archives
 CROPPED = "cropped.json"  # lies in copies of packaging B that `crop.cropped_copy` made
@@ -50,6 +50,7 @@ class NYUD:
     def __init__(self, config: DatasetConfig, needed: Sequence[str]) -> None:
         self.root = find_root(config, "nyud", FOLDER_NAMES, _EXPECTED.format(root=config.root))
         require_tasks(config, list(FOLDERS)[1:], "NYUD")
+        self.tasks: Mapping[str, Task] = config.rows
         self.packaging = _packaging(self.root, needed)
         self.ids = {split: read_ids(self.root / "gt_sets" / f"{split}.txt") for split in SPLITS}
         self.notes = _notes(config, self.packaging)

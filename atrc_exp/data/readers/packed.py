@@ -184,7 +184,7 @@ def _append(file: IO[bytes], array: np.ndarray) -> tuple[int, tuple[int, ...], s
 
 def _compact(array: np.ndarray) -> tuple[np.ndarray, str]:
     """The array in as few bytes as give exactly it back, and how: vectors that came from 8 bits take 8 bits again."""
-    if array.dtype == np.float32 and array.ndim == 3:
+    if array.dtype == np.float32 and array.ndim == 3 and np.isfinite(array).all():
         codes = np.clip(np.rint((array + 1) * 127.5), 0, 255).astype(np.uint8)
         holes = ~array.any(axis=2)
         codes[holes] = 0
@@ -210,6 +210,8 @@ def _settings_key(dataset: DatasetConfig) -> str:
     """Of everything but the files that decides what a reader delivers; settings of the training take no part."""
     keys = ("reader", "num_classes", "folders")
     settings = {key: value for key, value in asdict(dataset).items() if key in keys}
+    if dataset.task_table:
+        settings["task_table"] = asdict(dataset)["task_table"]
     text = json.dumps([str(Path(dataset.root).expanduser().absolute()), settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

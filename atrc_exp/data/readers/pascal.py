@@ -5,7 +5,7 @@ validity of normals come from the 459-class LabelMap: maps that are derived once
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from atrc_exp.data.readers.pascal_classes import (
 )
 from atrc_exp.data.readers.reader import IMAGE, SPLITS, file_sizes, find_root, fingerprint, require_tasks
 from atrc_exp.errors import UserError
-from atrc_exp.tasks import IGNORE
+from atrc_exp.tasks import IGNORE, Task
 
 FOLDER_NAMES = ("PASCAL_MT", "PASCALContext")  # of the published archives
 TASKS = ("semseg", "human_parts", "sal", "normals", "edge")
@@ -53,6 +53,7 @@ class PASCAL:
     def __init__(self, config: DatasetConfig, needed: Sequence[str]) -> None:
         self.root = find_root(config, "pascal", FOLDER_NAMES, _EXPECTED)
         require_tasks(config, TASKS, "PASCAL")
+        self.tasks: Mapping[str, Task] = config.rows
         if config.num_classes.get("semseg", len(CLASS_NAMES)) != len(CLASS_NAMES):
             classes = config.num_classes["semseg"]
             raise UserError(f"dataset.num_classes.semseg={classes}: must be {len(CLASS_NAMES)}, as the layout has them")

@@ -14,8 +14,9 @@ import numpy as np
 
 from atrc_exp.config import DatasetConfig
 from atrc_exp.data.decode import read_orientation
-from atrc_exp.data.readers.sample import DatasetInfo, Sample, unlabelled
+from atrc_exp.data.readers.sample import DatasetInfo, Sample
 from atrc_exp.errors import UserError
+from atrc_exp.tasks import Task
 
 SPLITS = ("train", "val")
 MARKERS = {"nyud": "gt_sets", "pascal": "ImageSets/Context"}  # a folder by which a layout is known
@@ -32,6 +33,8 @@ class Reader(Protocol):
     """
 
     root: Path
+    tasks: Mapping[str, Task]
+    """`DatasetConfig.rows`."""
     packaging: str
     """Variant of the file formats."""
     ids: dict[str, list[str]]
@@ -94,7 +97,10 @@ def load_sample(reader: Reader, id: str, tasks: Iterable[str]) -> Sample:
     """Decode an image and its labels of `tasks`; raises as `Reader.image`."""
     image = reader.image(id)
     labels = {
-        task: reader.label(task, id) if reader.files(task, id) else unlabelled(task, image.shape[:2]) for task in tasks
+        task: reader.label(task, id)
+        if reader.files(task, id)
+        else reader.tasks[task].kind.unlabelled(reader.tasks[task], image.shape[:2])
+        for task in tasks
     }
     for task, label in labels.items():
         require_size(reader, task, id, label, image)

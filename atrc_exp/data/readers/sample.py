@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from atrc_exp.normalisation import IMAGENET, Normalisation
-from atrc_exp.tasks import IGNORE, TASKS
 
 
 @dataclass
@@ -18,18 +17,8 @@ class Sample:
     image: np.ndarray
     """(H, W, 3) uint8, RGB."""
     labels: dict[str, np.ndarray]
-    """By task: class maps (H, W) uint8, 255 unlabelled; depth (H, W) float32 metres, 0 invalid; normals (H, W, 3)
-    float32, x to the side, y vertical, z towards the camera, (0, 0, 0) invalid."""
-
-
-def unlabelled(task: str, size: Sequence[int]) -> np.ndarray:
-    """The label map of an image without a label for a task: no pixel of it is valid."""
-    match TASKS[task].label:
-        case "depth":
-            return np.zeros(size, dtype=np.float32)
-        case "normals":
-            return np.zeros((*size, 3), dtype=np.float32)
-    return np.full(size, IGNORE, dtype=np.uint8)
+    """By task, in the form of its kind: class maps (H, W) uint8, 255 unlabelled; depth (H, W) float32 metres, 0
+    invalid; normals (H, W, 3) float32, x to the side, y vertical, z towards the camera, (0, 0, 0) invalid."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from atrc_exp.files import replacing
 from atrc_exp.genotype import NONE
 from atrc_exp.models.contexts.attention_rows import AttentionRow
 from atrc_exp.report.figures import looks as figures
-from atrc_exp.tasks import DEPTH_BINS, DEPTH_RANGE, TASKS, Task
+from atrc_exp.tasks import TASKS
 
 _COLOURS = "magma"  # its lightness rises all the way
 _WIDTH = 2.5  # inches of one picture
@@ -36,17 +35,6 @@ class Place:
     """Row and column of the position of the maps that holds the pixel."""
     extent: tuple[float, float, float, float]
     """Left, right, bottom and top of the maps in the image's pixels, whose centres are whole numbers."""
-
-
-def region_names(task: Task, class_names: Sequence[str] | None) -> list[str]:
-    """What to call the label regions of a task: classes, bins in metres, or codewords."""
-    if task.label == "depth":
-        near, far = DEPTH_RANGE
-        edges = [near * (far / near) ** (index / DEPTH_BINS) for index in range(DEPTH_BINS + 1)]
-        return [f"{low:.2f}–{high:.2f} m" for low, high in pairwise(edges)]
-    if task.label == "normals":
-        return [f"codeword {index}" for index in range(task.regions)]
-    return list(class_names or (f"class {index}" for index in range(task.regions)))
 
 
 def save_arrays(

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.report.figures import looks as figures
-from atrc_exp.report.results.aggregate import run_name, run_names, seed_folders
+from atrc_exp.report.results.aggregate import know_tasks, run_name, run_names, seed_folders
 from atrc_exp.report.results.evaluation import FILE_NAME
 from atrc_exp.tasks import TASKS
 
@@ -49,6 +49,7 @@ def read(runs_dir: Path) -> tuple[list[Evaluation], list[str]]:
 
 
 def _read_file(path: Path) -> Evaluation:
+    know_tasks(path.parent)
     record = read_json(path)
     try:
         conditions = record["dataset"]["fingerprint"], record["rules"]

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from atrc_exp.errors import UserError
 from atrc_exp.report.figures import looks as figures
-from atrc_exp.report.results.aggregate import run_name, seed_folders
+from atrc_exp.report.results.aggregate import know_tasks, run_name, seed_folders
 from atrc_exp.report.results.columns import heading, scale
 from atrc_exp.runs.files import RECORDS
 from atrc_exp.runs.logging import jsonl
@@ -57,6 +57,7 @@ def damaged(folder: Path) -> list[str]:
 
 
 def _read_run(run: Path, seed: int) -> History:
+    know_tasks(run)
     by_kind: dict[str, dict[int, Any]] = {}
     for record in jsonl.read(run / RECORDS):
         by_kind.setdefault(record["kind"], {})[record["step"]] = record

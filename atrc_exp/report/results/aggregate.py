@@ -6,15 +6,16 @@ The runs of one name must be repetitions of one experiment; whatever else is fou
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from atrc_exp.config.task_table import TaskConfig
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, read_settings
 from atrc_exp.metrics.delta import delta_m
 from atrc_exp.runs.files import CONFIG, STATUS, SUMMARY
-from atrc_exp.tasks import TASKS
+from atrc_exp.tasks import TASKS, Task, know
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,25 @@ def read_runs(folder: Path) -> list[RunResult]:
     return _sorted(folder)[0]
 
 
+def know_tasks(run: Path) -> None:
+    """Make the tasks that the configuration of a run defines known to tables and figures.
+
+    A configuration that cannot be read defines none: a result of its tasks is then refused as one of unknown tasks.
+
+    Raises:
+        UserError: see `tasks.know`.
+    """
+    know(_own_tasks(run), run)
+
+
+@cache
+def _own_tasks(run: Path) -> list[Task]:
+    try:
+        return TaskConfig.rows_of(read_settings(run / CONFIG)["dataset"])
+    except (UserError, KeyError, TypeError, AttributeError):  # not there, or damaged, which others name
+        return []
+
+
 def left_out(folder: Path) -> dict[Path, str]:
     """Run folders of a name that `read_runs` has no result of, each with the reason.
 
@@ -196,6 +216,7 @@ def _unfinished(path: Path) -> str:
 
 def _read_run(path: Path, seed: int) -> RunResult:
     summary = read_json(path)
+    know_tasks(path.parent)
     try:
         if summary["version"] != 1:
             raise UserError(f"{path} has version {summary['version']!r}; this build reads version 1")

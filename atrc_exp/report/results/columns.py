@@ -11,7 +11,8 @@ DEFAULT_PLACES = 2
 def heading(name: str) -> str:
     """Heading of a task's column: metric, unit and direction."""
     task = TASKS[name]
-    return f"{task.title} {task.metric} [{task.unit}] {'↑' if task.higher_is_better else '↓'}"
+    unit = f" [{task.unit}]" if task.unit else ""
+    return f"{task.title} {task.metric}{unit} {'↑' if task.higher_is_better else '↓'}"
 
 
 def scale(name: str) -> float:

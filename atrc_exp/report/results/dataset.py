@@ -18,7 +18,7 @@ from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.results.sheet import Sheet, plain
 from atrc_exp.report.results.tables import console, show_sheet
 from atrc_exp.rooms.dataset.sheet import draw_label
-from atrc_exp.tasks import DEPTH_RANGE, IGNORE, TASKS, class_count
+from atrc_exp.tasks import IGNORE, TASKS, class_count
 
 FILE_NAME = "dataset_report.json"
 _SHOWN = 20  # problems on the console; the file has all
@@ -101,9 +101,9 @@ def draw(record: Mapping[str, Any], samples: Sequence[Sample], class_names: Mapp
 
 def _names(task: str, reader: Reader, config: DatasetConfig) -> list[str]:
     """Names of the classes of a task with class maps; their numbers where they have none."""
-    if TASKS[task].label != "classes":
+    if not reader.tasks[task].kind.class_map:
         return []
-    return list(reader.class_names.get(task) or map(str, range(class_count(task, config.num_classes))))
+    return list(reader.class_names.get(task) or map(str, range(class_count(task, config.num_classes, reader.tasks))))
 
 
 def _absent_classes(labels: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -122,18 +122,18 @@ def _absent_classes(labels: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _label_record(task: str, labels: Labels, names: Sequence[str]) -> dict[str, Any]:
     valid = max(labels.valid, 1)
     record: dict[str, Any] = {"pixels": labels.pixels, "invalid_share": 1 - labels.valid / max(labels.pixels, 1)}
-    kind = TASKS[task].label
-    if kind == "classes":
+    if names:
         counts = labels.counts[:IGNORE]
         record["classes"] = {name: int(count) / valid for name, count in zip(names, counts, strict=False)}
-    elif labels.valid and kind == "depth":
+    elif labels.valid and np.isfinite(labels.range[0]):
         record |= {"min": labels.range[0], "max": labels.range[1], "mean": float(labels.total[0]) / valid}
+    elif labels.valid:
+        record["mean"] = [float(value) / valid for value in labels.total]
+    if labels.histogram.any():
         held = labels.histogram.nonzero()[0]
         first, last = int(held[0]), int(held[-1]) + 1
         shares = (labels.histogram[first:last] / valid).tolist()
         record["histogram"] = {"edges": DEPTH_EDGES[first : last + 1].tolist(), "shares": shares}
-    elif labels.valid:
-        record["mean"] = [float(value) / valid for value in labels.total]
     return record
 
 
@@ -148,14 +148,14 @@ def _facts(record: Mapping[str, Any]) -> list[str]:
     ]
     for split, tasks in record["labels"].items():
         for task, labels in tasks.items():
-            lines.append(f"{split} {task}: {_summary(labels)}")
+            lines.append(f"{split} {task}: {_summary(labels, TASKS[task].value_unit)}")
     return lines
 
 
-def _summary(labels: Mapping[str, Any]) -> str:
+def _summary(labels: Mapping[str, Any], unit: str) -> str:
     text = f"{labels['invalid_share']:.2%} of the pixels unlabelled"
     if "min" in labels:
-        text += f", {labels['min']:.2f} to {labels['max']:.2f} m, mean {labels['mean']:.2f} m"
+        text += f", {labels['min']:.2f} to {labels['max']:.2f} {unit}, mean {labels['mean']:.2f} {unit}"
     elif "mean" in labels:
         x, y, z = labels["mean"]
         text += f", mean ({x:.3f}, {y:.3f}, {z:.3f})"
@@ -181,7 +181,7 @@ def _draw_samples(
         for axes, task in zip(row[1:], tasks, strict=True):
             found = record["labels"]["train"][task.name]
             names = list(found.get("classes", ())) if task.name in class_names else []
-            span = (found["min"], max(found["max"], 1.001 * found["min"])) if "min" in found else DEPTH_RANGE
+            span = (found["min"], max(found["max"], 1.001 * found["min"])) if "min" in found else None
             draw_label(axes, task, sample.labels[task.name], names, span)
 
 
@@ -197,7 +197,7 @@ def _draw_depths(axes: Axes, task: str, labels: Mapping[str, Mapping[str, Any]])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
     axes.tick_params(labelsize=7)
-    axes.set_xlabel("m", fontsize=7)
+    axes.set_xlabel(TASKS[task].value_unit, fontsize=7)
     axes.set_ylabel("share of labelled pixels", fontsize=7)
     axes.set_title(TASKS[task].title, fontsize=9)
     axes.legend(fontsize=7)
@@ -220,8 +220,11 @@ def _show(record: Mapping[str, Any]) -> None:
     out, dataset = console(), record["dataset"]
     for line in _facts(record)[:3]:
         out.print(line, markup=False, highlight=False)
-    rows = ((split, TASKS[task].title, _summary(labels)) for split, tasks in record["labels"].items()
-            for task, labels in tasks.items())  # fmt: skip
+    rows = (
+        (split, TASKS[task].title, _summary(labels, TASKS[task].value_unit))
+        for split, tasks in record["labels"].items()
+        for task, labels in tasks.items()
+    )
     show_sheet(Sheet("labels", "", ("split", "labels", "what they hold"), plain(rows), align="lll"))
     for note in dataset["notes"]:
         out.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)

@@ -94,7 +94,7 @@ def _show(record: Mapping[str, Any], confusion: Mapping[str, np.ndarray]) -> Non
 def _unit(task: str, metric: str) -> str:
     if metric.startswith("within"):
         return "% of pixels"
-    return "pixels" if metric == "invalid_pixels" else TASKS[task].unit
+    return "pixels" if metric == "invalid_pixels" else TASKS[task].unit_of(metric)
 
 
 def _number(value: float | None, unit: str) -> str:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -21,7 +21,7 @@ from atrc_exp.config import DatasetConfig
 from atrc_exp.data.readers.datasets import open_dataset
 from atrc_exp.data.readers.sample import Sample, Source
 from atrc_exp.rooms.dataset.write import generate
-from atrc_exp.tasks import DEPTH_RANGE, IGNORE, TASKS, Task
+from atrc_exp.tasks import IGNORE, TASKS, Task
 
 _GREY = "0.85"
 _NAMED_SHARE = 0.025  # regions above this share of the image carry their class's name
@@ -54,24 +54,22 @@ def _name_regions(axes: Axes, labels: np.ndarray, names: Sequence[str]) -> None:
 
 
 def draw_label(
-    axes: Axes, task: Task, label: np.ndarray, names: Sequence[str], span: tuple[float, float] = DEPTH_RANGE
+    axes: Axes, task: Task, label: np.ndarray, names: Sequence[str], span: tuple[float, float] | None = None
 ) -> None:
-    """Depth from dark (near) to bright over `span` in metres on a logarithmic scale; normals as RGB = (n + 1) / 2.
+    """A label map as its kind is shown, depth over `span` in metres or over the range of its label regions.
 
     Unlabelled pixels are grey. Class maps carry the names of their large regions, if `names` has any.
     """
-    if task.label == "depth":
-        shown = np.ma.masked_equal(label, 0).clip(*span)
-        axes.imshow(shown, cmap=colormaps["magma"].with_extremes(bad=_GREY), norm=LogNorm(*span))
-    elif task.label == "normals":
-        axes.imshow(np.clip((label + 1) / 2, 0, 1))
-    elif task.metric == "miou":
-        axes.imshow(_palette(names)[label], interpolation="nearest")
+    look = task.kind.look_of_label(task, label, span)
+    if look.classes:
+        axes.imshow(_palette(names)[look.pixels], interpolation="nearest")
         if names:
             _name_regions(axes, label, names)
+    elif look.colours is None:
+        axes.imshow(look.pixels)
     else:
-        shown = np.ma.masked_equal(label, IGNORE)
-        axes.imshow(shown, cmap=colormaps["gray_r"].with_extremes(bad=_GREY), vmin=0, vmax=1)
+        scale = (LogNorm if look.logarithmic else Normalize)(*(look.span or (None, None)))
+        axes.imshow(look.pixels, cmap=colormaps[look.colours].with_extremes(bad=_GREY), norm=scale)
 
 
 def contact_sheet(samples: Sequence[Sample], names: dict[str, list[str]], path: Path) -> None:

@@ -1,0 +1,13 @@
+"""The kinds of labels, one file each: what is known of a kind of label map is asked of its object here."""
+
+from atrc_exp.tasks.kinds.binary import Binary
+from atrc_exp.tasks.kinds.classes import Classes
+from atrc_exp.tasks.kinds.depth import Depth
+from atrc_exp.tasks.kinds.disparity import Disparity
+from atrc_exp.tasks.kinds.kind import Kind
+from atrc_exp.tasks.kinds.normals import Normals
+from atrc_exp.tasks.kinds.regression import Regression
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (Classes(), Binary(), Depth(), Disparity(), Normals(), Regression())
+}
