@@ -41,10 +41,14 @@ class OptimConfig:
     """Multiplies the rate of everything but the backbone, > 0."""
     distillation_lr_factor: float = 1.0
     """Multiplies the rate of the distillation module once more, > 0: the papers of cross_stitch and nddr raise it."""
+    layer_decay: float = 1.0
+    """Multiplies the rate once for every layer of the backbone from its last block down to its first, in (0, 1]: 1 is
+    one rate for all, 0.7 to 0.9 usual for pretrained vision transformers."""
     momentum: float = 0.9
     """Of SGD, beta 1 of AdamW, in [0, 1)."""
     weight_decay: float = 5e-4
-    """On all network parameters but the weights of cross_stitch, and with adamw biases and norms, >= 0."""
+    """On all network parameters but the weights of cross_stitch, and with adamw biases, norms, class tokens and
+    embeddings of positions, >= 0."""
     power: float = 0.9
     """Rate at iteration i is lr * (1 - i / iterations) ** power, >= 0."""
     clip_norm: float | None = None
@@ -55,6 +59,7 @@ class OptimConfig:
         positive("optim.lr", self.lr)
         positive("optim.head_lr_factor", self.head_lr_factor)
         positive("optim.distillation_lr_factor", self.distillation_lr_factor)
+        require(0 < self.layer_decay <= 1, "optim.layer_decay", self.layer_decay, "in (0, 1]")
         require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "in [0, 1)")
         require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, ">= 0")
         require(self.power >= 0, "optim.power", self.power, ">= 0")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from atrc_exp.config import Config, OptimConfig
 from atrc_exp.errors import UserError
+from atrc_exp.models.backbones.depth import layers_above
 from atrc_exp.models.network import Network
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
@@ -15,7 +16,8 @@ from atrc_exp.training.frozen import FrozenBlocks
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.schedules import poly
 
-_POSITION_TABLE = "relative_position_bias_table"
+_TOKENS = ("relative_position_bias_table", "pos_embed", "cls_token", "reg_token", "dist_token")
+"""Last names of parameters that AdamW does not decay: positions, and tokens beside those of the patches."""
 
 
 @dataclass
@@ -131,18 +133,20 @@ def build_state(
 def parameter_groups(optim: OptimConfig, network: Network) -> list[dict[str, Any]]:
     """Parameters by rate and decay: the backbone first, then the heads, and what of the distillation module differs.
 
-    AdamW's decay leaves out biases, norms and tables of relative positions, as the authors of ConvNeXt and Swin do.
+    AdamW's decay leaves out biases, norms, embeddings of positions and class tokens, as the authors of ConvNeXt, Swin
+    and MAE do. With `optim.layer_decay` the rate of the backbone falls from layer to layer, see `layers_above`.
     """
     module: Any = network.distillation
     distilling = {id(p) for p in module.parameters()} if module is not None else set()
     undecayed = {id(p) for p in module.undecayed_parameters()} if hasattr(module, "undecayed_parameters") else set()
     if optim.name == "adamw":
-        undecayed |= {id(p) for n, p in network.named_parameters() if p.dim() <= 1 or n.endswith(_POSITION_TABLE)}
+        undecayed |= {id(p) for n, p in network.named_parameters() if p.dim() <= 1 or n.endswith(_TOKENS)}
     backbone = {id(p) for p in network.backbone_parameters()}
+    above = layers_above(network.backbone) if optim.layer_decay != 1 else {}
     groups: dict[tuple[bool, float, float], list[Tensor]] = {}
     for parameter in (*network.backbone_parameters(), *network.head_parameters()):
         own = id(parameter) in backbone
-        factor = 1.0 if own else optim.head_lr_factor
+        factor = optim.layer_decay ** above.get(id(parameter), 0) if own else optim.head_lr_factor
         factor *= optim.distillation_lr_factor if id(parameter) in distilling else 1.0
         decay = 0.0 if id(parameter) in undecayed else optim.weight_decay
         groups.setdefault((own, factor, decay), []).append(parameter)
