@@ -1,4 +1,4 @@
-"""How it is trained: search, optimisers, engine, and switches for finding faults."""
+"""How it is trained: search, optimisers, balance of the tasks, engine, and switches for finding faults."""
 
 from dataclasses import dataclass, field
 
@@ -65,6 +65,27 @@ class OptimConfig:
         require(self.power >= 0, "optim.power", self.power, ">= 0")
         if self.clip_norm is not None:
             positive("optim.clip_norm", self.clip_norm)
+
+
+@dataclass(kw_only=True)
+class BalanceConfig:
+    """Factors on top of the tasks' loss weights that change in training; all terms of a task get the same."""
+
+    name: str = "fixed"
+    """fixed (none, the paper), uncertainty (Kendall et al., CVPR 2018) or dwa (Liu et al., CVPR 2019)."""
+    lr: float = 1e-3
+    """uncertainty: Adam's rate for the logarithms of the variances, > 0."""
+    interval: int = 100
+    """dwa: iterations whose mean losses are compared, >= 1; the paper's epoch is 100 on NYUD-v2 with batches of 8."""
+    temperature: float = 2.0
+    """dwa: the higher, the more equal are the factors, > 0."""
+
+    def __post_init__(self) -> None:
+        names = ("fixed", "uncertainty", "dwa")
+        require(self.name in names, "balance", self.name, f"one of {', '.join(names)}")
+        positive("balance.lr", self.lr)
+        require(self.interval >= 1, "balance.interval", self.interval, ">= 1")
+        positive("balance.temperature", self.temperature)
 
 
 @dataclass(kw_only=True)

@@ -145,7 +145,7 @@ class TrainSession(Session):
         """Write the losses and, in a search, where the architecture stands."""
         state, search = self.state, self.network.search
         skipped = {"skipped_steps": state.skipped} if state.scaler.is_enabled() else {}
-        terms = self.log_losses(logger, lr=result.schedule["lr"], **skipped)
+        terms = self.log_losses(logger, lr=result.schedule["lr"], **skipped, **state.balance.record())
         if search is not None:
             logger.record({
                 "step": state.iteration, "kind": "search", "temperature": result.schedule["temperature"],

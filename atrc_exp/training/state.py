@@ -12,6 +12,7 @@ from atrc_exp.models.backbones.depth import layers_above
 from atrc_exp.models.network import Network
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
+from atrc_exp.training.balance import Fixed, build_balance
 from atrc_exp.training.frozen import FrozenBlocks
 from atrc_exp.training.record import LossRecord
 from atrc_exp.training.schedules import poly
@@ -30,6 +31,8 @@ class TrainState:
     arch_optimizer: torch.optim.Adam | None
     scaler: torch.amp.GradScaler
     record: LossRecord
+    balance: Fixed
+    """Factors of the tasks' losses."""
     run_id: str
     """Identity of the run in W&B, the same after every resume."""
     frozen: FrozenBlocks = field(default_factory=FrozenBlocks)
@@ -68,6 +71,7 @@ class TrainState:
             "arch_optimizer": self.arch_optimizer.state_dict() if self.arch_optimizer else None,
             "scaler": self.scaler.state_dict(),
             "record": self.record.state_dict(ranks),
+            "balance": self.balance.state_dict(),
             "random": ranks.gather(checkpoint.random_states(ranks.device)),
             "codebook": self.codebook,
             "skipped": self.skipped,
@@ -87,6 +91,7 @@ class TrainState:
             self.arch_optimizer.load_state_dict(state["arch_optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.record.load_state_dict(state["record"], ranks)
+        self.balance.load_state_dict(state.get("balance", {}))  # checkpoints from before there was one: fixed
         if ranks.rank < len(state["random"]):
             checkpoint.set_random_states(state["random"][ranks.rank], ranks.device)
         self.iteration, self.skipped, self.seconds = state["iteration"], state["skipped"], state["seconds"]
@@ -127,7 +132,8 @@ def build_state(
             network.architecture_parameters(), lr=config.search.arch_lr, weight_decay=0.0, fused=fused
         )
     scaler = torch.amp.GradScaler(record.sums.device.type, enabled=config.engine.precision == "fp16")
-    return TrainState(network, optimizer, adam, scaler, record, run_id, codebook=codebook)
+    balance = build_balance(config.balance, config.task_names, record.sums.device)
+    return TrainState(network, optimizer, adam, scaler, record, balance, run_id, codebook=codebook)
 
 
 def parameter_groups(optim: OptimConfig, network: Network) -> list[dict[str, Any]]:

@@ -130,7 +130,7 @@ def train_step(
         with nullcontext() if last or ranks.world == 1 else objective.no_sync():  # type: ignore[operator]
             terms = objective(batch["image"], batch["labels"], counts, sample)
             entropy = terms.pop(ENTROPY, None)
-            loss = ranks.world * losses.total(terms)
+            loss = ranks.world * losses.total(state.balance.scaled(losses, terms))
             if entropy is not None:
                 loss = loss + schedule["entropy_weight"] * entropy / len(micro)
                 sums[ENTROPY] = sums[ENTROPY] + entropy.detach() / (len(micro) * ranks.world)
@@ -138,6 +138,7 @@ def train_step(
         for name, term in terms.items():
             sums[name] = sums[name] + term.detach()
     _update(config, state)
+    state.balance.after_step(losses, sums, ranks)
     state.iteration += 1
     return StepResult(dict(sums), schedule)
 
