@@ -54,13 +54,12 @@ class Fixed:
 
     def _task_losses(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor], ranks: Ranks) -> Tensor:
         """Weighted loss of every task (K,) on the whole batch, all its terms together."""
-        own = {name: terms[name] for name in losses.owners}
-        total = ranks.sum(own)
-        return torch.stack([
-            torch.stack([losses.weights[name] * total[name] for name, task in losses.owners.items() if task == wanted])
-            .sum()
-            for wanted in self.tasks
-        ])  # fmt: skip
+        total = ranks.sum({name: terms[name] for name in losses.owners})
+        own = {
+            task: [losses.weights[name] * total[name] for name, owner in losses.owners.items() if owner == task]
+            for task in self.tasks
+        }
+        return torch.stack([torch.stack(values).sum() for values in own.values()])
 
 
 class Uncertainty(Fixed):
