@@ -45,7 +45,7 @@ def test_presets_build_and_have_the_documented_resources(backbone, what, paramet
 
 
 def test_a_transformers_products_are_those_of_its_formula():
-    """12 blocks of 12 C^2 weights for each of T tokens and two products of T x T x C, behind 31 x 40 patches of 14 x 14."""
+    """12 blocks of 12 C^2 weights for each of T tokens and two products of T x T x C, behind 31 x 40 patches."""
     backbone = profile_of(as_typed("stage=profile", "+experiment=nyud_dinov2b_multi_task")).parts["backbone"]
     cells, width = 31 * 40, 768
     tokens = cells + 1
