@@ -22,23 +22,13 @@ def recompute_activations(network: nn.Module) -> None:
         UserError: a network without a `Backbone`, or one whose backbone is not built of such blocks.
     """
     backbones = [module for module in network.modules() if isinstance(module, Backbone)]
-    stages = [stage for backbone in backbones for stage in _stages(backbone.model)]
+    models = [getattr(backbone.model, "model", backbone.model) for backbone in backbones]  # timm wraps transformers
+    stages = [child for model in models for child in model.children() if isinstance(child, nn.Sequential)]
     if not stages:
         raise UserError("engine.activation_checkpointing=true: this network's backbone has no stages; leave it false")
     for block in (block for stage in stages for block in stage):
         norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         block.forward = partial(_forward, block.forward, norms)
-
-
-def _stages(model: nn.Module) -> Iterator[nn.Sequential | nn.ModuleList]:
-    """Sequences of blocks; transformers are wrapped by timm, and some call their blocks one by one from a list."""
-    for child in model.children():
-        if isinstance(child, nn.Sequential):
-            yield child
-    wrapped = getattr(model, "model", None)
-    for child in wrapped.children() if isinstance(wrapped, nn.Module) else ():
-        if isinstance(child, nn.Sequential | nn.ModuleList):
-            yield child
 
 
 def recomputed_blocks(network: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Any]]]:

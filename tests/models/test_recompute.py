@@ -16,7 +16,6 @@ TRANSFORMER = {"out_indices": [-1], "options": {"dynamic_img_size": True, "depth
     ("hrnet_w18_small_v2", {}),
     ("resnet10t", {}),
     ("vit_tiny_patch16_224", TRANSFORMER),
-    ("vit_small_patch16_dinov3", TRANSFORMER),
 ])  # fmt: skip
 def test_results_and_statistics_are_the_same_and_less_is_kept(name, settings):
     backbone = build_backbone(BackboneConfig(name=name, weights="random", **settings)).double().train()
