@@ -80,7 +80,7 @@ def network(config: Config, *, hold_bn: bool = False, dtype: torch.dtype = torch
     if config.distillation.name == "atrc":
         module = ATRC(FIXED, 4, kernel_size=3, dropout=dropout)
     backbone = TinyBackbone() if config.neck.name == "shared" else TwoScales()
-    neck = build_neck(config.neck, backbone.channels, tasks())
+    neck = build_neck(config.neck, backbone.channels, backbone.reductions, tasks())
     built = Network(backbone, tasks(), 4, module, neck=neck)  # type: ignore[arg-type]
     for child in built.modules():
         if hold_bn and type(child) is nn.BatchNorm2d:

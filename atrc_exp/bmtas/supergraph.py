@@ -40,7 +40,7 @@ class Supergraph(nn.Module):
 
     def __init__(self, backbone: Backbone, copies: int, granularity: str) -> None:
         super().__init__()
-        self.channels, self.provenance = backbone.channels, backbone.provenance
+        self.channels, self.reductions, self.provenance = backbone.channels, backbone.reductions, backbone.provenance
         self.normalisation = backbone.normalisation
         self.stem, layers, self.outputs = cut(backbone, granularity)
         self.names = list(layers)
@@ -118,7 +118,7 @@ class BranchSearch(nn.Module):
         """Predict one task for an image (B, 3, H, W); the size is that of `network.Output.final`."""
         pyramids: Pyramids = self.encoder(image, path)
         if task in self.necks:
-            pyramids = self.necks[task](pyramids).pyramids
+            pyramids = self.necks[task](pyramids, (image.shape[-2], image.shape[-1])).pyramids
         features = self.heads[task](join(pyramids, (task,))[task])
         final = self.predictors[task](features)
         return final if self.training else resize(final, image.shape[-2:])
@@ -172,6 +172,6 @@ def build_branch_search(config: Config, tasks: Sequence[Task]) -> BranchSearch:
         UserError: a backbone that cannot be branched, or weights that cannot be had.
     """
     encoder = Supergraph(build_backbone(config.backbone), len(tasks), config.branching.layers)
-    necks = {task.name: build_neck(config.neck, encoder.channels, (task,)) for task in tasks}
+    necks = {task.name: build_neck(config.neck, encoder.channels, encoder.reductions, (task,)) for task in tasks}
     joined = sum((necks[tasks[0].name] or encoder).channels)
     return BranchSearch(encoder, tasks, config.distillation.channels or joined // 4, necks)

@@ -20,13 +20,14 @@ from atrc_exp.config.stages import (
     PredictConfig,
     StageConfig,
 )
-from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, SearchConfig
+from atrc_exp.config.training import BalanceConfig, DebugConfig, EngineConfig, OptimConfig, SearchConfig
 
 __all__ = [
     "STAGES",
     "STORED_STAGES",
     "TRAINING_STAGES",
     "BackboneConfig",
+    "BalanceConfig",
     "BenchmarkConfig",
     "BranchingConfig",
     "Config",

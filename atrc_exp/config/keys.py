@@ -31,6 +31,7 @@ USED_BY: dict[str, Sequence[str]] = {
     "branching": ("branch",),
     "search": ("search", *_COUNTED),
     "optim": _NETWORK,
+    "balance": (*TRAINING_STAGES, *_COUNTED),
     "engine.save_predictions": _SCORED,
     "evaluation": (*_SCORED, *_COUNTED),
     "prepare": ("prepare",),

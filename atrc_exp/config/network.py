@@ -7,8 +7,8 @@ from atrc_exp.config.checks import path, require
 from atrc_exp.genotype import CONTEXT_TYPES, NONE
 
 _OWN_KEYS = {"features_only", "out_indices", "output_stride", "pretrained", "checkpoint_path", "pretrained_cfg",
-             "pretrained_cfg_overlay", "in_chans", "num_classes"}  # fmt: skip
-_OWN_KEYS_ARE = "backbone.weights, backbone.tag, backbone.out_indices and backbone.output_stride"
+             "pretrained_cfg_overlay", "in_chans", "num_classes", "drop_path_rate"}  # fmt: skip
+_OWN_KEYS_ARE = "backbone.weights, backbone.tag, backbone.out_indices, backbone.output_stride and backbone.drop_path"
 
 
 @dataclass(kw_only=True)
@@ -23,13 +23,16 @@ class BackboneConfig:
     tag: str | None = None
     """timm's tag of the pretrained weights, e.g. ms_in1k; null is timm's default. Of a local file, which one it is."""
     out_indices: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
-    """Which feature maps are used, finest first."""
+    """Which feature maps are used, finest first; [-1] is the last block of a plain vision transformer."""
     output_stride: int | None = None
     """8, 16 or 32: deeper ResNet stages are dilated instead of strided; null keeps the model's own stride."""
 
     multiple: int | None = None
     """Images are filled up with zeros, below and to the right, to a multiple of so many pixels, and maps cut back, for
     models that cut images into patches and drop or refuse what is left over (ConvNeXt, Swin); null: they are not."""
+    drop_path: float | None = None
+    """Largest share of images whose residual branch a block leaves out in training (stochastic depth), rising from 0 at
+    the first block, in [0, 1); null is the model's own in timm."""
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the model in timm, such as img_size or dynamic_img_size where it is made for one size."""
 
@@ -38,6 +41,8 @@ class BackboneConfig:
         stride = self.output_stride
         require(stride in (None, 8, 16, 32), "backbone.output_stride", stride, "8, 16, 32 or null")
         require(self.multiple is None or self.multiple >= 1, "backbone.multiple", self.multiple, ">= 1 or null")
+        rate = self.drop_path
+        require(rate is None or 0 <= rate < 1, "backbone.drop_path", rate, "in [0, 1) or null")
         for name in sorted(_OWN_KEYS & self.options.keys()):
             require(False, f"backbone.options.{name}", self.options[name], f"left to {_OWN_KEYS_ARE}")
 
@@ -47,14 +52,15 @@ class NeckConfig:
     """What makes the maps that each task's head reads from the backbone's."""
 
     name: str = "shared"
-    """shared (the backbone's maps as they are) or maps of each task's own: fpm (with initial predictions), skip (finest
-    and coarsest map of a dilated ResNet) or aspp (the same with ASPP on the coarsest)."""
+    """shared (the backbone's maps as they are), simple_fpn (strides 4 to 32 from the one map of a plain vision
+    transformer) or maps of each task's own: fpm (with initial predictions), skip (finest and coarsest map of a dilated
+    ResNet) or aspp (the same with ASPP on the coarsest)."""
     softmax: str = "authors"
     """Mask of the FPM: authors (over neighbouring channels of one task, as in the published results) or paper (over
     the tasks)."""
 
     def __post_init__(self) -> None:
-        necks = ("shared", "fpm", "skip", "aspp")
+        necks = ("shared", "fpm", "skip", "aspp", "simple_fpn")
         require(self.name in necks, "neck", self.name, f"one of {', '.join(necks)}")
         require(self.softmax in ("authors", "paper"), "neck.softmax", self.softmax, "authors or paper")
 

@@ -17,7 +17,7 @@ from atrc_exp.config.stages import (
     PredictConfig,
     StageConfig,
 )
-from atrc_exp.config.training import DebugConfig, EngineConfig, OptimConfig, SearchConfig
+from atrc_exp.config.training import BalanceConfig, DebugConfig, EngineConfig, OptimConfig, SearchConfig
 from atrc_exp.genotype import CONTEXT_TYPES, NONE
 from atrc_exp.tasks import FORMS
 
@@ -72,6 +72,7 @@ class Config:
     stage: StageConfig = field(default_factory=StageConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig, metadata=FREE)

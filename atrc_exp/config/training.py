@@ -1,4 +1,4 @@
-"""How it is trained: search, optimisers, engine, and switches for finding faults."""
+"""How it is trained: search, optimisers, balance of the tasks, engine, and switches for finding faults."""
 
 from dataclasses import dataclass, field
 
@@ -72,10 +72,14 @@ class OptimConfig:
     """Multiplies the rate of everything but the backbone, > 0."""
     distillation_lr_factor: float = 1.0
     """Multiplies the rate of the distillation module once more, > 0: the papers of cross_stitch and nddr raise it."""
+    layer_decay: float = 1.0
+    """Multiplies the rate once for every layer of the backbone from its last block down to its first, in (0, 1]: 1 is
+    one rate for all, 0.7 to 0.9 usual for pretrained vision transformers."""
     momentum: float = 0.9
     """Momentum of SGD, or beta 1 of AdamW, in [0, 1)."""
     weight_decay: float = 5e-4
-    """Weight decay, >= 0. It spares the weights of cross_stitch, and with adamw biases and norms."""
+    """Weight decay, >= 0. It spares the weights of cross_stitch, and with adamw biases, norms, class tokens and
+    embeddings of positions."""
     power: float = 0.9
     """Rate at iteration i is lr * (1 - i / iterations) ** power, >= 0."""
     clip_norm: float | None = None
@@ -86,11 +90,33 @@ class OptimConfig:
         positive("optim.lr", self.lr)
         positive("optim.head_lr_factor", self.head_lr_factor)
         positive("optim.distillation_lr_factor", self.distillation_lr_factor)
+        require(0 < self.layer_decay <= 1, "optim.layer_decay", self.layer_decay, "in (0, 1]")
         require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "in [0, 1)")
         require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, ">= 0")
         require(self.power >= 0, "optim.power", self.power, ">= 0")
         if self.clip_norm is not None:
             positive("optim.clip_norm", self.clip_norm)
+
+
+@dataclass(kw_only=True)
+class BalanceConfig:
+    """Factors on top of the tasks' loss weights that change in training; all terms of a task get the same."""
+
+    name: str = "fixed"
+    """fixed (none, the paper), uncertainty (Kendall et al., CVPR 2018) or dwa (Liu et al., CVPR 2019)."""
+    lr: float = 1e-3
+    """uncertainty: Adam's rate for the logarithms of the variances, > 0."""
+    interval: int = 100
+    """dwa: iterations whose mean losses are compared, >= 1; the paper's epoch is 100 on NYUD-v2 with batches of 8."""
+    temperature: float = 2.0
+    """dwa: the higher, the more equal are the factors, > 0."""
+
+    def __post_init__(self) -> None:
+        names = ("fixed", "uncertainty", "dwa")
+        require(self.name in names, "balance", self.name, f"one of {', '.join(names)}")
+        positive("balance.lr", self.lr)
+        require(self.interval >= 1, "balance.interval", self.interval, ">= 1")
+        positive("balance.temperature", self.temperature)
 
 
 @dataclass(kw_only=True)

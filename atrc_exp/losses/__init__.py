@@ -43,6 +43,7 @@ class MultiTaskLoss(nn.Module):
 
     Attributes:
         weights: weight of every term of a training step.
+        owners: task of every term.
 
     Raises:
         ValueError: an auxiliary task that is not among the tasks, or no codebook where one is needed.
@@ -65,10 +66,10 @@ class MultiTaskLoss(nn.Module):
                 raise ValueError(f"auxiliary task '{name}' is not one of {', '.join(self.tasks)}")
             if self.tasks[name].kind.coded and codebook is None:
                 raise ValueError(f"the auxiliary loss of {name} needs a codebook")
-        self.weights = {name: task.weight for name, task in self.tasks.items()}
-        self.weights |= {f"{name}_aux": self.tasks[name].weight for name in self.aux_tasks}
+        self.owners = {name: name for name in self.tasks} | {f"{name}_aux": name for name in self.aux_tasks}
         for scale in range(initial_scales):
-            self.weights |= {_initial(name, scale): task.weight for name, task in self.tasks.items()}
+            self.owners |= {_initial(name, scale): name for name in self.tasks}
+        self.weights = {term: self.tasks[name].weight for term, name in self.owners.items()}
         self.register_buffer("codebook", codebook)
         self.code = triangular_code(self.tasks.values(), codebook)
 

@@ -98,7 +98,7 @@ class Network(nn.Module):
         if (regions is not None) != self.regions_from_labels:
             raise ValueError("regions are given to networks that take them from labels, and to no others")
         maps = self.backbone(image)
-        pyramids, initial = self.neck(maps) if self.neck is not None else (maps, {})
+        pyramids, initial = self.neck(maps, (image.shape[-2], image.shape[-1])) if self.neck is not None else (maps, {})
         if self.multi_scale and self.distillation is not None:
             pyramids = self.distillation(pyramids)
         inputs = join(pyramids, tuple(self.heads))
@@ -167,7 +167,7 @@ def build_network(config: Config, tasks: tuple[Task, ...], genotype: Genotype | 
     """
     names = tuple(task.name for task in tasks)
     backbone = _build_encoder(config, names)
-    neck = build_neck(config.neck, backbone.channels, tasks)
+    neck = build_neck(config.neck, backbone.channels, backbone.reductions, tasks)
     pyramid = (neck or backbone).channels
     entry = distillations.DISTILLATIONS.get(config.distillation.name)
     multi_scale = entry is not None and entry.multi_scale

@@ -22,8 +22,8 @@ def recompute_activations(network: nn.Module) -> None:
         UserError: a network without a `Backbone`, or one whose backbone is not built of such blocks.
     """
     backbones = [module for module in network.modules() if isinstance(module, Backbone)]
-    children = [child for backbone in backbones for child in backbone.model.children()]
-    stages = [stage for stage in children if isinstance(stage, nn.Sequential)]
+    models = [getattr(backbone.model, "model", backbone.model) for backbone in backbones]  # timm wraps transformers
+    stages = [child for model in models for child in model.children() if isinstance(child, nn.Sequential)]
     if not stages:
         raise UserError("engine.activation_checkpointing=true: this network's backbone has no stages; leave it false")
     for block in (block for stage in stages for block in stage):

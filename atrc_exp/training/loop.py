@@ -155,7 +155,7 @@ class TrainSession(Session):
         """Write the losses and, in a search, where the architecture stands."""
         state, strategy, schedule = self.state, self.strategy, dict(result.schedule)
         skipped = {"skipped_steps": state.skipped} if state.scaler.is_enabled() else {}
-        terms = self.log_losses(logger, lr=schedule.pop("lr"), **skipped)
+        terms = self.log_losses(logger, lr=schedule.pop("lr"), **skipped, **state.balance.record())
         if strategy is not None:
             penalties = {name: terms[name] for name in strategy.penalties}
             if numbers := {**schedule, **penalties, **strategy.record()}:

@@ -8,14 +8,17 @@ from torch import Tensor, nn
 
 from atrc_exp.config import Config, OptimConfig
 from atrc_exp.errors import UserError
+from atrc_exp.models.backbones.depth import layers_above
 from atrc_exp.models.network import Network
 from atrc_exp.models.search.strategies.strategy import Strategy
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.runs import checkpoint
 from atrc_exp.schedules import poly
+from atrc_exp.training.balance import Fixed, build_balance
 from atrc_exp.training.record import LossRecord
 
-_POSITION_TABLE = "relative_position_bias_table"
+_TOKENS = ("relative_position_bias_table", "pos_embed", "cls_token", "reg_token", "dist_token")
+"""Last names of parameters that AdamW does not decay: positions, and tokens beside those of the patches."""
 
 
 @dataclass
@@ -31,6 +34,8 @@ class TrainState:
     """How a search network is searched; None for a fixed one."""
     scaler: torch.amp.GradScaler
     record: LossRecord
+    balance: Fixed
+    """Factors of the tasks' losses."""
     run_id: str
     """Identity of the run in W&B, the same after every resume."""
     codebook: Tensor | None = None
@@ -67,6 +72,7 @@ class TrainState:
             "arch_optimizer": self.arch_optimizer.state_dict() if self.arch_optimizer else None,
             "scaler": self.scaler.state_dict(),
             "record": self.record.state_dict(ranks),
+            "balance": self.balance.state_dict(),
             "random": ranks.gather(checkpoint.random_states(ranks.device)),
             "codebook": self.codebook,
             "skipped": self.skipped,
@@ -87,6 +93,7 @@ class TrainState:
             self.arch_optimizer.load_state_dict(state["arch_optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.record.load_state_dict(state["record"], ranks)
+        self.balance.load_state_dict(state.get("balance", {}))  # checkpoints from before there was one: fixed
         if ranks.rank < len(state["random"]):
             checkpoint.set_random_states(state["random"][ranks.rank], ranks.device)
         self.iteration, self.skipped, self.seconds = state["iteration"], state["skipped"], state["seconds"]
@@ -134,7 +141,8 @@ def build_state(
             network.architecture_parameters(), lr=config.search.arch_lr, weight_decay=0.0, fused=fused
         )
     scaler = torch.amp.GradScaler(record.sums.device.type, enabled=config.engine.precision == "fp16")
-    return TrainState(network, optimizer, adam, strategy, scaler, record, run_id, codebook=codebook)
+    balance = build_balance(config.balance, config.task_names, record.sums.device)
+    return TrainState(network, optimizer, adam, strategy, scaler, record, balance, run_id, codebook=codebook)
 
 
 def _begin_late_momenta(optimizer: torch.optim.Optimizer, *_: object) -> None:
@@ -152,18 +160,20 @@ def _begin_late_momenta(optimizer: torch.optim.Optimizer, *_: object) -> None:
 def parameter_groups(optim: OptimConfig, network: Network) -> list[dict[str, Any]]:
     """Parameters by rate and decay: the backbone first, then the heads, and what of the distillation module differs.
 
-    AdamW's decay leaves out biases, norms and tables of relative positions, as the authors of ConvNeXt and Swin do.
+    AdamW's decay leaves out biases, norms, embeddings of positions and class tokens, as the authors of ConvNeXt, Swin
+    and MAE do. With `optim.layer_decay` the rate of the backbone falls from layer to layer, see `layers_above`.
     """
     module: Any = network.distillation
     distilling = {id(p) for p in module.parameters()} if module is not None else set()
     undecayed = {id(p) for p in module.undecayed_parameters()} if hasattr(module, "undecayed_parameters") else set()
     if optim.name == "adamw":
-        undecayed |= {id(p) for n, p in network.named_parameters() if p.dim() <= 1 or n.endswith(_POSITION_TABLE)}
+        undecayed |= {id(p) for n, p in network.named_parameters() if p.dim() <= 1 or n.endswith(_TOKENS)}
     backbone = {id(p) for p in network.backbone_parameters()}
+    above = layers_above(network.backbone) if optim.layer_decay != 1 else {}
     groups: dict[tuple[bool, float, float], list[Tensor]] = {}
     for parameter in (*network.backbone_parameters(), *network.head_parameters()):
         own = id(parameter) in backbone
-        factor = 1.0 if own else optim.head_lr_factor
+        factor = optim.layer_decay ** above.get(id(parameter), 0) if own else optim.head_lr_factor
         factor *= optim.distillation_lr_factor if id(parameter) in distilling else 1.0
         decay = 0.0 if id(parameter) in undecayed else optim.weight_decay
         groups.setdefault((own, factor, decay), []).append(parameter)

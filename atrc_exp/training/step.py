@@ -76,7 +76,7 @@ def train_step(
         with nullcontext() if last or ranks.world == 1 else objective.no_sync():  # type: ignore[operator]
             terms = objective(batch["image"], batch["labels"], counts, draw)
             values = {name: terms.pop(name) for name in penalties}
-            loss = ranks.world * losses.total(terms)
+            loss = ranks.world * losses.total(state.balance.scaled(losses, terms))
             for name, value in values.items():
                 loss = loss + penalties[name].weight * value / len(micro)
                 sums[name] = sums[name] + value.detach() / (len(micro) * ranks.world)
@@ -84,6 +84,7 @@ def train_step(
         for name, term in terms.items():
             sums[name] = sums[name] + term.detach()
     _update(config, state)
+    state.balance.after_step(losses, sums, ranks)
     state.iteration += 1
     return StepResult(dict(sums), {"lr": rate, **(draw.schedule if draw else {})})
 

@@ -86,6 +86,22 @@ def test_other_backbones_have_presets_of_everything_that_a_delta_needs():
         assert settings[0].optim.name == ("sgd" if backbone == "efficientnet" else "adamw")
 
 
+@pytest.mark.parametrize(("start", "neck"), [
+    ("nyud_dinov2b", "simple_fpn"),
+    ("nyud_vitl", "simple_fpn"),
+    ("nyud_swinl", "shared"),
+    ("pascal_dinov2b", "simple_fpn"),
+])  # fmt: skip
+def test_presets_on_large_transformers_differ_in_the_module_alone(start, neck):
+    first, *others = (preset(f"{start}_{kind}") for kind in ("search", "atrc", "single_task", "multi_task"))
+    for other in others:
+        assert [other.optim, other.backbone, other.neck, other.engine, other.dataset] == [
+            first.optim, first.backbone, first.neck, first.engine, first.dataset]  # fmt: skip
+        assert other.distillation.channels == first.distillation.channels
+    assert first.neck.name == neck and first.optim.name == "adamw"
+    assert (first.optim.layer_decay < 1) == (neck == "simple_fpn")
+
+
 @pytest.mark.slow
 def test_lite_has_the_presets_of_the_papers_tables_with_the_same_modules():
     whats = {name.removeprefix("rooms_hrnet18_") for name in PRESETS if name.startswith("rooms_hrnet18_")}

@@ -12,6 +12,7 @@ from atrc_exp.models.backbones.backbone import build_backbone
 from atrc_exp.models.backbones.necks import build_neck
 
 TASKS = ("semseg", "depth")
+SIZE = (48, 64)  # of the image, which these necks do not look at
 
 
 def dilated(name: str = "resnet50", **options: object):
@@ -74,7 +75,7 @@ def test_aspp_looks_at_the_dilated_neighbours_and_the_image_mean():
     zero = [torch.zeros(1, 4, 8, 8).double(), torch.zeros(1, 8, 41, 41).double()]
     impulse = [zero[0], zero[1].clone()]
     impulse[1][..., 20, 20] = 1.0
-    difference = (neck(impulse).pyramids["depth"][1] - neck(zero).pyramids["depth"][1])[0, 0, 20]
+    difference = (neck(impulse, SIZE).pyramids["depth"][1] - neck(zero, SIZE).pyramids["depth"][1])[0, 0, 20]
     base = difference.min()
     assert base > 0
     assert (difference > base * 1.001).nonzero().flatten().tolist() == [2, 8, 14, 20, 26, 32, 38]
@@ -84,12 +85,12 @@ def test_neck_reads_the_first_and_last_map_of_a_pyramid_or_of_each_tasks_own():
     torch.manual_seed(0)
     neck = SkipNeck([4, 8], TASKS, aspp=False).eval()
     own = {task: [torch.randn(1, 4, 12, 16), torch.randn(1, 8, 3, 4)] for task in TASKS}
-    output = neck(own)
+    output = neck(own, SIZE)
     assert output.initial == {}
     for task in TASKS:
         fine, coarse = output.pyramids[task]
         assert fine.shape == (1, 48, 12, 16) and coarse.shape == (1, 256, 3, 4)
-        torch.testing.assert_close(neck(own[task]).pyramids[task], [fine, coarse])
+        torch.testing.assert_close(neck(own[task], SIZE).pyramids[task], [fine, coarse])
         conv, norm, _ = neck.coarse[task]
         expected = F.relu(norm(F.conv2d(own[task][1], conv.weight, padding=1)))
         torch.testing.assert_close(coarse, expected)
@@ -97,4 +98,4 @@ def test_neck_reads_the_first_and_last_map_of_a_pyramid_or_of_each_tasks_own():
 
 def test_one_map_is_not_enough():
     with pytest.raises(UserError, match=r"neck=aspp need two maps .*out_indices=\[1,4\]"):
-        build_neck(NeckConfig(name="aspp"), [256], ())
+        build_neck(NeckConfig(name="aspp"), [256], [4], ())

@@ -132,9 +132,9 @@ def pyramid() -> list[torch.Tensor]:
 
 def test_scales_are_propagated_from_coarse_to_fine(neck):
     maps = pyramid()
-    before = neck(maps).pyramids
-    finest = neck([maps[0] + 1, *maps[1:]]).pyramids
-    coarsest = neck([*maps[:2], maps[2] + 1]).pyramids
+    before = neck(maps, SIZE).pyramids
+    finest = neck([maps[0] + 1, *maps[1:]], SIZE).pyramids
+    coarsest = neck([*maps[:2], maps[2] + 1], SIZE).pyramids
     for task in ("depth", "normals"):
         assert [x.shape for x in before[task]] == [x.shape for x in maps]
         assert [torch.equal(*pair) for pair in zip(before[task], finest[task], strict=True)] == [False, True, True]
@@ -146,15 +146,15 @@ def test_a_finer_scale_reads_the_backbone_and_the_resized_propagation(neck):
     propagated, read = [], []
     neck.propagation[0].register_forward_hook(lambda _m, _i, output: propagated.append(output["normals"]))
     neck.features[0]["normals"].register_forward_pre_hook(lambda _m, args: read.append(args[0]))
-    neck(maps)
+    neck(maps, SIZE)
     resized = F.interpolate(propagated[0], size=(9, 7), mode="bilinear", align_corners=False)
     torch.testing.assert_close(read[0], torch.cat((maps[0], resized), 1))
 
 
 def test_initial_predictions_are_made_of_each_scales_features_in_training_only(neck):
     maps = pyramid()
-    assert neck(maps).initial == {}
-    pyramids, initial = neck.train()(maps)
+    assert neck(maps, SIZE).initial == {}
+    pyramids, initial = neck.train()(maps, SIZE)
     for task, width in (("depth", 1), ("normals", 3)):
         assert [x.shape for x in initial[task]] == [(2, width, *x.shape[-2:]) for x in maps]
         for conv, features, prediction in zip(neck.initial, pyramids[task], initial[task], strict=True):
@@ -163,7 +163,7 @@ def test_initial_predictions_are_made_of_each_scales_features_in_training_only(n
 
 def test_every_task_may_have_maps_of_its_own(neck):
     own = {"depth": pyramid(), "normals": pyramid()}
-    found, shared = neck(own).pyramids, neck(own["depth"]).pyramids
-    torch.testing.assert_close(neck(dict.fromkeys(own, own["depth"])).pyramids, shared)
+    found, shared = neck(own, SIZE).pyramids, neck(own["depth"], SIZE).pyramids
+    torch.testing.assert_close(neck(dict.fromkeys(own, own["depth"]), SIZE).pyramids, shared)
     torch.testing.assert_close(found["depth"][2], shared["depth"][2])
     assert not torch.allclose(found["normals"][2], shared["normals"][2])

@@ -9,10 +9,16 @@ from atrc_exp.errors import UserError
 from atrc_exp.models.backbones.backbone import build_backbone
 from atrc_exp.models.recompute import recompute_activations
 
+TRANSFORMER = {"out_indices": [-1], "options": {"dynamic_img_size": True, "depth": 4, "embed_dim": 48, "num_heads": 2}}
 
-@pytest.mark.parametrize("name", ["hrnet_w18_small_v2", "resnet10t"])
-def test_results_and_statistics_are_the_same_and_less_is_kept(name):
-    backbone = build_backbone(BackboneConfig(name=name, weights="random")).double().train()
+
+@pytest.mark.parametrize(("name", "settings"), [
+    ("hrnet_w18_small_v2", {}),
+    ("resnet10t", {}),
+    ("vit_tiny_patch16_224", TRANSFORMER),
+])  # fmt: skip
+def test_results_and_statistics_are_the_same_and_less_is_kept(name, settings):
+    backbone = build_backbone(BackboneConfig(name=name, weights="random", **settings)).double().train()
     other = copy.deepcopy(backbone)
     recompute_activations(nn.ModuleDict({"backbone": other}))
     image = torch.randn(2, 3, 32, 64, dtype=torch.float64)

@@ -35,7 +35,7 @@ class SkipNeck(Neck):
         self.coarse = nn.ModuleDict({task: _coarse(channels[-1], aspp) for task in tasks})
         self.skip = nn.ModuleDict({task: nn.Sequential(*conv_bn_act(channels[0], SKIP)) for task in tasks})
 
-    def forward(self, pyramids: Pyramids) -> NeckOutput:
+    def forward(self, pyramids: Pyramids, image_size: tuple[int, int]) -> NeckOutput:
         """By task the maps (B, 48, h_0, w_0) and (B, 256, h_n, w_n)."""
         own = {}
         for task in self.skip:

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers import DropPath
 from timm.models import is_model_in_modules
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.hrnet import HighResolutionModule
@@ -141,6 +142,12 @@ def map_sizes(channels: Sequence[int], reductions: Sequence[int]) -> str:
     return ", ".join(f"{number} channels at stride {stride}" for number, stride in pairs)
 
 
+def _no_drop_path(config: BackboneConfig) -> UserError:
+    return UserError(
+        f"backbone.drop_path={config.drop_path}: no block of {config.name} that is used has drop path; leave it null"
+    )
+
+
 def _sees_all(config: BackboneConfig, size: tuple[int, int]) -> bool:
     """Run the backbone on an image of `size`, shapes alone, and raise what the model raises.
 
@@ -177,21 +184,26 @@ def _build_model(config: BackboneConfig) -> nn.Module:
     indices = list(config.out_indices)
     if indices != sorted(set(indices)):
         raise UserError(f"backbone.out_indices={indices}: must rise, the finest map first")
-    stride: dict[str, Any] = {} if config.output_stride is None else {"output_stride": config.output_stride}
+    own: dict[str, Any] = {"output_stride": config.output_stride, "drop_path_rate": config.drop_path}
+    given = {key: value for key, value in own.items() if value is not None}
     try:
         model: Any = timm.create_model(
-            config.name, features_only=True, out_indices=tuple(indices), **_options(config), **stride
+            config.name, features_only=True, out_indices=tuple(indices), **_options(config), **given
         )
         found = len(model.feature_info.channels())
     except Exception as error:  # every family of models has its own
-        given = f", backbone.options={config.options}" if config.options else ""
+        if "drop_path_rate" in str(error):
+            raise _no_drop_path(config) from error
+        options = f", backbone.options={config.options}" if config.options else ""
         raise UserError(
-            f"backbone.name={config.name}, backbone.out_indices={indices}{given}: timm cannot extract these maps "
+            f"backbone.name={config.name}, backbone.out_indices={indices}{options}: timm cannot extract these maps "
             f"({sizes.one_line(error)}); give {'other options, ' if config.options else ''}fewer or smaller indices, "
             "or another model"
         ) from error
     if found != len(indices):
         raise UserError(f"backbone.out_indices={indices}: {config.name} has only {found} of these maps")
+    if config.drop_path and not any(isinstance(module, DropPath) for module in model.modules()):
+        raise _no_drop_path(config)
     to_dense_form(model)
     _cut_unused_blocks(model)
     return model

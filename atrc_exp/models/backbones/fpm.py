@@ -43,7 +43,7 @@ class FPM(Neck):
         )
         self.propagation = nn.ModuleList(FeaturePropagation(c, self.tasks, softmax) for c in channels[1:])
 
-    def forward(self, pyramids: Pyramids) -> NeckOutput:
+    def forward(self, pyramids: Pyramids, image_size: tuple[int, int]) -> NeckOutput:
         """Features f_i of every task and scale as the task's pyramid, and in training their initial predictions."""
         features: dict[str, list[Tensor]] = {task: [] for task in self.tasks}
         initial: dict[str, list[Tensor]] = {task: [] for task in self.tasks if self.training}

@@ -50,6 +50,6 @@ class Neck(nn.Module):
     initial_scales: int = 0
     """Number of scales at which every task is predicted first, in training; the final loss supervises them."""
 
-    def forward(self, pyramids: Pyramids) -> NeckOutput:
-        """Give the pyramids that are joined in front of the heads."""
+    def forward(self, pyramids: Pyramids, image_size: tuple[int, int]) -> NeckOutput:
+        """Give the pyramids that are joined in front of the heads, for an image of (H, W) pixels."""
         raise NotImplementedError

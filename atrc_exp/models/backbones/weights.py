@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import timm
@@ -119,7 +119,7 @@ def _load_weights(model: nn.Module, config: BackboneConfig, path: Path, renamed:
     if renamed is not None:
         state = renamed(state)
     wanted = model.state_dict()
-    state = {_feature_key(key, wanted): value for key, value in state.items()}
+    state = {feature_key(key, wanted): value for key, value in state.items()}
     with torch.device("meta"):
         classifier = timm.create_model(config.name).state_dict()
     faults = [f"missing {key}" for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
@@ -138,7 +138,7 @@ def _load_weights(model: nn.Module, config: BackboneConfig, path: Path, renamed:
     model.load_state_dict(state, strict=False)
 
 
-def _feature_key(key: str, wanted: dict[str, Tensor]) -> str:
+def feature_key(key: str, wanted: Collection[str]) -> str:
     """Name of a classifier's tensor in timm's feature extractors.
 
     These flatten the first level (`stages.0.` becomes `stages_0.`) or wrap the whole model (`model.`).

@@ -17,6 +17,8 @@ from atrc_exp.metrics.delta import delta_m
 from atrc_exp.runs.files import CONFIG, STATUS, SUMMARY
 from atrc_exp.tasks import TASKS, Task, know
 
+_PLAIN_NECKS = ("shared", "skip", "simple_fpn")  # those under which tasks neither exchange nor predict anything
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -50,13 +52,13 @@ class Experiment:
     @property
     def is_baseline(self) -> bool:
         """A single-task network in the usual form, against which Δm is measured (in Table 5 also that of ASPP)."""
-        plain = self.distillation == "none" and self.neck in ("shared", "skip")
+        plain = self.distillation == "none" and self.neck in _PLAIN_NECKS
         return plain and len(self.tasks) == 1 and not self.classifications
 
     @property
     def is_multi_task(self) -> bool:
         """A network of several tasks whose features are not exchanged: the multi-task baseline."""
-        plain = self.stage == "retrain" and self.distillation == "none" and self.neck in ("shared", "skip")
+        plain = self.stage == "retrain" and self.distillation == "none" and self.neck in _PLAIN_NECKS
         return plain and len(self.tasks) > 1 and not self.classifications
 
 
