@@ -3,8 +3,9 @@
 import copy
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -47,6 +48,8 @@ class Profile:
 
     image_size: tuple[int, int]
     parts: dict[str, Part]
+    blocks: dict[str, dict[str, dict[str, Part]]] = field(default_factory=dict)
+    """Context modules by target, source and type, each as if it ran alone; empty where the network has none."""
 
     @property
     def total(self) -> Part:
@@ -56,7 +59,11 @@ class Profile:
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
         rows = {name: _row(part) for name, part in self.parts.items()}
-        return {"image_size": list(self.image_size), "parts": rows, "total": _row(self.total)}
+        blocks = {
+            target: {source: {name: _row(part) for name, part in types.items()} for source, types in row.items()}
+            for target, row in self.blocks.items()
+        }
+        return {"image_size": list(self.image_size), "parts": rows, "blocks": blocks, "total": _row(self.total)}
 
     def table(self) -> str:
         """Plain text: parameters in millions, multiply-adds in 10^9: plain, with local attention, as Table 1."""
@@ -112,7 +119,14 @@ def profile(network: Network, image_size: tuple[int, int]) -> Profile:
     with counter, torch.no_grad():
         network(image, sample, regions=regions)
     flops = {path.partition(".")[2]: counts for path, counts in counter.get_flop_counts().items()}
-    return Profile(image_size, {name: _part(network, name, flops, elements, published) for name in PARTS})
+    cost = partial(_part, network, flops=flops, elements=elements, published=published)
+    blocks = {
+        target: {source: {name: cost(f"{path}.{target}.{source}.{name}") for name in types}
+                 for source, types in row.items()}
+        for path, module in network.named_modules() if isinstance(module, ContextBlocks)
+        for target, row in module.items()
+    }  # fmt: skip
+    return Profile(image_size, {name: cost(name) for name in PARTS}, blocks)
 
 
 def _count_elements(counts: Counter[str], path: str, module: nn.Module, _: Any, output: Tensor) -> None:
@@ -132,12 +146,12 @@ def _count_published(counts: Counter[str], path: str, module: Any, inputs: tuple
 def _part(
     network: Network, name: str, flops: Mapping[str, Mapping[Any, int]], elements: Counter[str], published: Counter[str]
 ) -> Part:
-    """Sum the counts, by path of the module, of one part of the network."""
+    """Sum the counts, by path of the module, of the part of the network that has the path `name`."""
 
     def within(path: str) -> bool:
         return path == name or path.startswith(f"{name}.")
 
-    module = getattr(network, name)
+    module = attrgetter(name)(network)  # None for a part that the network lacks
     parameters = sum(p.numel() for p in module.parameters()) if module is not None else 0
     # A ModuleDict is never called itself, so the counter knows its entries only.
     called = [f"{name}.{key}" for key in module] if isinstance(module, nn.ModuleDict) else [name]
