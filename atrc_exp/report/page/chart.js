@@ -3,6 +3,7 @@
 // Line charts over the iterations, redrawn in whole; the container keeps the pointer's handlers.
 
 const MARGIN = { left: 40, right: 12, top: 10, bottom: 26 };
+const LEAST_DISTANCE = 56; // of two numbers below the axis, in pixels
 
 function roundTicks(low, high, count) {
   const rough = (high - low) / count || 1;
@@ -14,7 +15,7 @@ function roundTicks(low, high, count) {
 }
 
 function scales(container, { steps, high, height }) {
-  const width = Math.max(container.clientWidth, 240);
+  const width = Math.max(container.clientWidth, 120);
   const [first, last] = [steps[0], steps[steps.length - 1]];
   const inner = width - MARGIN.left - MARGIN.right;
   const x = (step) => MARGIN.left + (last > first ? (inner * (step - first)) / (last - first) : inner / 2);
@@ -23,14 +24,16 @@ function scales(container, { steps, high, height }) {
 }
 
 function axes({ width, height, x, y, first, last }, { high, format }) {
-  const ticks = roundTicks(first, last, Math.max(2, width / 110)).filter((tick) => Number.isInteger(tick));
+  const ticks = roundTicks(first, last, Math.max(2, width / 110))
+    .filter((tick, number, all) => Number.isInteger(tick) && !(x(all[number + 1]) - x(tick) < LEAST_DISTANCE));
   const levels = [0, high / 2, high].map((value) => [
     makeSvg("line", { class: "rule", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }),
     makeSvg("text", { class: "tick", x: MARGIN.left - 6, y: y(value) + 4, "text-anchor": "end" }, format(value)),
   ]);
   const marks = ticks.map((tick) =>
     makeSvg("text", { class: "tick", x: x(tick), y: height - 6, "text-anchor": anchor(x(tick), width) }, whole(tick)));
-  return [levels.flat(), marks].flat();
+  const word = width > 320 ? [makeSvg("text", { class: "tick", x: 0, y: height - 6 }, "iteration")] : [];
+  return [...levels.flat(), ...marks.slice(word.length && x(ticks[0]) < 90 ? 1 : 0), ...word];
 }
 
 const anchor = (x, width) => (x > width - 30 ? "end" : x < MARGIN.left + 10 ? "start" : "middle");

@@ -95,8 +95,9 @@ function showMatrix(now) {
     one.setAttribute("aria-selected", String(selected));
     one.setAttribute("aria-label", describe(now, target, source));
     one.tabIndex = selected ? 0 : -1;
-    const value = !found || found.value === null ? "" : found.frozen ? "frozen" : probability(found.value).slice(0, 4);
-    one.replaceChildren(make("b", {}, look.title), make("span", {}, value), strip(now, target, source));
+    const open = found && found.value !== null && !found.frozen;
+    const value = open ? probability(found.value).slice(0, 4) : found?.frozen ? "frozen" : "";
+    one.replaceChildren(make("b", {}, look.title), make("span", {}, value), ...(open ? [strip(now, target, source)] : []));
   }
 }
 

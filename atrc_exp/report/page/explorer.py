@@ -70,8 +70,7 @@ def collect(runs: Runs) -> dict[str, Any]:
     sweeps = {folder: courses for folder in runs.names if (courses := _courses(folder, runs))}
     curves = [name for courses in sweeps.values() for course in courses.values()
               for row in course.shape.values() for types in row.values() for name in types]  # fmt: skip
-    least, most = STEPS
-    steps = min(most, max(least, NUMBERS // max(len(curves), 1)))
+    steps = steps_of(len(curves))
     budget = PANEL_BYTES // max(len(sweeps), 1)
     searches = [_search(folder, courses, runs, steps, budget) for folder, courses in sweeps.items()]
     chosen = [name for search in searches for name in _chosen(search)]
@@ -81,6 +80,12 @@ def collect(runs: Runs) -> dict[str, Any]:
         "tasks": {task: _task(task) for task in tasks},
         "searches": searches,
     })  # fmt: skip
+
+
+def steps_of(curves: int) -> int:
+    """How many steps a search of a page with so many curves is thinned to."""
+    least, most = STEPS
+    return min(most, max(least, NUMBERS // max(curves, 1)))
 
 
 def _looks(name: str) -> dict[str, Any]:
