@@ -79,7 +79,7 @@ def visit(browser, address):
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)  # milliseconds
+        page.set_default_timeout(60_000)  # milliseconds; a busy machine is slow
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text))
         page.on("dialog", lambda dialog: faults.append(dialog.message))

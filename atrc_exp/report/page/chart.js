@@ -67,7 +67,8 @@ function drawChart(container, chart) {
   const place = scales(container, chart);
   const lines = chart.series.map(({ values, look }) => makeSvg("path", { ...stroke(look), d: path(values, chart.steps, place) }));
   container.replaceChildren(makeSvg("svg",
-    { role: "img", "aria-label": chart.label, width: place.width, height: place.height },
+    { role: "img", "aria-label": chart.label, width: place.width, height: place.height,
+      viewBox: `0 0 ${place.width} ${place.height}` },
     shade(place, chart), axes(place, chart), lines, marker(place, chart)));
 }
 

@@ -110,11 +110,12 @@ def _task(name: str) -> dict[str, Any]:
 
 
 def _courses(folder: Path, runs: Runs) -> dict[int, Course]:
-    """The searches of a name by seed; none where no file of its runs tells that they are searches."""
+    """The searches of a name by seed; none where no file tells that they are searches, or what their blocks are."""
     unfinished = left_out(folder)
     courses = {seed: dynamics.read_course(run, run not in unfinished) for seed, run in seed_folders(folder).items()}
     known = any(row.name == run_name(folder) and row.experiment.stage == "search" for row in runs.rows)
-    return courses if known or any(course.records for course in courses.values()) else {}
+    known = known or any(course.records for course in courses.values())
+    return courses if known and any(map(_matrix, courses.values())) else {}
 
 
 def _search(folder: Path, courses: Mapping[int, Course], runs: Runs, steps: int, budget: int) -> dict[str, Any]:

@@ -9,7 +9,8 @@ function leading({ search, seed, index }, target, source) {
     const [type, values] = Object.entries(block.p).reduce((best, one) => (one[1][index] > best[1][index] ? one : best));
     return { type, value: values[index], frozen: block.frozen !== null && index >= block.frozen };
   }
-  return seed.chosen ? { type: seed.chosen[target][source], value: null, frozen: false } : null;
+  const type = seed.chosen?.[target]?.[source];
+  return type ? { type, value: null, frozen: false } : null;
 }
 
 function describe(view, target, source) {
@@ -96,8 +97,9 @@ function seedsTable(view) {
 
 function voteText({ search, target, source }) {
   const { vote } = search;
-  if (!vote) return gap("There is no vote of these searches.");
-  const { chosen, votes, agreement, tie } = vote.blocks[target][source];
+  const found = vote?.blocks[target]?.[source];
+  if (!found) return gap("There is no vote of these searches.");
+  const { chosen, votes, agreement, tie } = found;
   const words = [` ${votes[chosen]} of ${vote.runs} finished searches`];
   if (tie) words.push(`decided from a tie by ${tie}`);
   if (agreement !== null) words.push(`${percent(agreement)} of the pairs of searches agree on this block`);
