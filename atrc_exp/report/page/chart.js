@@ -24,8 +24,8 @@ function scales(container, { steps, high, height }) {
 }
 
 function axes({ width, height, x, y, first, last }, { high, format }) {
-  const ticks = roundTicks(first, last, Math.max(2, width / 110))
-    .filter((tick, number, all) => Number.isInteger(tick) && !(x(all[number + 1]) - x(tick) < LEAST_DISTANCE));
+  const isFree = (tick, number, all) => number === all.length - 1 || x(all[number + 1]) - x(tick) >= LEAST_DISTANCE;
+  const ticks = roundTicks(first, last, Math.max(2, width / 110)).filter(Number.isInteger).filter(isFree);
   const levels = [0, high / 2, high].map((value) => [
     makeSvg("line", { class: "rule", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }),
     makeSvg("text", { class: "tick", x: MARGIN.left - 6, y: y(value) + 4, "text-anchor": "end" }, format(value)),
