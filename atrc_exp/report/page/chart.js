@@ -3,7 +3,7 @@
 // Line charts over the iterations, redrawn in whole; the container keeps the pointer's handlers.
 
 const MARGIN = { left: 40, right: 12, top: 10, bottom: 26 };
-const LEAST_DISTANCE = 56; // of two numbers below the axis, in pixels
+const LEAST_DISTANCE = 72; // of two numbers below the axis, in pixels
 
 function roundTicks(low, high, count) {
   const rough = (high - low) / count || 1;
