@@ -17,7 +17,7 @@ Blocks = Mapping[str, Mapping[str, str]]
 
 def built_on(names: Iterable[Path], genotypes: Mapping[str, Blocks]) -> dict[Path, str]:
     """Runs of all names whose genotype is one of those given, with what this one is called."""
-    found = {}
+    found = dict[Path, str]()
     for run in (run for name in names for run in seed_folders(name).values()):
         try:
             blocks = read_choices(run).blocks
@@ -56,7 +56,7 @@ def importances(runs: Mapping[Path, str]) -> tuple[list[dict[str, Any]], list[st
 
 
 def _spread(found: Mapping[str, float | None] | None) -> list[float | None] | None:
-    return found and [found["mean"], found["std"]]
+    return None if found is None else [found["mean"], found["std"]]
 
 
 def panels(runs: Mapping[Path, str], budget: int) -> tuple[list[dict[str, str]], list[str]]:
