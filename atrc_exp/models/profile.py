@@ -120,12 +120,12 @@ def profile(network: Network, image_size: tuple[int, int]) -> Profile:
         network(image, sample, regions=regions)
     flops = {path.partition(".")[2]: counts for path, counts in counter.get_flop_counts().items()}
     cost = partial(_part, network, flops=flops, elements=elements, published=published)
-    blocks = {
-        target: {source: {name: cost(f"{path}.{target}.{source}.{name}") for name in types}
-                 for source, types in row.items()}
-        for path, module in network.named_modules() if isinstance(module, ContextBlocks)
-        for target, row in module.items()
-    }  # fmt: skip
+    blocks: dict[str, dict[str, dict[str, Part]]] = {}
+    for path, module in network.named_modules():
+        if isinstance(module, ContextBlocks):
+            rows: Any = module  # of modules by key, which its type does not tell
+            for target, row in rows.items():
+                blocks[target] = {s: {c: cost(f"{path}.{target}.{s}.{c}") for c in types} for s, types in row.items()}
     return Profile(image_size, {name: cost(name) for name in PARTS}, blocks)
 
 
