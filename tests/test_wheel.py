@@ -39,7 +39,7 @@ def test_every_subpackage_and_every_data_file_is_in_the_wheel(installed):
     for folder, target in (("conf", "conf"), ("kernels", "kernels"), ("atrc_exp", "")):
         for path in (REPOSITORY / folder).rglob("*"):
             if (
-                path.suffix in {".py", ".yaml", ".cu", ".cuh", ".h", ".cpp", ".html", ".css", ".typed"}
+                path.suffix in {".py", ".yaml", ".cu", ".cuh", ".h", ".cpp", ".html", ".css", ".js", ".typed"}
                 and "__pycache__" not in path.parts
             ):
                 relative = Path(target) / path.relative_to(REPOSITORY / folder)

@@ -3,8 +3,9 @@
 import copy
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -49,6 +50,8 @@ class Profile:
 
     image_size: tuple[int, int]
     parts: dict[str, Part]
+    blocks: dict[str, dict[str, dict[str, Part]]] = field(default_factory=dict)
+    """Context modules by target, source and type, each as if it ran alone; empty where the network has none."""
 
     @property
     def total(self) -> Part:
@@ -58,7 +61,11 @@ class Profile:
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, for JSON."""
         rows = {name: _row(part) for name, part in self.parts.items()}
-        return {"image_size": list(self.image_size), "parts": rows, "total": _row(self.total)}
+        blocks = {
+            target: {source: {name: _row(part) for name, part in types.items()} for source, types in row.items()}
+            for target, row in self.blocks.items()
+        }
+        return {"image_size": list(self.image_size), "parts": rows, "blocks": blocks, "total": _row(self.total)}
 
     def table(self) -> str:
         """Plain text: parameters in millions, multiply-adds in 10^9: plain, with local attention, as Table 1."""
@@ -109,7 +116,15 @@ def profile(network: Network, image_size: tuple[int, int]) -> Profile:
     with `published_multiply_adds` counts by that instead of by what it computes.
     """
     counts = _count(network, image_size)
-    return Profile(image_size, {name: _part(counts, name) for name in PARTS})
+    blocks: dict[str, dict[str, dict[str, Part]]] = {}
+    for path, module in counts.network.named_modules():
+        if isinstance(module, ContextBlocks):
+            rows: Any = module  # of modules by key, which its type does not tell
+            for target, row in rows.items():
+                blocks[target] = {
+                    s: {c: _part(counts, f"{path}.{target}.{s}.{c}") for c in types} for s, types in row.items()
+                }
+    return Profile(image_size, {name: _part(counts, name) for name in PARTS}, blocks)
 
 
 @dataclass(frozen=True)
@@ -192,12 +207,12 @@ def _count_published(counts: Counter[str], path: str, module: Any, inputs: tuple
 
 
 def _part(counts: _Counts, name: str) -> Part:
-    """Sum the counts, by path of the module, of one part of the network."""
+    """Sum the counts, by path of the module, of the part of the network that has the path `name`."""
 
     def within(path: str) -> bool:
         return path == name or path.startswith(f"{name}.")
 
-    module, flops = getattr(counts.network, name), counts.flops
+    module, flops = attrgetter(name)(counts.network), counts.flops  # None for a part that the network lacks
     parameters = sum(p.numel() for p in module.parameters()) if module is not None else 0
     # A ModuleDict is never called itself, so the counter knows its entries only.
     called = [f"{name}.{key}" for key in module] if isinstance(module, nn.ModuleDict) else [name]

@@ -6,7 +6,7 @@ runs of a name; writes `probabilities.png` and `.pdf` into the folder.
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -152,7 +152,7 @@ def _add_legend(figure: Figure, search: Search, more: Sequence[Artist]) -> None:
 
 
 @dataclass(frozen=True)
-class _Block:
+class BlockCurves:
     """One block of one search."""
 
     steps: list[int]
@@ -161,26 +161,42 @@ class _Block:
     kept: str | None
     """The type that it froze to; None while it is open."""
     first: int
-    """Index of the first record that shows it frozen."""
+    """Index of the first record that shows it frozen; the number of records while it is open."""
 
 
-def _block(search: Search, target: str, source: str) -> _Block:
-    steps = [record["step"] for record in search.records]
-    curves = {
-        name: [record["probabilities"][target][source][name] for record in search.records]
-        for name in search.types(target, source)
-    }
-    if not search.genotype.details["frozen"][target][source]:
-        return _Block(steps, curves, None, len(steps))
-    kept = search.genotype.blocks[target][source]
-    reached = (index for index in range(len(steps)) if _gap(curves, index) >= search.freeze_gap)
-    first = next(reached, len(steps) - 1)
+def block_curves(
+    records: Sequence[Mapping[str, Any]], target: str, source: str, kept: str | None, freeze_gap: float
+) -> BlockCurves:
+    """Curves of one block over the search records; those of a frozen block are one-hot.
+
+    Args:
+        kept: the type that the block froze to; None for an open block.
+        freeze_gap: the block is frozen from the first record that shows this gap, or in the last one where none does.
+    """
+    steps = [record["step"] for record in records]
+    found = [record["probabilities"][target][source] for record in records]
+    curves = {name: [probabilities[name] for probabilities in found] for name in found[0]}
+    if kept is None:
+        return BlockCurves(steps, curves, None, len(steps))
+    first = next((index for index, now in enumerate(found) if gap(now.values()) >= freeze_gap), len(steps) - 1)
     for name, curve in curves.items():
         curve[first:] = [float(name == kept)] * (len(steps) - first)
-    return _Block(steps, curves, kept, first)
+    return BlockCurves(steps, curves, kept, first)
 
 
-def _draw_block(axes: Axes, block: _Block) -> None:
+def gap(probabilities: Iterable[float]) -> float:
+    """By how much the most probable type leads the second one, which has nothing where there is one type only."""
+    *_, second, first = sorted((0.0, *probabilities))
+    return first - second
+
+
+def _block(search: Search, target: str, source: str) -> BlockCurves:
+    frozen = search.genotype.details["frozen"][target][source]
+    kept = search.genotype.blocks[target][source] if frozen else None
+    return block_curves(search.records, target, source, kept, search.freeze_gap)
+
+
+def _draw_block(axes: Axes, block: BlockCurves) -> None:
     steps = block.steps
     if block.kept is not None:
         since = steps[block.first]
@@ -193,7 +209,7 @@ def _draw_block(axes: Axes, block: _Block) -> None:
     axes.set_ylim(-0.04, 1.04)
 
 
-def _draw_mean(axes: Axes, blocks: Sequence[_Block]) -> None:
+def _draw_mean(axes: Axes, blocks: Sequence[BlockCurves]) -> None:
     steps = sorted(set.intersection(*(set(block.steps) for block in blocks)))
     if not steps:
         raise UserError("the searches logged at different steps; they have no common curve")
@@ -218,11 +234,6 @@ def _draw_curves(axes: Axes, steps: Sequence[int], curves: Mapping[str, Sequence
     axes.set_yticks((0, 0.5, 1))
     axes.tick_params(labelsize=8)
     axes.margins(x=0)
-
-
-def _gap(curves: Mapping[str, Sequence[float]], index: int) -> float:
-    second, first = sorted(curve[index] for curve in curves.values())[-2:]
-    return first - second
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.text import Text
 
 from atrc_exp.config import Config
-from atrc_exp.report.page import page
+from atrc_exp.report.page import explorer, page
 from atrc_exp.report.page.sections import Note
 from atrc_exp.report.results.sheet import Sheet
 from atrc_exp.report.results.tables import console, show_sheet
@@ -24,4 +24,5 @@ def run(config: Config) -> None:
                 show_sheet(block)
             elif isinstance(block, Note):
                 console().print(Text(f"{section.title}: {block.text}"), soft_wrap=True)
-    print(f"written: {written}, figures and tables beside it")
+    interactive = f", {explorer.FILE_NAME}" if (written.parent / explorer.FILE_NAME).is_file() else ""
+    print(f"written: {written}, figures and tables{interactive} beside it")

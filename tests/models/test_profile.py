@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from atrc_exp.config import BackboneConfig
 from atrc_exp.genotype import CONTEXTS
@@ -115,3 +116,25 @@ def test_parts_add_up_and_frozen_blocks_still_count_all_candidates(make_network)
     assert all(part in before.table() for part in (*PARTS, "total"))
     # local attention: 2 K^2 D per pixel and block, D = 4, four blocks, stride 4 at 64 x 96
     assert before.parts["distillation"].local_attention == 2 * 81 * 4 * (16 * 24) * 4
+
+
+def test_blocks_of_a_search_count_every_candidate_by_itself(make_network):
+    network = make_network("search", tasks=("semseg", "edge"), channels=8)
+    counted = profile(network, (64, 96))
+    modules = network.search.blocks
+    assert counted.blocks.keys() == counted.as_dict()["blocks"].keys() == {"semseg", "edge"}
+    assert counted.blocks["semseg"]["edge"].keys() == {"global", "local", "tlabel", "slabel"}  # none costs nothing
+    assert counted.blocks["edge"]["edge"].keys() == {"global", "local", "tlabel"}
+    for target, row in counted.blocks.items():
+        for source, types in row.items():
+            for name, part in types.items():
+                assert part.parameters == sum(p.numel() for p in modules[target][source][name].parameters())
+    # 2 K^2 D per pixel, D = 4, stride 4
+    assert counted.blocks["semseg"]["edge"]["local"].local_attention == 2 * 81 * 4 * (16 * 24)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        modules["semseg"]["edge"]["global"].eval()(*torch.zeros(2, 1, 8, 16, 24))
+    assert counted.blocks["semseg"]["edge"]["global"].multiply_adds == counter.get_total_flops() // 2 > 0
+
+
+def test_a_network_without_context_blocks_has_none(make_network):
+    assert profile(make_network("none", tasks=("semseg",)), (64, 96)).blocks == {}

@@ -1,5 +1,7 @@
 """How deep in the backbone each of its parameters lies, for learning rates by layer (`optim.layer_decay`)."""
 
+from typing import Any
+
 import timm
 import torch
 from timm.models import group_parameters

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from atrc_exp.files import write_text
+from atrc_exp.report.page import explorer
 from atrc_exp.report.page.sections import Note, Picture, Section, build
 from atrc_exp.report.paper import document as paper
 from atrc_exp.report.results import overview, sheet
@@ -19,10 +20,13 @@ from atrc_exp.report.results.sheet import Sheet
 FOLDER = "report"
 FILE_NAME = "index.html"
 _PACKAGE = Path(__file__).parent
+_STYLES = ("base.css", "page.css")
 
 
 def write(runs_dir: Path) -> tuple[Path, list[Section]]:
     """Write `<runs_dir>/report/index.html`, `figures/` and `tables/`; return the page and what it shows.
+
+    Where there are searches, `explorer.html` is written beside it and linked from it.
 
     Raises:
         UserError: a folder that holds no runs.
@@ -41,12 +45,17 @@ def write(runs_dir: Path) -> tuple[Path, list[Section]]:
     for table in (block for section in sections for block in section.blocks if isinstance(block, Sheet)):
         if table not in tables:
             write_text(out / "tables" / f"{table.name}.csv", sheet.csv(table))
-    write_text(out / FILE_NAME, render(runs_dir.name, sections))
+    interactive = explorer.write(runs, out)
+    write_text(out / FILE_NAME, render(runs_dir.name, sections, interactive.name if interactive else None))
     return out / FILE_NAME, sections
 
 
-def render(title: str, sections: Sequence[Section]) -> str:
-    """The page as HTML; whatever comes from files is escaped."""
+def render(title: str, sections: Sequence[Section], interactive: str | None = None) -> str:
+    """The page as HTML; whatever comes from files is escaped.
+
+    Args:
+        interactive: name of the Explorer's file beside the page, None where there is none.
+    """
     environment = Environment(
         loader=FileSystemLoader(_PACKAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -58,5 +67,6 @@ def render(title: str, sections: Sequence[Section]) -> str:
         title=title,
         date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         sections=sections,
-        style=Markup((_PACKAGE / "page.css").read_text(encoding="utf-8")),
+        interactive=interactive,
+        style=Markup("\n".join((_PACKAGE / name).read_text(encoding="utf-8") for name in _STYLES)),
     )
