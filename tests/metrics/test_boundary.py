@@ -397,14 +397,14 @@ def test_import_is_light():
 
 @pytest.mark.parametrize("error", [RuntimeError("no locator"), OSError("disk full")])
 def test_kernels_compile_without_a_cache(monkeypatch, error):
-    from atrc_exp.metrics.boundary import compiled
+    from atrc_exp.metrics.boundary import jit
 
-    njit = compiled.njit
+    njit = jit.njit
 
     def fails_to_cache(signature, **options):
         if options.get("cache"):
             raise error
         return njit(signature, **options)
 
-    monkeypatch.setattr(compiled, "njit", fails_to_cache)
-    assert compiled.compiled("int64(int64)")(lambda x: x + 1)(41) == 42
+    monkeypatch.setattr(jit, "njit", fails_to_cache)
+    assert jit.compiled("int64(int64)")(lambda x: x + 1)(41) == 42

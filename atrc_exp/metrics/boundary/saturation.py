@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .compiled import compiled
+from .jit import compiled
 
 ROUNDS = 30  # of the fit of the shares; later ones hardly raise the least
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .compiled import compiled
+from .jit import compiled
 from .maps import disc
 from .matching import FREE, OUTLIER, UNREACHED, assign, bid, can_grow, free_column
 from .saturation import saturates

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .compiled import compiled
+from .jit import compiled
 
 ON, QUEUED = 1, (2, 4)  # bits of the state of a pixel: set, waiting for the first or second subiteration
 
