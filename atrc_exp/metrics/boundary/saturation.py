@@ -20,6 +20,12 @@ def _sum_in_reach(grid, pixels, halves, stride, running, sums):
         sums[i] = total
 
 
+@compiled("boolean(float64, int64, int64)")
+def _overflows(growth, steps, pixels):
+    """Whether one pixel, its number multiplied by `growth` and increased by one in every step, becomes too many."""
+    return growth > 1 and (growth ** (steps + 1) - 1) / (growth - 1) > pixels
+
+
 @compiled("boolean(int32[::1], int32[::1], int64[::1], int64, int64, int64)")
 def saturates(few, many, halves, stride, size, steps):
     """Whether every cheapest matching is shown to pair all of the `few` pixels with some of the `many`.
@@ -37,6 +43,8 @@ def saturates(few, many, halves, stride, size, steps):
     """
     if few.size == 0:
         return True
+    if not _overflows(many.size / few.size, steps, few.size):  # no pixel gets more than the average, if all get alike
+        return False
     grid, running = np.zeros(size), np.zeros(size + 1)
     weight, cover, got = np.ones(few.size), np.empty(many.size), np.empty(few.size)
     for _ in range(ROUNDS):
@@ -53,7 +61,7 @@ def saturates(few, many, halves, stride, size, steps):
         least = got.min() - 1e-6  # more than rounding
         if least <= 0:
             return False
-        if least > 1 and (least ** (steps + 1) - 1) / (least - 1) > few.size:
+        if _overflows(least, steps, few.size):
             return True
         weight /= got**1.8
     return False
