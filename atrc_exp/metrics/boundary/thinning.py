@@ -9,7 +9,7 @@ ON, QUEUED = 1, (2, 4)  # bits of the state of a pixel: set, waiting for the fir
 
 
 def _deletion_table() -> NDArray[np.uint8]:
-    """Which of the 256 neighbourhoods lose their centre in both subiterations of parallel thinning, (2, 256).
+    """Tell which of the 256 neighbourhoods lose their centre in both subiterations of parallel thinning, (2, 256).
 
     Bit k of a neighbourhood is the neighbour number k, counter-clockwise from East.
     """
