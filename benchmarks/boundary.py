@@ -55,8 +55,6 @@ def peer_python(folder: Path) -> Path:
 def main() -> None:
     """Print one JSON object; progress goes to the error output."""
     sys.path.insert(0, str(REPOSITORY / "tests"))
-
-    sys.path.insert(0, str(REPOSITORY / "tests"))
     from small_boundaries import synthetic_pair
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
