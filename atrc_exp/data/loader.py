@@ -6,7 +6,7 @@ many workers load them, and into however many micro-batches and ranks the batch 
 
 import logging
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +138,13 @@ def val_loader(data: Data, config: Config, *, rank: int, world: int, device: tor
     return _OnDevice(loader, transform.tasks, device, data.normalisation)
 
 
-def val_samples(data: Data, config: Config, *, rank: int, world: int) -> Iterator[Batch]:
+def val_samples(
+    data: Data, config: Config, *, rank: int, world: int, ids: Collection[str] | None = None
+) -> Iterator[Batch]:
     """The validation images of this rank one by one at their own size: items of a batch, without padding.
+
+    Args:
+        ids: the images to load, all by default.
 
     Raises:
         UserError: a damaged file.
@@ -148,7 +153,8 @@ def val_samples(data: Data, config: Config, *, rank: int, world: int) -> Iterato
 
     tasks = build_tasks_of(config)
     transform = EvalTransform((1, 1), tasks)
-    for index in range(rank, val_count(data, config), world):
+    wanted = [i for i in range(val_count(data, config)) if ids is None or data.val.ids[i] in ids]
+    for index in wanted[rank::world]:
         item = transform(data.val.load(index, transform.names))
         yield finish(item, tasks, torch.device("cpu"), data.normalisation)
 

@@ -55,26 +55,27 @@ def _score_run(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
               "precision": config.engine.precision}  # fmt: skip
     if trained.checkpoint.name.startswith(PREFIX):
         source["selected_on"] = SELECTED_ON
-    return _record(config, source, data, tasks, results), scores
+    return _record(config, source, data, val_count(data, config), tasks, results), scores
 
 
 def _score_files(config: Config, ranks: Ranks) -> tuple[dict[str, Any], Scores]:
     data = open_data(config, ranks)
     folder = Path(str(config.predictions)).expanduser()
     plain_forms = replace(config, task_forms={})  # files hold metres and unit vectors, whatever made them
-    listed = config.evaluation.boundary_ids
+    listed, ids = config.evaluation.boundary_ids, data.val.ids[: val_count(data, config)]
     tasks = predicted_tasks(
         folder,
         build_tasks_of(plain_forms),
-        data.val.ids[: val_count(data, config)],
+        ids,
         frozenset(read_ids(Path(listed))) if listed is not None else None,
     )
     on_cpu = Ranks(ranks.rank, ranks.world)  # files are read to the CPU
     scores = Scores(tasks, on_cpu, config.evaluation, truth=data.truth)
-    samples = val_samples(data, config, rank=ranks.rank, world=ranks.world)
-    with image_progress("images", val_count(data, config), bar=config.engine.progress and ranks.is_main) as advance:
+    wanted = {image_id for image_id in ids if any(scores.wants(task.name, image_id) for task in tasks)}
+    samples = val_samples(data, config, rank=ranks.rank, world=ranks.world, ids=wanted)
+    with image_progress("images", len(wanted), bar=config.engine.progress and ranks.is_main) as advance:
         results = evaluate_files(folder, samples, tasks, scores, [advance])
-    return _record(config, {"predictions": str(folder.absolute())}, data, tasks, results), scores
+    return _record(config, {"predictions": str(folder.absolute())}, data, len(wanted), tasks, results), scores
 
 
 def _output(config: Config, source: str | Path) -> Path:
@@ -83,14 +84,19 @@ def _output(config: Config, source: str | Path) -> Path:
 
 
 def _record(
-    config: Config, source: dict[str, Any], data: Data, tasks: tuple[Task, ...], results: dict[str, float]
+    config: Config,
+    source: dict[str, Any],
+    data: Data,
+    images: int,
+    tasks: tuple[Task, ...],
+    results: dict[str, float],
 ) -> dict[str, Any]:
     metrics, losses = by_task(results, tasks)
     return plain({
         "version": 1,
         "source": source,
         "dataset": data.info.as_dict(),
-        "images": val_count(data, config),
+        "images": images,
         "rules": {key: value for key, value in asdict(config.evaluation).items() if key != "boundary_every"},
         "tasks": [task.name for task in tasks],
         "metrics": metrics,

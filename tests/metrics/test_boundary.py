@@ -210,6 +210,16 @@ def test_interpolation_goes_to_precision_zero_where_no_prediction_is_left():
     assert between.curve.precision[-1] == 0 and plain.curve.precision[-1] == 1
 
 
+def test_the_stated_scores_of_one_line_in_noise():
+    # Only 151 pairs of 923 predicted pixels, with 160 of truth, give both scores that were stated for this case.
+    counts = [np.array([[151, 0]]), np.array([[923, 0]]), np.array([160])]
+    thresholds = np.array([0.5, 0.51])
+    ends = [table(*counts, empty_precision=precision) for precision in (0.0, 1.0)]
+    zero, one = (best_point(thresholds, end, interpolate=True).f for end in ends)
+    assert (round(zero, 4), round(one, 4)) == (0.2789, 0.5306)
+    assert round(best_point(thresholds, ends[1], interpolate=False).f, 4) == 0.2789
+
+
 def test_interpolation_never_lowers_ods(rooms):
     maps = list(zip(*rooms, strict=True))
     plain, between = (evaluate(*maps, max_dist=0.011, interpolate=choice) for choice in (False, True))
@@ -397,14 +407,14 @@ def test_import_is_light():
 
 @pytest.mark.parametrize("error", [RuntimeError("no locator"), OSError("disk full")])
 def test_kernels_compile_without_a_cache(monkeypatch, error):
-    from atrc_exp.metrics.boundary import compiled
+    from atrc_exp.metrics.boundary import jit
 
-    njit = compiled.njit
+    njit = jit.njit
 
     def fails_to_cache(signature, **options):
         if options.get("cache"):
             raise error
         return njit(signature, **options)
 
-    monkeypatch.setattr(compiled, "njit", fails_to_cache)
-    assert compiled.compiled("int64(int64)")(lambda x: x + 1)(41) == 42
+    monkeypatch.setattr(jit, "njit", fails_to_cache)
+    assert jit.compiled("int64(int64)")(lambda x: x + 1)(41) == 42

@@ -178,6 +178,23 @@ def test_boundaries_of_listed_images_need_no_other_files(tmp_path, rooms, files)
         evaluate_files(tmp_path, rooms, files, f"evaluation.boundary_ids={tmp_path / 'ids.txt'}")
 
 
+def test_boundaries_of_listed_images_alone_load_no_other_images(tmp_path, rooms, files):
+    scenes = shutil.copytree(rooms, tmp_path / "scenes")
+    first, other = (scenes / "gt_sets" / "val.txt").read_text().split()
+    (tmp_path / "ids.txt").write_text(f"{first}\n")
+    only = f"evaluation.boundary_ids={tmp_path / 'ids.txt'}"
+    for folder in files.iterdir():
+        if folder.name != "edge" and folder.is_dir():
+            shutil.rmtree(folder)
+    wanted = evaluate_files(tmp_path, rooms, files, only)
+    (damaged,) = (scenes / "images").glob(f"{other}.*")
+    damaged.write_bytes(b"no image")
+    found = evaluate_files(tmp_path, scenes, files, only)
+    assert found["metrics"] == wanted["metrics"] and found["images"] == 1
+    with pytest.raises(UserError, match=damaged.name):
+        evaluate_files(tmp_path, scenes, files)
+
+
 @pytest.mark.slow
 def test_the_published_truth_is_scored_beside_the_default(tmp_path, rooms, files):
     default = evaluate_files(tmp_path, rooms, files)["metrics"]["edge"]

@@ -44,15 +44,16 @@ def count(
 ) -> ImageCounts:
     """Match one prediction with its ground truth at every threshold of the protocol.
 
-    The published cost of a pair at distance d is rint(100 d), that of a pixel left alone ceil(100 * 100 R).
-    Here both are doubled and the latter gets 1 more: then solutions with different numbers of pairs never
-    cost the same, so that every solver finds one number. Where the published costs tie, it is the larger one.
+    In the published program a pair at distance d costs rint(100 d), and a pixel left alone costs ceil(100 * 100 R),
+    where R is the largest distance of a pair in pixels. Both costs are doubled here, and 1 is added to the second, so
+    that two matchings with different numbers of pairs never cost the same and the number of pairs is unique. Where the
+    published costs tie, it is the larger number.
 
     Args:
         prediction: (H, W), uint8 floor(255 p), uint16 of 65535 p, or floating probabilities in [0, 1].
-        truth: (H, W) bool or integer, boundary where above 0, or a list of such maps, one for each annotator. Where
-            other values than 0 and 255 occur, 255 marks unlabelled pixels, which count as no boundary. A map may be
-            empty of boundary.
+        truth: (H, W) bool or integer, boundary where above 0, or a list of such maps, one for each annotator. If a
+            map holds other values than 0 and 255, 255 marks unlabelled pixels, which count as no boundary. A map
+            without any boundary is allowed.
         max_dist: largest distance of a pair, as a fraction of the image diagonal (the published numbers use
             0.0075 on PASCAL-Context and BSDS500, 0.011 on NYUD).
         protocol: a name in `PROTOCOLS`, or one of your own.
@@ -76,10 +77,11 @@ def match(
     max_dist: float,
     protocol: str | Protocol = "seism",
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Hits, misses and false alarms (H, W) of one image at one threshold; arguments and errors as those of `count`.
+    """Return the hits, misses and false alarms (H, W) of one image at one threshold.
 
-    Hits are predicted pixels that match a pixel of any annotator, misses pixels of any annotator without a partner,
-    false alarms predicted pixels that match none.
+    Hits are predicted pixels that match a pixel of any annotator, misses are pixels of any annotator without a partner,
+    and false alarms are predicted pixels that match none. The function takes the arguments of `count` and raises the
+    same errors.
     """
     from .sweep import cheapest_matching
     from .thinning import thin
@@ -93,7 +95,7 @@ def match(
 def _prepared(
     prediction: Map, truth: Map | Sequence[Map], max_dist: float, protocol: str | Protocol
 ) -> tuple[Protocol, list[NDArray[np.bool_]], float, int]:
-    """The protocol, the truths as they are matched, the radius R and the doubled cost of a pixel left alone."""
+    """Return the protocol, the truths as they are matched, the radius R and the doubled cost of a pixel left alone."""
     from .thinning import thin
 
     rule = resolve(protocol)
@@ -116,7 +118,7 @@ def _prepared(
 
 
 def _how(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """In which way a shape looks like a mistake, if it does."""
+    """Say in which way a shape looks like a mistake, if it does."""
     if shape == wanted[::-1]:
         return " (transposed)"
     factors = [own / goal for own, goal in zip(shape, wanted, strict=True)]
@@ -134,7 +136,7 @@ def check_prediction(prediction: Map) -> None:
 
 
 def boundary_mask(truth: Map) -> NDArray[np.bool_]:
-    """Where one annotator has a boundary, (H, W); raises BoundaryError as `count` does."""
+    """Return where one annotator has a boundary, (H, W); raises BoundaryError as `count` does."""
     check_map(truth, "the ground truth")
     if truth.dtype == bool:
         return truth
@@ -148,7 +150,7 @@ def boundary_mask(truth: Map) -> NDArray[np.bool_]:
 
 
 def levels(prediction: Map, rule: Protocol) -> NDArray[np.uint16]:
-    """How many thresholds, counted from the lowest, each pixel (H, W) passes."""
+    """Count the thresholds, from the lowest one, that each pixel (H, W) passes."""
     if rule.quantize and np.issubdtype(prediction.dtype, np.floating):
         prediction = quantize(prediction)
     response = prediction.astype(rule.precision)

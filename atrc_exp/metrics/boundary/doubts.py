@@ -38,11 +38,11 @@ def doubts_about(
     protocol: Protocol,
     invert_within: float | None,
 ) -> list[str]:
-    """Kinds of doubts, keys of `TEXTS`, about one image, which `count` takes.
+    """Look for signs that one image, which `count` takes, is not what it is taken for; returns keys of `TEXTS`.
 
     Args:
         path: file of the prediction.
-        invert_within: distance of a match by which the prediction is compared with its complement; None for not.
+        invert_within: the `max_dist` with which the complement of the prediction is scored, too; None leaves that out.
     """
     from .thinning import thin  # numba takes a while to load
 
@@ -69,7 +69,7 @@ def doubts_about(
 
 
 def _inverted(prediction: NDArray[Any], masks: list[NDArray[Any]], max_dist: float, protocol: Protocol) -> bool:
-    """Whether the complement has the higher F at the best of a few thresholds."""
+    """Tell whether the complement has the higher F at the best of a few thresholds."""
     few = replace(protocol, thresholds=tuple(i / 10 for i in range(1, 10)), suppress=True)
     top = np.iinfo(prediction.dtype).max if np.issubdtype(prediction.dtype, np.integer) else 1
     complement = (top - prediction).astype(prediction.dtype)

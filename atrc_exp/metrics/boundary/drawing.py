@@ -10,7 +10,7 @@ _ISO_F = (0.2, 0.4, 0.6, 0.8)
 
 
 def draw_boundary(scores: BoundaryScores, title: str) -> Figure:
-    """Precision, recall and F over the threshold, and precision against recall with the point of odsF."""
+    """Draw precision, recall and F over the threshold, and precision against recall with the point of odsF."""
     curve = scores.curve
     assert curve is not None
     figure = Figure(figsize=(8.6, 3.8), layout="constrained")
@@ -42,7 +42,7 @@ def draw_boundary(scores: BoundaryScores, title: str) -> Figure:
 
 
 def _iso_lines(axes: Axes) -> None:
-    """Lines of equal F in the plane of recall and precision."""
+    """Draw lines of equal F in the plane of recall and precision."""
     for f in _ISO_F:
         recall = np.linspace(f / (2 - f), 1, 400)
         axes.plot(recall, f * recall / (2 * recall - f), color="0.8", linewidth=0.8, zorder=0)

@@ -88,13 +88,13 @@ def _only_array(path: Path, content: dict[str, Any]) -> NDArray[Any]:
 
 
 def _whole_numbers(values: NDArray[Any]) -> NDArray[Any]:
-    """Integers where all values are whole, as MATLAB and NumPy store masks in floating point, too."""
+    """Convert whole floating-point values to integers, since MATLAB and NumPy also store masks in floating point."""
     whole = np.issubdtype(values.dtype, np.floating) and bool((values == np.rint(values)).all())
     return values.astype(np.int64) if whole else values
 
 
 def _annotators(path: Path, cells: Any) -> list[NDArray[Any]]:
-    """The `Boundaries` of BSDS500's 1 x A cell array of structures."""
+    """Return the `Boundaries` of BSDS500's 1 x A cell array of structures."""
     try:
         masks = [_whole_numbers(np.asarray(cell["Boundaries"].item())) for cell in np.ravel(cells)]
     except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:

@@ -34,7 +34,7 @@ class Rules:
 
 
 def load(pair: Pair, rules: Rules) -> tuple[Any, Any]:
-    """Prediction and ground truth of an image as `count` takes them."""
+    """Read the prediction and the ground truth of an image as `count` takes them."""
     prediction, truth = read_prediction(pair.prediction), read_truth(pair.truth)
     return prediction, partition_to_boundary(truth) if rules.partition and not isinstance(truth, list) else truth
 

@@ -37,8 +37,8 @@ def nms(response: NDArray, multiplier: float = 1.01) -> NDArray[np.float32]:
     """Suppress non-maxima of an edge map (H, W) in [0, 1] across the local edge orientation.
 
     Orientation and suppression are those of structured edge detection (Dollár and Zitnick, 2015): a pixel
-    stays, with its value, unless one of the two samples at distance 1 along the normal exceeds `multiplier` times
-    that value. The outermost five rows and columns fade linearly to zero. Raises BoundaryError on other shapes.
+    keeps its value unless one of the two samples at distance 1 along the normal exceeds `multiplier` times that
+    value. The outermost five rows and columns fade linearly to zero. Raises BoundaryError on other shapes.
     """
     check_map(response, "the edge map")
     response = np.ascontiguousarray(response, dtype=np.float32)
@@ -61,7 +61,7 @@ def nms(response: NDArray, multiplier: float = 1.01) -> NDArray[np.float32]:
 
 
 def _normal_angle(response: NDArray[np.float32], y: NDArray, x: NDArray) -> NDArray[np.float32]:
-    """Direction across the edge in radians [0, pi) at the pixels (y, x), from second derivatives."""
+    """Return the direction across the edge in radians [0, pi) at the pixels (y, x), from second derivatives."""
     smooth = _smoothed(response)
     along_y = _gradient(smooth, 0)
     oxx = _gradient(_gradient(smooth, 1), 1)[y, x]
@@ -87,7 +87,7 @@ def _smoothed(response: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _running_triangle(values: NDArray[np.float32], scale: np.float32) -> NDArray[np.float32]:
-    """Triangle filter of (N, M) along the first axis, not normalised, times `scale`, by sums of second differences."""
+    """Filter (N, M) along the first axis by `scale` times the triangle, as sums of second differences."""
     n = len(values)
     padded = np.pad(values, ((REACH, REACH - 1), (0, 0)), mode="symmetric")
     second = padded[: n - 1] + padded[2 * REACH :] - 2 * padded[REACH:-REACH]
@@ -120,7 +120,7 @@ def _bilinear(values: NDArray[np.float32], x: NDArray, y: NDArray) -> NDArray[np
 
 
 def partition_to_boundary(label_map: NDArray) -> NDArray[np.bool_]:
-    """Boundary map (H, W) of an integer label map (H, W), not thinned: the ground truth of PASCAL-Context.
+    """Return the boundary map (H, W) of an integer label map (H, W), not thinned: the ground truth of PASCAL-Context.
 
     4-connected regions of equal label are told apart first. A pixel is boundary when its region differs from
     the one to the East, South or South-East; the last row looks East only, the last column South only.
@@ -139,7 +139,7 @@ def partition_to_boundary(label_map: NDArray) -> NDArray[np.bool_]:
 
 
 def disc(radius: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Offsets (dy, dx) of the closed disc of `radius` pixels, nearest first, and their costs rint(100 d)."""
+    """Return the offsets (dy, dx) of the closed disc of `radius` pixels, nearest first, and their costs rint(100 d)."""
     reach = int(radius)
     dy, dx = (axis.ravel() for axis in np.mgrid[-reach : reach + 1, -reach : reach + 1])
     squared = dy * dy + dx * dx

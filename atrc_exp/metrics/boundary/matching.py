@@ -9,7 +9,7 @@ goes back to price zero along the shortest path of the reverse problem.
 
 import numpy as np
 
-from .compiled import compiled
+from .jit import compiled
 
 FREE, OUTLIER = -1, -2  # in place of the edge of a row
 BIDS = 8  # a row; price wars beyond that are cheaper settled by shortest paths

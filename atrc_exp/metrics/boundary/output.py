@@ -20,7 +20,7 @@ from .scores import BoundaryScores, table_of
 
 
 def warnings_about(pairs: Sequence[Pair], found: Mapping[str, Record], extra: int) -> list[str]:
-    """One sentence for each kind of doubt that some file raises; `extra` predictions have no ground truth."""
+    """Return a sentence for each kind of doubt that some file raises; `extra` predictions have no ground truth."""
     kinds = Counter(kind for record in found.values() for kind in record.doubts)
     warnings = []
     for kind, text in TEXTS.items():

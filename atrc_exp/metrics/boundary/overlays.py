@@ -19,7 +19,7 @@ def draw_overlay(
     false: NDArray[np.bool_],
     title: str,
 ) -> Image.Image:
-    """The kinds of pixels (H, W) in colours over the prediction in pale grey, with a legend and a title below."""
+    """Draw the kinds of pixels (H, W) in colours over the prediction in pale grey, with a legend and a title below."""
     response = prediction.astype(np.float32)
     top = response.max()
     pale = 255 - 70 * (response / top if top > 0 else response)

@@ -53,7 +53,7 @@ def _by_name(folder: Path, what: str) -> dict[str, Path]:
 
 
 def _elsewhere(folder: Path, name: str) -> str:
-    """What is wanted, and the file of the same name in another folder or of another kind, if there is one."""
+    """Say what is wanted, and which file of that name lies in another folder or is of another kind, if there is one."""
     stem = Path(name).name.lower()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.stem.lower() == stem:

@@ -24,7 +24,7 @@ class Record:
 
 
 def key_of(pair: Pair, max_dist: float, protocol: Protocol, reading: str) -> str:
-    """Everything that the record of an image depends on: the state of both files and the rules."""
+    """Return all that the record of an image depends on: the state of both files and the rules."""
     states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in (pair.prediction, pair.truth)]
     rules = {field.name: getattr(protocol, field.name) for field in fields(protocol)}
     return repr((VERSION, states, max_dist, reading, {**rules, "precision": np.dtype(protocol.precision).name}))
@@ -46,7 +46,7 @@ class Records:
                     continue
 
     def get(self, name: str, key: str) -> Record | None:
-        """The record of an image, if it was made of the same files by the same rules."""
+        """Return the record of an image if it was made of the same files by the same rules."""
         stored = self._lines.get(name)
         if stored is None or stored["key"] != _digest(key):
             return None

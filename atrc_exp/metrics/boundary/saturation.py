@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .compiled import compiled
+from .jit import compiled
 
 ROUNDS = 30  # of the fit of the shares; later ones hardly raise the least
 
@@ -20,9 +20,15 @@ def _sum_in_reach(grid, pixels, halves, stride, running, sums):
         sums[i] = total
 
 
+@compiled("boolean(float64, int64, int64)")
+def _overflows(growth, steps, pixels):
+    """Tell whether 1, which every step multiplies by `growth` and increases by 1, comes to more than `pixels`."""
+    return growth > 1 and (growth ** (steps + 1) - 1) / (growth - 1) > pixels
+
+
 @compiled("boolean(int32[::1], int32[::1], int64[::1], int64, int64, int64)")
 def saturates(few, many, halves, stride, size, steps):
-    """Whether every cheapest matching is shown to pair all of the `few` pixels with some of the `many`.
+    """Try to prove that every cheapest matching pairs all of the `few` pixels with some of the `many`.
 
     A path of alternating pairs with at most `steps` new ones must cost less than a pixel left alone. Let every pixel
     of `many` give away one unit in shares to the `few` in its reach, and let each of those get at least 1 + a. Then
@@ -32,11 +38,13 @@ def saturates(few, many, halves, stride, size, steps):
     least 1 + (1 + a) |S_h|, and |S_steps| at least ((1 + a)^(steps + 1) - 1) / a. This must not be more than the few.
 
     `halves` are the half widths of the rows of the disc, `size` that of the flat array with its rows `stride` apart.
-    Shares are products of a weight at either end, fitted in turn towards equal receipts (a power above 1 gets there
-    sooner). False proves nothing.
+    Shares are products of a weight at either end, which are fitted in turn towards equal receipts; a power above 1
+    gets there sooner. True is a proof, False says nothing.
     """
     if few.size == 0:
         return True
+    if not _overflows(many.size / few.size, steps, few.size):  # no pixel gets more than the average, if all get alike
+        return False
     grid, running = np.zeros(size), np.zeros(size + 1)
     weight, cover, got = np.ones(few.size), np.empty(many.size), np.empty(few.size)
     for _ in range(ROUNDS):
@@ -53,7 +61,7 @@ def saturates(few, many, halves, stride, size, steps):
         least = got.min() - 1e-6  # more than rounding
         if least <= 0:
             return False
-        if least > 1 and (least ** (steps + 1) - 1) / (least - 1) > few.size:
+        if _overflows(least, steps, few.size):
             return True
         weight /= got**1.8
     return False

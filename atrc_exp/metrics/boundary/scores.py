@@ -51,11 +51,11 @@ class BoundaryScores:
     curve: Curve | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings and lists, ready for JSON."""
+        """Return plain numbers, strings and lists, ready for JSON."""
         return asdict(self)
 
     def curve_csv(self) -> str:
-        """Threshold, precision, recall and F as comma-separated values with a heading."""
+        """Return threshold, precision, recall and F as comma-separated values with a heading."""
         curve = self.curve
         assert curve is not None
         columns = zip(curve.threshold, curve.precision, curve.recall, curve.f, strict=True)
@@ -89,14 +89,14 @@ class Table:
     empty_precision: float = 1.0
 
     def pooled(self) -> "Table":
-        """The counts of all images as those of one."""
+        """Sum the counts of all images to those of one."""
         matched, hits, predicted, truth = (
             values.sum(0, keepdims=True) for values in (self.matched, self.hits, self.predicted, self.truth)
         )
         return Table(matched, hits, predicted, truth, self.empty_precision)
 
     def precision_recall(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Precision and recall (N, T); (0, 1) without ground truth, (`empty_precision`, 0) without prediction."""
+        """Return precision and recall (N, T): (0, 1) without truth, (`empty_precision`, 0) without prediction."""
         truth = self.truth[:, None]
         empty = np.full(self.hits.shape, self.empty_precision)
         precision = np.divide(self.hits, self.predicted, out=empty, where=self.predicted > 0)
@@ -104,19 +104,19 @@ class Table:
         return np.where(truth > 0, precision, 0), recall
 
     def f(self) -> NDArray[np.float64]:
-        """F = 2PR/(P+R), (N, T), from the integers; 0 where nothing matches."""
+        """Return F = 2PR/(P+R), (N, T), computed from the integers; it is 0 where nothing matches."""
         matched, hits = self.matched.astype(np.int64), self.hits.astype(np.int64)
         return 2 * hits * matched / np.maximum(hits * self.truth[:, None] + matched * self.predicted, 1)
 
     def at_best(self) -> "Table":
-        """The counts (N, 1) of every image at its threshold of highest F, the first one if several are equal."""
+        """Pick the counts (N, 1) of every image at its threshold of highest F, the first one if several are equal."""
         best = (np.arange(len(self.truth)), np.argmax(self.f(), axis=1))
         matched, hits, predicted = (values[best][:, None] for values in (self.matched, self.hits, self.predicted))
         return Table(matched, hits, predicted, self.truth, self.empty_precision)
 
 
 def table_of(counts: Sequence[ImageCounts], empty_precision: float = 1.0) -> Table:
-    """The counts of images at the thresholds that they share."""
+    """Gather the counts of images at the thresholds that they share."""
     return Table(
         matched=np.stack([c.matched for c in counts]),
         hits=np.stack([c.hits for c in counts]),
@@ -127,7 +127,7 @@ def table_of(counts: Sequence[ImageCounts], empty_precision: float = 1.0) -> Tab
 
 
 def best_point(thresholds: NDArray, table: Table, interpolate: bool) -> OperatingPoint:
-    """Highest F of pooled counts (1, T), the first one if several are equal.
+    """Return the point of highest F of pooled counts (1, T), the first one if several are equal.
 
     With `interpolate`, precision and recall are also taken linearly between neighbouring thresholds, as the
     BSDS and structured-edge collectors do; the published multi-task numbers are not interpolated.
@@ -145,7 +145,7 @@ def best_point(thresholds: NDArray, table: Table, interpolate: bool) -> Operatin
 
 
 def average_precision(precision: NDArray, recall: NDArray) -> float:
-    """Area below a precision-recall curve (T,) as the BSDS collector sums it.
+    """Return the area below a precision-recall curve (T,) as the BSDS collector sums it.
 
     Precision is interpolated linearly at recall 0, 0.01, ..., 1 inside the range of the curve and counts as 0
     outside; the 101 samples are divided by 100. A curve of one recall value has area 0.
@@ -158,7 +158,7 @@ def average_precision(precision: NDArray, recall: NDArray) -> float:
 
 
 def recall_at_half(precision: NDArray, recall: NDArray) -> float:
-    """Recall at precision 0.5 on a curve (T,), linear between its points in order of precision.
+    """Return the recall at precision 0.5 on a curve (T,), linear between its points in order of precision.
 
     Outside the range of the curve it is the recall of the nearest end.
     """

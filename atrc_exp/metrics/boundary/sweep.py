@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .compiled import compiled
+from .jit import compiled
 from .maps import disc
 from .matching import FREE, OUTLIER, UNREACHED, assign, bid, can_grow, free_column
 from .saturation import saturates
@@ -210,7 +210,7 @@ def cheapest_matchings(
 def cheapest_matching(
     prediction: NDArray[np.bool_], truths: Sequence[NDArray[np.bool_]], radius: float, outlier: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Pixels of the cheapest matchings of one map (H, W), thinned here, with every annotator's truth.
+    """Find the pixels of the cheapest matchings of one map (H, W), which is thinned here, with every annotator's truth.
 
     Returns:
         Predicted pixels in a pair with any annotator (H, W); ground-truth pixels that any annotator lacks (H, W).

@@ -3,13 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .compiled import compiled
+from .jit import compiled
 
 ON, QUEUED = 1, (2, 4)  # bits of the state of a pixel: set, waiting for the first or second subiteration
 
 
 def _deletion_table() -> NDArray[np.uint8]:
-    """Which of the 256 neighbourhoods lose their centre in both subiterations of parallel thinning, (2, 256).
+    """Tell which of the 256 neighbourhoods lose their centre in both subiterations of parallel thinning, (2, 256).
 
     Bit k of a neighbourhood is the neighbour number k, counter-clockwise from East.
     """
