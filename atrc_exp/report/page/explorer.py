@@ -90,7 +90,9 @@ def steps_of(curves: int) -> int:
 def _looks(name: str) -> dict[str, Any]:
     """Name and colours of a context type, as in the figures; one that this build does not know is grey."""
     known = name in CONTEXT_TYPES
-    line = figures.curve(name) if known else {"color": "0.35", "linestyle": (0, (3, 1, 1, 1)), "linewidth": 1.6}
+    line: dict[str, Any] = (
+        figures.curve(name) if known else {"color": "0.35", "linestyle": (0, (3, 1, 1, 1)), "linewidth": 1.6}
+    )
     dashes = () if line["linestyle"] == "-" else line["linestyle"][1]
     fill = figures.fill(name) if known else "0.8"
     return {
