@@ -134,6 +134,7 @@ def test_every_metric_of_every_task_is_shown(dashboard):
     scores, draw = Scores(tasks, Ranks()), torch.Generator().manual_seed(0)
     label = {
         "classes": torch.ones(24, 32).long().tril(),
+        "binary": torch.ones(24, 32).long().tril(),
         "depth": torch.ones(1, 24, 32),
         "normals": torch.ones(3, 24, 32),
     }

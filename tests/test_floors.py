@@ -21,7 +21,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = "atrc_exp"
 FLOORS = (
-    ("errors", "words", "files", "resizing", "normalisation"),
+    ("errors", "words", "files", "resizing", "normalisation", "schedules"),
     ("tasks", "genotype", "config", "bmtas.tree"),
     ("processes", "runs", "losses", "metrics", "ops", "kernels"),
     ("data", "models"),

@@ -15,10 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from atrc_exp.files import replacing
-from atrc_exp.genotype import Genotype
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.genotype import Genotype, context_type
 from atrc_exp.tasks import Task
-from atrc_exp.tasks.kinds.colours import UNLABELLED, palette
+from atrc_exp.tasks.kinds.colours import UNLABELLED, ink, palette
 
 _PANEL_COLUMNS = 3
 _PANEL_WIDTH = 3.2  # inches of one picture
@@ -136,7 +135,7 @@ def save_panel(figure: Figure, path: Path) -> None:
 def genotype_map(genotype: Genotype) -> Figure:
     """Context types of all blocks, targets as rows and sources as columns, with probabilities where known."""
     tasks = genotype.tasks
-    fills = [[to_rgb(figures.fill(genotype.blocks[t][s])) for s in tasks] for t in tasks]
+    fills = [[to_rgb(context_type(genotype.blocks[t][s]).colour) for s in tasks] for t in tasks]
     figure = Figure(figsize=(1.2 * len(tasks) + 1.5, 1.0 * len(tasks) + 1.2), layout="constrained")
     axis = figure.subplots()
     axis.imshow(fills)
@@ -149,8 +148,8 @@ def genotype_map(genotype: Genotype) -> Figure:
         for column, source in enumerate(tasks):
             name = genotype.blocks[target][source]
             share = f"\n{probabilities[target][source][name]:.2f}" if probabilities else ""
-            ink = figures.ink(figures.fill(name))
-            axis.text(column, row, name + share, ha="center", va="center", fontsize=9, color=ink)
+            colour = ink(context_type(name).colour)
+            axis.text(column, row, name + share, ha="center", va="center", fontsize=9, color=colour)
     return figure
 
 

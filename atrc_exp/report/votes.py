@@ -22,6 +22,7 @@ from atrc_exp.report.results.aggregate import common_experiment, left_out, read_
 from atrc_exp.report.results.sheet import Sheet, plain
 from atrc_exp.report.results.tables import show_sheet
 from atrc_exp.tasks import title_of
+from atrc_exp.tasks.kinds.colours import ink
 
 FIGURE = "votes"
 TIE = "*"
@@ -127,7 +128,7 @@ def _draw_block(axes: Axes, x: int, y: int, voted: Genotype, target: str, source
     fill = figures.fill(chosen)
     axes.add_patch(Rectangle((x, y), 1, 1, facecolor=fill, edgecolor="white", linewidth=3))
     axes.add_patch(Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, fill=False, edgecolor="0.35", linewidth=0.6))
-    centred = partial(axes.text, x + 0.5, color=figures.ink(fill), ha="center", va="center")
+    centred = partial(axes.text, x + 0.5, color=ink(fill), ha="center", va="center")
     centred(y + 0.3, figures.title(chosen), fontsize=11, weight="bold")
     centred(y + 0.56, f"{votes[chosen]} of {runs}{mark}", fontsize=9)
     # The boxes, one a vote, stand on a white strip: on the cell's own colour a unanimous vote would look empty.

@@ -12,7 +12,7 @@ from atrc_exp.config import Config
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((REPOSITORY / "docs").glob("*.md"))
 GROUPS = {path.name for path in (REPOSITORY / "conf").iterdir() if path.is_dir()}
-OWN = {"dots", "flat", "mobilenet"}
+OWN = {"column", "dots", "flat", "mobilenet", "studio"}
 """Options of groups that a page tells the reader to write."""
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -28,12 +27,6 @@ def line_look(index: int) -> dict[str, Any]:
     """Line of the index-th of several runs: twenty pairs of colour and dash, and ten markers."""
     return {"color": _COLOURS[index % len(_COLOURS)], "linestyle": _DASHES[index % len(_DASHES)],
             "marker": _MARKERS[index % len(_MARKERS)]}  # fmt: skip
-
-
-def ink(colour: str) -> str:
-    """Black or white, whichever is read better on a colour."""
-    red, green, blue = to_rgb(colour)
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.4 else "white"
 
 
 def title(context: str) -> str:

@@ -14,6 +14,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype, context_type, in_order, load, searched
 from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.results.aggregate import Row, read_runs
+from atrc_exp.tasks.kinds.colours import ink
 
 _WRITTEN_FROM = 0.045  # share of a segment wide enough for its number
 
@@ -73,7 +74,7 @@ def draw(sweeps: Sequence[Proportions]) -> Figure:
                       hatch=context_type(context).hatch, label=context)  # fmt: skip
             if share >= _WRITTEN_FROM:
                 axes.text(100 * (left + share / 2), y, f"{100 * share:.1f}", ha="center", va="center", fontsize=9,
-                          color=figures.ink(fill),
+                          color=ink(fill),
                           bbox={"facecolor": fill, "edgecolor": "none", "pad": 1.2})  # fmt: skip
             left += share
     counts = [f"{sweep.searches} search{'es' if sweep.searches > 1 else ''}" for sweep in sweeps]

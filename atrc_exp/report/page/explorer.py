@@ -24,6 +24,7 @@ from atrc_exp.report.results.aggregate import left_out, read_runs, run_name, see
 from atrc_exp.report.results.overview import Runs
 from atrc_exp.runs.logging.jsonl import plain
 from atrc_exp.tasks import TASKS
+from atrc_exp.tasks.kinds.colours import ink
 
 FILE_NAME = "explorer.html"
 NUMBERS = 400_000
@@ -98,7 +99,7 @@ def _looks(name: str) -> dict[str, Any]:
     return {
         "title": figures.title(name) if known else name,
         "fill": to_hex(fill),
-        "ink": to_hex(figures.ink(fill)),
+        "ink": to_hex(ink(fill)),
         "line": to_hex(line["color"]),
         "width": line["linewidth"],
         "dashes": [round(dash * line["linewidth"], 2) for dash in dashes],

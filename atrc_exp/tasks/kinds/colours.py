@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from torch import Tensor
 
 UNLABELLED = 0.5  # grey
@@ -21,3 +22,9 @@ def palette(classes: np.ndarray) -> np.ndarray:
 def grey_out(picture: np.ndarray, valid: Tensor) -> np.ndarray:
     """The picture (h, w, 3), grey where `valid` (h, w) is not."""
     return np.where(valid.numpy()[..., None], picture, UNLABELLED)
+
+
+def ink(colour: str) -> str:
+    """Black or white, whichever is read better on a colour."""
+    red, green, blue = to_rgb(colour)
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.4 else "white"
