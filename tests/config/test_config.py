@@ -72,6 +72,7 @@ def test_pascal_presets_have_the_papers_training_settings():
     assert PUBLISHED_GENOTYPES["pascal_hrnet18"].tasks == tuple(config.task_names)
 
 
+@pytest.mark.slow
 def test_other_backbones_have_presets_of_everything_that_a_delta_needs():
     kinds = ("search", "atrc", "single_task", "multi_task")
     for backbone in ("convnext", "swin", "efficientnet"):

@@ -88,6 +88,7 @@ def test_cache_that_cannot_be_written_is_harmless(nvrtc, tmp_path, monkeypatch):
     assert build.machine_code(PLAN, HOPPER).startswith(b"\x7fELF")
 
 
+@pytest.mark.slow
 def test_two_processes_fill_the_cache_at_once(nvrtc, cache_home, sources):
     program = (
         "import sys, pathlib, torch; from atrc_exp.kernels import build, plan\n"

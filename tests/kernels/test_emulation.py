@@ -24,6 +24,7 @@ def kernel_size_of(plan: Plan) -> int:
 
 
 @pytest.mark.parametrize("sanitizer", [ADDRESS, THREAD], ids=["address", "thread"])
+@pytest.mark.slow
 @pytest.mark.parametrize(("plan", "dtype", "shape"), [TENSOR_CORE, STRIP], ids=["tensor_core", "strip"])
 def test_kernels_are_right_and_clean(plan, dtype, shape, sanitizer, tmp_path):
     program = build(plan, sanitizer, tmp_path)
@@ -32,9 +33,10 @@ def test_kernels_are_right_and_clean(plan, dtype, shape, sanitizer, tmp_path):
         assert finished.returncode == 0, finished.stderr[:3000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plan", "dtype", "shape"),
-    [pytest.param(*TENSOR_CORE, marks=pytest.mark.slow), STRIP],
+    [TENSOR_CORE, STRIP],
     ids=["tensor_core", "strip"],
 )
 def test_images_beyond_31_bits_and_several_tiles_each_way(plan, dtype, shape, tmp_path):

@@ -57,6 +57,7 @@ def test_parameters_of_the_networks(on_meta, name, width, total):
     assert parameters(on_meta(name, neck="fpm", width=width)) == total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "width", "multiply_adds"),
     [

@@ -183,6 +183,7 @@ def test_command_line_runs_what_is_missing_and_ends_with_the_table(tmp_path, roo
     assert again.returncode == 0 and "0 of 4 runs missing" in again.stdout and "+ python" not in again.stdout
 
 
+@pytest.mark.slow
 def test_the_study_is_the_rows_of_several_tables_each_once(capsys, monkeypatch):
     """Four single tasks, nine networks, the search and two trainings of their vote with five seeds; four with three."""
     monkeypatch.setattr(campaign.subprocess, "Popen", None)

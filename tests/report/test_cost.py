@@ -80,6 +80,7 @@ def test_a_network_that_cannot_be_counted_leaves_the_others(study, monkeypatch):
                                                    strict=True)] == [True, True]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_counts_are_of_the_runs_own_network(tmp_path, monkeypatch):
     from small_rooms import as_typed
 

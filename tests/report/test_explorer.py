@@ -213,6 +213,7 @@ def test_searches_of_40_000_iterations_stay_under_two_megabytes(tasks, searches)
     assert searches * len(json.dumps(one, separators=(",", ":"))) < 2_100_000
 
 
+@pytest.mark.slow
 def test_page_links_the_explorer_only_where_there_are_searches(sweep, make_run, runs_dir, tmp_path):
     written, _ = page.write(runs_dir)
     assert f'href="{explorer.FILE_NAME}"' in written.read_text()

@@ -79,6 +79,7 @@ def test_single_task_networks_are_one_command_with_a_name_a_task():
     assert len(step.missing()) == 8
 
 
+@pytest.mark.slow
 def test_tables_of_some_tasks_and_of_branched_networks():
     overrides = Overrides.parse([])
     planned, _ = steps("D-1", "rooms", table_rows("D-1"), overrides)

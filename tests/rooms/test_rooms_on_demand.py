@@ -9,6 +9,7 @@ from atrc_exp.processes.ranks import Ranks
 from atrc_exp.stages.common import open_data
 
 
+@pytest.mark.slow
 def test_rooms_are_made_once_and_other_settings_refused(tmp_path):
     wanted = Config(name="x", dataset=small_rooms.dataset(root=str(tmp_path / "rooms"), procedural=True))
     wanted.dataset.rooms = RoomsConfig(train=2, val=1, image_size=[32, 48], seed=5, packaging="B")

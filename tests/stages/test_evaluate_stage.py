@@ -101,6 +101,7 @@ def test_any_subset_of_tasks_is_scored_from_files(tmp_path, rooms, files):
     assert record["tasks"] == list(record["metrics"]) == ["edge"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_file_on_moved_data_into_another_folder(tmp_path, rooms, finished_run):
     moved = shutil.copytree(rooms, tmp_path / "moved")
     run_stage(as_typed("stage=evaluate", f"checkpoint={finished_run / 'checkpoints' / 'last.pt'}", *QUIET,
@@ -111,8 +112,10 @@ def test_a_checkpoint_file_on_moved_data_into_another_folder(tmp_path, rooms, fi
 
 
 @pytest.mark.parametrize(
-    "what", ["search", "atrc", "tlabel_gt", "single_task_normals_classification", "mti_net", "fpm_search"]
-)
+    "what",
+    ["atrc", *(pytest.param(what, marks=pytest.mark.slow)
+               for what in ("search", "tlabel_gt", "single_task_normals_classification", "mti_net", "fpm_search"))],
+)  # fmt: skip
 def test_every_kind_of_network_is_rebuilt_from_its_run_folder(tmp_path, rooms, what):
     genotype = ["genotype=published/nyud_hrnet18"] if what == "atrc" else []
     config = command(tmp_path, rooms, f"+experiment=rooms_hrnet18_{what}", *genotype, *QUICK)
@@ -164,6 +167,7 @@ def test_unknown_ids_are_named_before_anything_is_scored(tmp_path, rooms, files)
         evaluate_files(tmp_path, rooms, files, f"evaluation.boundary_ids={tmp_path / 'ids.txt'}")
 
 
+@pytest.mark.slow
 def test_boundaries_of_listed_images_need_no_other_files(tmp_path, rooms, files):
     first, other = (rooms / "gt_sets" / "val.txt").read_text().split()
     (tmp_path / "ids.txt").write_text(f"{first}\n")

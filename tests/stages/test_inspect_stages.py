@@ -109,6 +109,7 @@ def test_what_has_no_importance_is_named(run, finished_run):
     assert "given run=RUN_DIR" in refused(as_typed, "stage=importance")
 
 
+@pytest.mark.slow
 def test_attention_of_a_pixel(run, picture, capsys):
     look(run, picture, "pixel=[20,31]")
     folder = run / "attention" / f"{picture.stem}_20_31"
@@ -190,6 +191,7 @@ def test_regions_have_the_names_of_classes_and_metres():
     assert tasks["normals"].kind.region_names(tasks["normals"], None)[39] == "codeword 39"
 
 
+@pytest.mark.slow
 def test_an_image_of_another_size_is_padded_or_scaled(tmp_path, run):
     for name, size in (("small", (20, 30)), ("large", (64, 40))):
         pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)

@@ -39,6 +39,7 @@ def test_images_of_the_crop_size_are_predicted_as_in_validation(tmp_path, rooms,
     assert [path.name for path in (tmp_path / "panels").iterdir()] == [f"{image_id}.png"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_any_sizes_and_formats(tmp_path, finished_run):
     source, sizes = tmp_path / "in", {"small.png": (20, 30), "long.jpg": (33, 100), "grey.bmp": (50, 48)}
     source.mkdir()
@@ -102,6 +103,7 @@ def test_photos_of_every_kind_are_read(tmp_path):
         read_photo(tmp_path / "float.tif")
 
 
+@pytest.mark.slow
 def test_a_bad_image_leaves_the_others_and_is_listed_at_the_end(tmp_path, finished_run):
     source = tmp_path / "in"
     for folder in ("kitchen", "hall/first"):

@@ -79,6 +79,7 @@ def test_an_archive_becomes_a_dataset_that_trains(tmp_path, archives, capsys):
         run_stage(train)
 
 
+@pytest.mark.slow
 def test_the_report_holds_what_the_files_do(tmp_path, archives):
     run_stage(prepare(tmp_path, "dataset=nyud", f"prepare.source={archives / 'NYUDv2'}"))
     report, root = report_of(tmp_path, "nyud"), archives / "NYUDv2"
@@ -98,6 +99,7 @@ def test_the_report_holds_what_the_files_do(tmp_path, archives):
     assert train["normals"]["mean"] == pytest.approx(np.mean(unit, axis=0), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_every_wrong_file_is_in_one_report(tmp_path, archives):
     root = tmp_path / "copy"
     shutil.copytree(archives / "NYUDv2", root)
@@ -186,6 +188,7 @@ def test_a_killed_unpacking_leaves_no_dataset_and_the_next_start_repeats_it(tmp_
     assert (root / "gt_sets").is_dir() and not scratch.exists()
 
 
+@pytest.mark.slow
 def test_the_crop_of_the_larger_packaging(tmp_path, capsys):
     root = tmp_path / "NYUD_MT"
     truth = write_nyud(root, "B", train=1, val=1, size=(480, 640))
@@ -241,6 +244,7 @@ def test_classes_that_never_occur_are_named(tmp_path, archives):
         assert note.startswith(f"{len(absent)} of 40 classes of semseg") and "bed" in note
 
 
+@pytest.mark.slow
 def test_the_figure_shows_samples_and_the_depths(tmp_path, archives, monkeypatch):
     drawn = []
     draw = dataset_report.draw
@@ -262,6 +266,7 @@ def test_the_figure_shows_samples_and_the_depths(tmp_path, archives, monkeypatch
     assert "Depth" in [axis.get_title() for axis in axes if not axis.images]
 
 
+@pytest.mark.slow
 def test_only_what_the_tasks_need_is_checked(tmp_path, archives):
     root = tmp_path / "copy"
     shutil.copytree(archives / "NYUDv2", root)

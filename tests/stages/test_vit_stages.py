@@ -22,7 +22,8 @@ SHRUNK = {
 def start(tmp_path, rooms, preset, *overrides):
     options = [f"+backbone.options.{option}" for option in SHRUNK[preset.split("_")[1]]]
     return command(tmp_path, rooms, f"+experiment={preset}", "dataset=rooms", "backbone.weights=random",
-                   "backbone.tag=null", "backbone.drop_path=0", "engine.iterations=2", *options, *overrides)  # fmt: skip
+                   "backbone.tag=null", "backbone.drop_path=0", "engine.iterations=2", *options,
+                   *overrides)  # fmt: skip
 
 
 @pytest.mark.slow
