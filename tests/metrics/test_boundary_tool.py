@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -240,6 +241,22 @@ def test_processes_do_not_change_the_scores(folders):
     several = scores(folders, "--workers", 2)
     shutil.rmtree(folders / "out")
     assert several == scores(folders) and several["images"] == 10 and alone["images"] == 5
+
+
+@pytest.mark.slow
+def test_processes_end_with_a_command_that_is_killed(folders):
+    for i in range(5, 300):
+        for side in ("pred", "gt"):
+            os.link(folders / side / f"{i % 4}.png", folders / side / f"{i}.png")
+    command = [sys.executable, "-m", "atrc_exp.metrics.boundary", folders / "pred", folders / "gt", "--workers", "2"]
+    counts = folders / "out" / "counts.jsonl"
+    with subprocess.Popen([*command, "--out", folders / "out"], stdout=subprocess.PIPE) as process:
+        while not counts.exists() or not counts.stat().st_size:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.communicate(timeout=30)  # until no process holds the other end of the pipe
+    assert len(counts.read_text().splitlines()) < 300
 
 
 # ---------------------------------------------------------------- warnings and mistakes

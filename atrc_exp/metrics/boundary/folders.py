@@ -1,11 +1,13 @@
 """Scoring of two folders, image by image, in several processes, with records that let a stopped run go on."""
 
+import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any
 
 from rich.console import Console
@@ -79,8 +81,7 @@ def _scored(todo: Sequence[tuple[Pair, Rules, bool]], workers: int) -> Iterator[
             yield item[0], _score(*item)
         return
     waiting: deque[tuple[Pair, Future[Record]]] = deque()
-    # Workers leave Ctrl-C to the main process, which takes what is finished and stops them.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker)
     try:
         for item in todo:
             waiting.append((item[0], pool.submit(_score, *item)))
@@ -94,3 +95,16 @@ def _scored(todo: Sequence[tuple[Pair, Rules, bool]], workers: int) -> Iterator[
         raise BoundaryError("a process was killed, for want of memory perhaps; give fewer --workers") from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the main process, which takes what is finished, and end with it even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
