@@ -165,7 +165,7 @@ GOOD = {"version": 1, "tasks": ["depth"], "blocks": {"depth": {"depth": "local"}
         ("{", "JSONDecodeError"),
         ("\x00\xff", "cannot be read as JSON"),
         (json.dumps([1, 2]), "must hold a JSON object"),
-        (json.dumps({**GOOD, "version": 2}), "version 2 is unknown"),
+        (json.dumps({**GOOD, "version": 3}), "version 3 is unknown"),
         (json.dumps({"blocks": {}}), "version None is unknown"),
         (json.dumps({"version": 1, "tasks": ["depth"]}), "KeyError: 'blocks'"),
         (json.dumps({**GOOD, "blocks": []}), "cannot be read as a genotype"),

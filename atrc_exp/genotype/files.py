@@ -10,6 +10,10 @@ from atrc_exp.genotype.matrix import Genotype
 
 FILE_NAME = "genotype.json"
 PUBLISHED = "published/"
+VERSIONS = (1, 2)
+"""Of the files that are read. Version 2 says that some block has several contexts, which a reader of version 1 would
+take for a type that it does not know. The form is the same, the names of a block joined in one string, as on the
+command line and in the votes: so each block is one value for whatever counts or compares them."""
 
 
 def _rows(tasks: str, rows: str) -> Genotype:
@@ -68,8 +72,9 @@ def _parse(content: Any) -> Genotype:
         raise UserError("not a genotype: the file must hold a JSON object")
     if "data" in content:
         return _parse_published(content)
-    if content.get("version") != 1:
-        raise UserError(f"genotype version {content.get('version')!r} is unknown; this build reads version 1")
+    if content.get("version") not in VERSIONS:
+        known = " and ".join(map(str, VERSIONS))
+        raise UserError(f"genotype version {content.get('version')!r} is unknown; this build reads versions {known}")
     details = {key: value for key, value in content.items() if key not in ("version", "tasks", "blocks")}
     return Genotype(tuple(content["tasks"]), content["blocks"], details)
 
@@ -88,6 +93,10 @@ def _parse_published(content: dict[str, Any]) -> Genotype:
 
 
 def save(genotype: Genotype, path: str | Path) -> None:
-    """Write `{"version": 1, "tasks": [...], "blocks": {target: {source: name}}, ...details}`."""
+    """Write `{"version": 1, "tasks": [...], "blocks": {target: {source: name}}, ...details}`.
+
+    The version is 2 where some block has several contexts.
+    """
+    version = 2 if any(len(genotype.types(t, s)) > 1 for t, s in genotype.pairs()) else 1
     blocks = {t: {s: genotype.blocks[t][s] for s in genotype.tasks} for t in genotype.tasks}
-    write_json(Path(path), {"version": 1, "tasks": list(genotype.tasks), "blocks": blocks, **genotype.details})
+    write_json(Path(path), {"version": version, "tasks": list(genotype.tasks), "blocks": blocks, **genotype.details})

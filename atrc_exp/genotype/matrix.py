@@ -6,15 +6,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atrc_exp.errors import UserError
-from atrc_exp.genotype.contexts import CONTEXT_TYPES, NONE, candidates, context_type, in_order, on_block
+from atrc_exp.genotype.contexts import (
+    CONTEXT_TYPES,
+    JOINT,
+    NONE,
+    candidates,
+    context_type,
+    in_order,
+    joined,
+    on_block,
+    parted,
+)
 
 
 @dataclass(frozen=True)
 class Genotype:
-    """One context type for every ordered pair of tasks, `blocks[target][source]`.
+    """The context types of every ordered pair of tasks, `blocks[target][source]`.
+
+    A block has one type, or several that are combined (Sec. 3.3), written as `local+tlabel` in the order of the table,
+    whatever order they are given in.
 
     Raises:
-        UserError: no task, a task twice, a missing or surplus block, or a type that the block cannot take.
+        UserError: no task, a task twice, a missing or surplus block, a type that the block cannot take, a type twice,
+            or none beside others.
     """
 
     tasks: tuple[str, ...]
@@ -31,15 +45,16 @@ class Genotype:
             lines = [f"missing {t}<-{s}" for t, s in sorted(expected - given)]
             lines += [f"surplus {t}<-{s}" for t, s in sorted(given - expected)]
             raise UserError(f"genotype does not fit the tasks {', '.join(self.tasks)}: {'; '.join(lines[:6])}")
-        for target, source in self.pairs():
-            allowed = candidates(target, source, CONTEXT_TYPES)
-            if self.blocks[target][source] not in allowed:
-                given_type = self.blocks[target][source]
-                raise UserError(f"genotype block {target}<-{source} is '{given_type}'; allowed: {', '.join(allowed)}")
+        blocks = {t: {s: _checked(t, s, block) for s, block in row.items()} for t, row in self.blocks.items()}
+        object.__setattr__(self, "blocks", blocks)  # the one form of every set, though the object is frozen
 
     def pairs(self) -> list[tuple[str, str]]:
         """All (target, source) pairs, row by row."""
         return list(itertools.product(self.tasks, self.tasks))
+
+    def types(self, target: str, source: str) -> tuple[str, ...]:
+        """Types of the contexts of a block, in the order of the table; empty where it is none."""
+        return tuple(name for name in parted(self.blocks[target][source]) if name != NONE)
 
     def changed(self, blocks: Mapping[str, Mapping[str, str]]) -> "Genotype":
         """Replace single blocks; `details["changed"]` names them. A block outside the task matrix is a UserError."""
@@ -56,8 +71,19 @@ class Genotype:
 
     def label_tasks(self) -> tuple[str, ...]:
         """Tasks whose label regions some block reads: targets of T-label, sources of S-label."""
-        used = {context_type(self.blocks[t][s]).regions_of(t, s) for t, s in self.pairs()}
+        used = {context_type(name).regions_of(t, s) for t, s in self.pairs() for name in self.types(t, s)}
         return tuple(task for task in self.tasks if task in used)
+
+
+def _checked(target: str, source: str, block: str) -> str:
+    """The types of a block in the order of the table."""
+    names, allowed = parted(block), candidates(target, source, CONTEXT_TYPES)
+    choice = f"genotype block {target}<-{source} is '{block}'; allowed: {', '.join(allowed)}"
+    if not set(names) <= set(allowed):
+        raise UserError(choice)
+    if len(set(names)) < len(names) or (NONE in names and len(names) > 1):
+        raise UserError(f"{choice}, or several but {NONE}, each once, joined by {JOINT}")
+    return joined(names)
 
 
 def uniform(tasks: Iterable[str], context: str) -> Genotype:
@@ -73,7 +99,7 @@ def uniform(tasks: Iterable[str], context: str) -> Genotype:
 def searched(genotype: Genotype, target: str, source: str) -> tuple[str, ...]:
     """Types that the search of a genotype chose from: those that its details hold probabilities of.
 
-    Without probabilities these are the default candidates and the type of the block itself.
+    Without probabilities these are the default candidates and the types of the block itself.
     """
     known = genotype.details.get("probabilities", {}).get(target, {}).get(source)
-    return in_order(known or (*candidates(target, source), genotype.blocks[target][source]))
+    return in_order(known or (*candidates(target, source), *parted(genotype.blocks[target][source])))
