@@ -136,8 +136,8 @@ def _draw_block(axes: Axes, x: int, y: int, voted: Genotype, target: str, source
     axes.add_patch(Rectangle((x, y), 1, 1, facecolor=fill, edgecolor="white", linewidth=3))
     axes.add_patch(Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, fill=False, edgecolor="0.35", linewidth=0.6))
     centred = partial(axes.text, x + 0.5, color=ink(fill), ha="center", va="center")
-    title = figures.title(chosen).replace(" + ", "\n")
-    centred(y + 0.3, title, fontsize=11 if title.count("\n") == 0 else 8, weight="bold")
+    names = [figures.title(name) for name in parted(chosen)]
+    centred(y + 0.3, "\n".join(names), fontsize={1: 11, 2: 8}.get(len(names), 6), weight="bold")
     centred(y + 0.56, f"{_won(chosen, votes)} of {runs}{mark}", fontsize=9)
     # The boxes, one a vote, stand on a white strip: on the cell's own colour a unanimous vote would look empty.
     axes.add_patch(Rectangle((x + 0.09, y + 0.7), 0.82, 0.2, facecolor="white", edgecolor="0.35", linewidth=0.6))
