@@ -50,9 +50,9 @@ def proportions(name: str, genotypes: Sequence[Genotype]) -> Proportions:
     """Shares of the context types in genotypes over the same tasks."""
     types = in_order(name for found in genotypes for t, s in found.pairs() for name in searched(found, t, s))
     counts = dict.fromkeys(types, 0.0)
-    for names in (parted(found.blocks[t][s]) for found in genotypes for t, s in found.pairs()):
-        for name in names:
-            counts[name] += 1 / len(names)
+    for contexts in (parted(found.blocks[t][s]) for found in genotypes for t, s in found.pairs()):
+        for context in contexts:
+            counts[context] += 1 / len(contexts)
     blocks = len(genotypes[0].pairs())
     total = len(genotypes) * blocks
     return Proportions(name, len(genotypes), blocks, {context: count / total for context, count in counts.items()})
