@@ -18,9 +18,9 @@ from matplotlib.patches import Rectangle
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import FILE_NAME, Genotype, in_order, load, save, vote
 from atrc_exp.report.figures import drawing
-from atrc_exp.report.results.aggregate import common_experiment, left_out, read_runs, run_name, seed_folders
 from atrc_exp.report.results.sheet import Sheet, plain
 from atrc_exp.report.results.tables import show_sheet
+from atrc_exp.runs.finished import common_experiment, left_out, read_runs, run_name, seed_folders
 from atrc_exp.tasks import title_of
 from atrc_exp.tasks.kinds.colours import ink
 

@@ -7,7 +7,8 @@ import pytest
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
-from atrc_exp.report.results.aggregate import aggregate, find_baselines, left_out, read_runs
+from atrc_exp.report.results.aggregate import aggregate, find_baselines
+from atrc_exp.runs.finished import left_out, read_runs
 
 SINGLE = {"semseg": 38.02, "depth": 0.6104, "normals": 20.94, "edge": 76.22}  # paper, NYUD, HRNet18
 

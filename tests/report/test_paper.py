@@ -10,7 +10,7 @@ import pytest
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
 from atrc_exp.genotype import load
-from atrc_exp.report.paper import document as paper
+from atrc_exp.report.paper import table
 from atrc_exp.report.paper.document import main, sheets, write
 from atrc_exp.report.results.reliability import chance
 
@@ -80,7 +80,7 @@ def test_rows_without_runs_are_missing_beside_the_papers_numbers(runs_dir, make_
 )
 def test_best_and_second(shown, higher, expected):
     values = [None if text == "–" else float(text) for text in shown]
-    assert paper._ranks(shown, values, higher) == expected
+    assert table._ranks(shown, values, higher) == expected
 
 
 def test_marks_go_by_the_direction_of_the_metric(runs_dir, make_run, make_single):

@@ -19,10 +19,11 @@ from atrc_exp.genotype import NONE, Genotype, vote_agreement
 from atrc_exp.metrics.delta import delta_m
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.report.figures import drawing
-from atrc_exp.report.results.aggregate import Row, Setting, Statistic, statistic
+from atrc_exp.report.results.aggregate import Row, Statistic, statistic
 from atrc_exp.report.results.columns import DEFAULT_PLACES, places, scale
 from atrc_exp.report.results.sheet import GAP, Sheet, plain
 from atrc_exp.report.results.tables import console, show_sheet
+from atrc_exp.runs.finished import Setting
 from atrc_exp.tasks import TASKS
 from atrc_exp.words import counted
 

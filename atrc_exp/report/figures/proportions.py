@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype, context_type, in_order, load, searched
 from atrc_exp.report.figures import drawing
-from atrc_exp.report.results.aggregate import Row, read_runs
+from atrc_exp.report.results.aggregate import Row
+from atrc_exp.runs.finished import read_runs
 from atrc_exp.tasks.kinds.colours import ink
 
 _WRITTEN_FROM = 0.045  # share of a segment wide enough for its number

@@ -20,8 +20,8 @@ from atrc_exp.report.figures import drawing
 from atrc_exp.report.page import dynamics, findings
 from atrc_exp.report.page.dynamics import Course
 from atrc_exp.report.results import columns
-from atrc_exp.report.results.aggregate import left_out, read_runs, run_name, seed_folders
 from atrc_exp.report.results.overview import Runs
+from atrc_exp.runs.finished import left_out, read_runs, run_name, seed_folders
 from atrc_exp.runs.logging.jsonl import plain
 from atrc_exp.tasks import TASKS
 from atrc_exp.tasks.kinds.colours import ink

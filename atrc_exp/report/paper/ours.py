@@ -12,19 +12,9 @@ from typing import TypeVar
 
 from atrc_exp.errors import UserError
 from atrc_exp.report.paper.published import Published, Table
-from atrc_exp.report.results.aggregate import (
-    Delta,
-    Row,
-    Setting,
-    Statistic,
-    aggregate,
-    delta_against,
-    left_out,
-    read_runs,
-    seed_folders,
-    statistics_of,
-)
+from atrc_exp.report.results.aggregate import Delta, Row, Statistic, aggregate, delta_against, statistics_of
 from atrc_exp.runs.files import SUMMARY
+from atrc_exp.runs.finished import Setting, left_out, read_runs, seed_folders
 from atrc_exp.tasks import TASKS
 
 T = TypeVar("T")
