@@ -17,10 +17,10 @@ from matplotlib.patches import Rectangle
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import FILE_NAME, Genotype, in_order, load, parted, save, vote, votes_by_type
-from atrc_exp.report.figures import looks as figures
-from atrc_exp.report.results.aggregate import common_experiment, left_out, read_runs, run_name, seed_folders
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.results.sheet import Sheet, plain
 from atrc_exp.report.results.tables import show_sheet
+from atrc_exp.runs.finished import common_experiment, left_out, read_runs, run_name, seed_folders
 from atrc_exp.tasks import title_of
 from atrc_exp.tasks.kinds.colours import ink
 
@@ -48,7 +48,7 @@ def vote_folder(folder: Path) -> Genotype:
     if missing := [path.name for seed, path in seed_folders(folder).items() if seed not in finished]:
         voted = replace(voted, details={**voted.details, "unfinished": missing})
     save(voted, folder / FILE_NAME)
-    figures.save(draw(voted), folder / FIGURE)
+    drawing.save(draw(voted), folder / FIGURE)
     return voted
 
 
@@ -124,7 +124,7 @@ def draw(voted: Genotype) -> Figure:
     axes.text(0, size + 0.1, "\n".join(notes), fontsize=9, va="top")
     chosen = (block for row in voted.details["votes"].values() for votes in row.values() for block in votes)
     types = in_order(name for block in chosen for name in parted(block))
-    handles = [figures.patch(name, edgecolor="0.35") for name in types]
+    handles = [drawing.patch(name, edgecolor="0.35") for name in types]
     axes.legend(handles=handles, title="votes", loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     return figure
 
@@ -132,11 +132,11 @@ def draw(voted: Genotype) -> Figure:
 def _draw_block(axes: Axes, x: int, y: int, voted: Genotype, target: str, source: str, mark: str) -> None:
     chosen, runs = voted.blocks[target][source], voted.details["runs"]
     votes = voted.details["votes"][target][source]
-    fill = figures.fill(chosen)
+    fill = drawing.fill(chosen)
     axes.add_patch(Rectangle((x, y), 1, 1, facecolor=fill, edgecolor="white", linewidth=3))
     axes.add_patch(Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, fill=False, edgecolor="0.35", linewidth=0.6))
     centred = partial(axes.text, x + 0.5, color=ink(fill), ha="center", va="center")
-    names = [figures.title(name) for name in parted(chosen)]
+    names = [drawing.title(name) for name in parted(chosen)]
     centred(y + 0.3, "\n".join(names), fontsize={1: 11, 2: 8}.get(len(names), 6), weight="bold")
     centred(y + 0.56, f"{_won(chosen, votes)} of {runs}{mark}", fontsize=9)
     # The boxes, one a vote, stand on a white strip: on the cell's own colour a unanimous vote would look empty.
@@ -146,7 +146,7 @@ def _draw_block(axes: Axes, x: int, y: int, voted: Genotype, target: str, source
         left, height = x + 0.12 + 0.76 * (number + 0.08) / runs, 0.14 / len(types)
         for part, name in enumerate(types):
             axes.add_patch(Rectangle((left, y + 0.73 + part * height), 0.76 * 0.84 / runs, height,
-                                     facecolor=figures.fill(name), edgecolor="black", linewidth=0.7))  # fmt: skip
+                                     facecolor=drawing.fill(name), edgecolor="black", linewidth=0.7))  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
