@@ -30,7 +30,7 @@ class Part:
 
     parameters: int
     multiply_adds: int
-    """Of convolutions and matrix products."""
+    """Multiply-adds of convolutions and matrix products."""
     local_attention: int
     """Multiply-adds of local attention, 2 K^2 D per pixel and block; not contained in `multiply_adds`."""
     paper: int
@@ -133,9 +133,9 @@ class ChoiceCosts:
     """Multiply-adds, local attention among them, of the networks that a search network can become."""
 
     rest: int
-    """Of all that does not depend on the choice."""
+    """Cost of all that does not depend on the choice."""
     blocks: dict[Block, int]
-    """Of every candidate: the context itself and its channels in the fusion; 0 of none."""
+    """Cost of every candidate: the context itself and its channels in the fusion; 0 of none."""
 
 
 def choice_costs(network: Network, image_size: tuple[int, int]) -> ChoiceCosts:

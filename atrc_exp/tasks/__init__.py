@@ -59,12 +59,12 @@ class Task:
 
     @property
     def kind(self) -> Kind:
-        """What is known of the label maps."""
+        """Everything that depends on the kind of label map."""
         return KINDS[self.label]
 
     @property
     def measure(self) -> Measure:
-        """What is known of the headline metric."""
+        """Direction and unit of the headline metric, and what it reads."""
         return self.kind.metrics[self.metric]
 
     @property
