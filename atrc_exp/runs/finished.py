@@ -45,19 +45,25 @@ class Experiment:
     tasks: tuple[str, ...]
     classifications: tuple[str, ...]
     """Regression tasks in the form of a classification (App. D)."""
+    objective: tuple[str, ...] = ()
+    """What is not the published sum of losses, as on a command line: `balance=dwa`, `loss_weights.edge=10`."""
     setting: Setting
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether no module connects the tasks, and all is trained as published."""
+        own = self.classifications or self.objective
+        return self.distillation == "none" and self.neck in _PLAIN_NECKS and not own
 
     @property
     def is_baseline(self) -> bool:
         """A single-task network in the usual form, against which Δm is measured (in Table 5 also that of ASPP)."""
-        plain = self.distillation == "none" and self.neck in _PLAIN_NECKS
-        return plain and len(self.tasks) == 1 and not self.classifications
+        return self._is_plain and len(self.tasks) == 1
 
     @property
     def is_multi_task(self) -> bool:
         """A network of several tasks whose features are not exchanged: the multi-task baseline."""
-        plain = self.stage == "retrain" and self.distillation == "none" and self.neck in _PLAIN_NECKS
-        return plain and len(self.tasks) > 1 and not self.classifications
+        return self._is_plain and self.stage == "retrain" and len(self.tasks) > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +194,7 @@ def _read_run(path: Path, seed: int) -> RunResult:
             distillation=summary["distillation"],
             tasks=tuple(summary["tasks"]),
             classifications=tuple(summary.get("classifications", ())),
+            objective=tuple(summary.get("objective", ())),
             setting=Setting(
                 dataset["name"],
                 dataset["fingerprint"],
@@ -230,7 +237,7 @@ def _differences(first: Experiment, other: Experiment) -> dict[str, tuple[Any, A
     def flat(experiment: Experiment) -> dict[str, Any]:
         values = {f.name: getattr(experiment, f.name) for f in fields(experiment) if f.name != "setting"}
         values |= {f.name: getattr(experiment.setting, f.name) for f in fields(experiment.setting)}
-        joined = {key: ", ".join(getattr(experiment, key)) for key in ("tasks", "classifications")}
+        joined = {key: ", ".join(getattr(experiment, key)) for key in ("tasks", "classifications", "objective")}
         return values | joined
 
     a, b = flat(first), flat(other)

@@ -112,6 +112,7 @@ def test_one_seed_has_no_deviation_and_says_so(runs_dir, make_run, make_single):
         ({}, {"semseg": 0.9, "depth": 0.1}, "left out", "tasks semseg, depth where the row has semseg, depth, normals"),
         ({"stage": "search"}, SINGLE, "left out", "stage search where the row has retrain"),
         ({"classifications": ["depth"]}, SINGLE, "left out", "classifications depth where the row has none"),
+        ({"objective": ["balance=dwa"]}, SINGLE, "left out", "objective balance=dwa where the row has none"),
         ({"version": 7}, SINGLE, "left out", "has version 7"),
     ],
 )  # fmt: skip

@@ -234,7 +234,7 @@ def _draw_block(axes: Any, x: int, y: int, fill: Any, target: str, entry: Mappin
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
         return
     main, *metric = _numbers(target, entry)
-    axes.text(x + 0.5, y + 0.2, title, ha="center", va="center", fontsize=8)
+    axes.text(x + 0.5, y + 0.2, title, ha="center", va="center", fontsize=8 if len(title) < 24 else 7)
     axes.text(x + 0.5, y + 0.5, main, ha="center", va="center", fontsize=10, weight="bold")
     for text in metric:
         axes.text(x + 0.5, y + 0.8, text, ha="center", va="center", fontsize=8)

@@ -112,6 +112,7 @@ def _read(folder: Path, published: Published, dataset: str, tasks: Sequence[str]
         "distillation": (published.distillation, experiment.distillation),
         "tasks": (_listed(own), _listed(experiment.tasks)),
         "classifications": (_listed(own if published.is_classification else ()), _listed(experiment.classifications)),
+        "objective": ("", ", ".join(experiment.objective)),
     }
     wrong = [f"{key} {given or 'none'} where the row has {wanted or 'none'}"
              for key, (wanted, given) in expected.items() if given != wanted]  # fmt: skip
