@@ -68,19 +68,6 @@ class Profile:
         }
         return {"image_size": list(self.image_size), "parts": rows, "blocks": blocks, "total": _row(self.total)}
 
-    def table(self) -> str:
-        """Plain text: parameters in millions, multiply-adds in 10^9: plain, with local attention, as Table 1."""
-        lines = [
-            f"{'part':<14}{'parameters [M]':>16}{'multiply-adds [G]':>20}{'with local attention':>23}{'paper':>12}"
-        ]
-        for name, part in (*self.parts.items(), ("total", self.total)):
-            with_local = part.multiply_adds + part.local_attention
-            lines.append(
-                f"{name:<14}{part.parameters / 1e6:>16.3f}{part.multiply_adds / 1e9:>20.4f}{with_local / 1e9:>23.4f}"
-                f"{part.paper / 1e9:>12.4f}"
-            )
-        return "\n".join(lines)
-
 
 def _row(part: Part) -> dict[str, int]:
     return {

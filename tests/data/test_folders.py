@@ -138,7 +138,7 @@ def test_class_maps_of_every_type(tmp_path, truth, kind):
     data = build_datasets(config(tmp_path, labels))
     np.testing.assert_array_equal(data.train.load(0, ["semseg"]).labels["semseg"], truth["a/one"]["semseg"])
     save(tmp_path, "arrays", "a/one.npy", np.full(SIZE, 100).astype(kind))
-    with pytest.raises(UserError, match=r"one\.npy: holds the value 100; allowed are 3 to 7"):
+    with pytest.raises(UserError, match=r"one\.npy: .*\b100\b.* 3 to 7"):
         data.train.load(0, ["semseg"])
 
 
@@ -158,7 +158,7 @@ def test_numbers_that_are_none_are_unlabelled_and_fractions_no_classes(tmp_path,
         assert (label[0] == IGNORE).all() and (label[1:] == 1).all()
     stored[3, 3] = 4.5
     save(tmp_path, "labels", "a/one_ids.npy", stored)
-    with pytest.raises(UserError, match=r"a/one_ids\.npy: holds the value 4\.5; allowed are 3 to 7"):
+    with pytest.raises(UserError, match=r"a/one_ids\.npy: .*4\.5.* 3 to 7"):
         build_datasets(config(tmp_path, labels)).train.load(0, ["semseg"])
 
 
@@ -238,12 +238,12 @@ def test_values_in_files_that_cannot_hold_them(tmp_path, truth):
     own_files(tmp_path)
     save(tmp_path, "flow", "a/two.npy", np.zeros((*SIZE, 3), np.float32))
     data = build_datasets(config(tmp_path, OWN_LABELS, task_table=OWN))
-    with pytest.raises(UserError, match=r"two\.npy: holds an array of shape \(40, 52, 3\); must be \(H, W, 2\)"):
+    with pytest.raises(UserError, match=r"two\.npy: .*\(40, 52, 3\).*\(H, W, 2\)"):
         data.train.load(2, ["flow"])
     (tmp_path / "flow" / "a" / "two.npy").unlink()
     save(tmp_path, "flow", "a/two.png", np.zeros((*SIZE, 3), np.uint8))
     data = build_datasets(config(tmp_path, OWN_LABELS, task_table=OWN))
-    with pytest.raises(UserError, match=r"two\.png: is an image; flow has 2 values a pixel"):
+    with pytest.raises(UserError, match=r"two\.png: .*flow .*2 "):
         data.train.load(2, ["flow"])
 
 
@@ -362,16 +362,14 @@ def test_mistakes_are_one_line(tmp_path, truth, mistake, words):
 
 
 def test_mistakes_in_the_description():
-    with pytest.raises(
-        UserError, match="encoding=palette: must be one of indices, mask, colours, metres, values, vectors"
-    ):
+    with pytest.raises(UserError, match=r"encoding=palette: .*indices, mask, colours, metres, values, vectors"):
         LabelFilesConfig(folder="labels", encoding="palette")
     for colours, words in (([[0, 0]], "each 0 to 255"), ([[0, 0, 256]], "each 0 to 255"), ([[1, 2, 3]] * 2, "once")):
         with pytest.raises(UserError, match=rf"colours=.*: must be .*{words}"):
             LabelFilesConfig(folder="labels", encoding="colours", colours=colours)
     with pytest.raises(UserError, match="given with encoding=colours only"):
         LabelFilesConfig(folder="labels", colours=[[0, 0, 0]])
-    with pytest.raises(UserError, match=r"dataset\.crop_labels=depth: must be null or a task with classes"):
+    with pytest.raises(UserError, match=r"dataset\.crop_labels=depth: .*null"):
         config(Path("x"), crop_labels="depth")
     with pytest.raises(UserError, match=r"does not exist; it must hold the folders"):
         build_datasets(config(Path("nowhere")))

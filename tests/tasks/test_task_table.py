@@ -88,7 +88,7 @@ def test_bad_rows_are_one_line(row, words):
 def test_a_class_map_needs_its_number_of_classes():
     with pytest.raises(UserError, match=r"num_classes lacks 'a'"):
         dataset(tasks=["a"], a={"kind": "classes"})
-    with pytest.raises(UserError, match=r"num_classes=b: must be a task without a fixed number of classes .*a\)"):
+    with pytest.raises(UserError, match=r"num_classes=b: .*\ba\)"):
         dataset({"a": 3, "b": 2}, a={"kind": "classes"}, b={"kind": "binary"})
 
 
@@ -102,7 +102,7 @@ def test_reports_know_the_rows_of_runs_and_refuse_two_meanings_of_one_name(monke
     assert title_of("mine") == "My depth"
     know(dataset(mine={"kind": "depth", "weight": 4.0}).rows.values(), "b/summary.json")
     other = dataset(mine={"kind": "depth", "metric": "abs_rel"}).rows
-    with pytest.raises(UserError, match=r"c/summary\.json: mine is depth scored by abs_rel .* other runs"):
+    with pytest.raises(UserError, match=r"c/summary\.json: mine .*depth .*abs_rel"):
         know(other.values(), "c/summary.json")
     know(other.values())  # a command has its own rows
     assert TASKS["mine"].metric == "abs_rel" and {name: TASKS[name] for name in PUBLISHED} == PUBLISHED
