@@ -177,7 +177,7 @@ class TorchJD(Fixed):
         self.maps = maps if torch.is_grad_enabled() else []
 
     def scaled(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return terms
+        return terms  # the factors are those of the gradients
 
     def before_backward(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor], ranks: Ranks) -> None:
         """Take each task's gradient at the maps, and let the backward pass go on from there with their weighted sum.
