@@ -37,7 +37,7 @@ class TaskConfig:
     bins_of: int | None = None
     """regression: channel whose values the bins divide, from 0; null is the norm of all channels."""
     unit: str = ""
-    """regression: unit of the values, in tables."""
+    """disparity and regression: unit of the values, in tables; empty is pixels for disparity."""
     class_weights: list[float] = field(default_factory=list)
     """loss=cross_entropy: weight of the pixels of each class, > 0; empty weights all equally."""
     label_smoothing: float = 0.0
@@ -118,7 +118,7 @@ class TaskConfig:
         inside = self.bins_of is None or 0 <= self.bins_of < (self.channels or 0)
         wanted = f"null or 0 to {(self.channels or 0) - 1}" if kind.any_channels else left_out
         require(inside, f"{key}.bins_of", self.bins_of, wanted)
-        require(kind.any_channels or not self.unit, f"{key}.unit", self.unit, left_out)
+        require(kind.any_unit or not self.unit, f"{key}.unit", self.unit, left_out)
 
     def _check_options(self, key: str, read: Sequence[str], classes: int) -> None:
         """Options of losses and metrics: what is read must be given where it has no default, others must not."""

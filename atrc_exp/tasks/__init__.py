@@ -45,7 +45,7 @@ class Task:
     bins_of: int | None = None
     """Channel whose values the bins of a regression divide; None is the norm of all channels."""
     values_in: str = ""
-    """Unit of the values where the kind decides none."""
+    """Unit of the values where it is not that of the kind."""
     class_weights: tuple[float, ...] = ()
     """cross_entropy only: weight of the pixels of each class; empty weights all equally."""
     label_smoothing: float = 0.0
@@ -84,7 +84,7 @@ class Task:
     @property
     def value_unit(self) -> str:
         """Unit of the values of label maps."""
-        return self.kind.unit or self.values_in
+        return self.values_in or self.kind.unit
 
     @property
     def is_classification(self) -> bool:

@@ -29,6 +29,7 @@ class Regression(Kind):
     fill = math.nan
     bins = Bins(None, logarithmic=False)
     any_channels = True
+    any_unit = True
     encodings = ("values",)
     losses: ClassVar[Mapping[str, tuple[str, ...]]] = {"l1": (), "l2": (), "berhu": ()}
     metrics: ClassVar[Mapping[str, Measure]] = {
