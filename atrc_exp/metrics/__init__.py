@@ -44,6 +44,12 @@ def _value_errors(task: Task, rules: Rules) -> Metric:
     return ValueErrors(task)
 
 
+def _structural_similarity(task: Task, rules: Rules) -> Metric:
+    from atrc_exp.metrics.values import StructuralSimilarity
+
+    return StructuralSimilarity(task)
+
+
 def _range_errors(task: Task, rules: Rules) -> Metric:
     from atrc_exp.metrics.values import RangeErrors
 
@@ -75,6 +81,7 @@ METRICS: dict[str, Callable[[Task, Rules], Metric]] = {
     "max_f": _max_f,
     "binary_f": _binary_f,
     "value_errors": _value_errors,
+    "structural_similarity": _structural_similarity,
     "range_errors": _range_errors,
 }
 """By the name that `Measure.scorer` gives. Boundaries are none of them: they are matched image by image in threads."""
