@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import FILE_NAME, Genotype, in_order, load, save, vote
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.results.aggregate import common_experiment, left_out, read_runs, run_name, seed_folders
 from atrc_exp.report.results.sheet import Sheet, plain
 from atrc_exp.report.results.tables import show_sheet
@@ -48,7 +48,7 @@ def vote_folder(folder: Path) -> Genotype:
     if missing := [path.name for seed, path in seed_folders(folder).items() if seed not in finished]:
         voted = replace(voted, details={**voted.details, "unfinished": missing})
     save(voted, folder / FILE_NAME)
-    figures.save(draw(voted), folder / FIGURE)
+    drawing.save(draw(voted), folder / FIGURE)
     return voted
 
 
@@ -117,7 +117,7 @@ def draw(voted: Genotype) -> Figure:
     notes = [_agreement(voted), *([f"{TIE} decided from a tie"] if tied else []), *_unfinished_notes(voted)]
     axes.text(0, size + 0.1, "\n".join(notes), fontsize=9, va="top")
     types = in_order(name for row in voted.details["votes"].values() for votes in row.values() for name in votes)
-    handles = [figures.patch(name, edgecolor="0.35") for name in types]
+    handles = [drawing.patch(name, edgecolor="0.35") for name in types]
     axes.legend(handles=handles, title="votes", loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     return figure
 
@@ -125,18 +125,18 @@ def draw(voted: Genotype) -> Figure:
 def _draw_block(axes: Axes, x: int, y: int, voted: Genotype, target: str, source: str, mark: str) -> None:
     chosen, runs = voted.blocks[target][source], voted.details["runs"]
     votes = voted.details["votes"][target][source]
-    fill = figures.fill(chosen)
+    fill = drawing.fill(chosen)
     axes.add_patch(Rectangle((x, y), 1, 1, facecolor=fill, edgecolor="white", linewidth=3))
     axes.add_patch(Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, fill=False, edgecolor="0.35", linewidth=0.6))
     centred = partial(axes.text, x + 0.5, color=ink(fill), ha="center", va="center")
-    centred(y + 0.3, figures.title(chosen), fontsize=11, weight="bold")
+    centred(y + 0.3, drawing.title(chosen), fontsize=11, weight="bold")
     centred(y + 0.56, f"{votes[chosen]} of {runs}{mark}", fontsize=9)
     # The boxes, one a vote, stand on a white strip: on the cell's own colour a unanimous vote would look empty.
     axes.add_patch(Rectangle((x + 0.09, y + 0.7), 0.82, 0.2, facecolor="white", edgecolor="0.35", linewidth=0.6))
     given = [name for name in in_order(votes) for _ in range(votes[name])]
     for number, name in enumerate(given):
         corner = x + 0.12 + 0.76 * (number + 0.08) / runs, y + 0.73
-        axes.add_patch(Rectangle(corner, 0.76 * 0.84 / runs, 0.14, facecolor=figures.fill(name), edgecolor="black",
+        axes.add_patch(Rectangle(corner, 0.76 * 0.84 / runs, 0.14, facecolor=drawing.fill(name), edgecolor="black",
                                  linewidth=0.7))  # fmt: skip
 
 

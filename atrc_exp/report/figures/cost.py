@@ -16,7 +16,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.genotype import CONTEXT_TYPES
 from atrc_exp.models.profile import Part, profile_of
-from atrc_exp.report.figures.looks import freeze_layout, short_names
+from atrc_exp.report.figures.drawing import freeze_layout, short_names
 from atrc_exp.report.figures.placing import place_labels
 from atrc_exp.report.results.aggregate import Experiment, Row, Setting
 from atrc_exp.runs.configurations import read_network_config

@@ -18,7 +18,7 @@ from atrc_exp.files import write_json
 from atrc_exp.genotype import NONE, Genotype, vote_agreement
 from atrc_exp.metrics.delta import delta_m
 from atrc_exp.models.contexts.maps import Block
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.results.aggregate import Row, Setting, Statistic, statistic
 from atrc_exp.report.results.columns import DEFAULT_PLACES, places, scale
 from atrc_exp.report.results.sheet import GAP, Sheet, plain
@@ -128,7 +128,7 @@ def write(folder: Path, record: Mapping[str, Any]) -> None:
         record: source, dataset, blocks and correlation, ready for JSON.
     """
     write_json(folder / f"{STEM}.json", record)
-    paths = figures.save(draw(record), folder / STEM)
+    paths = drawing.save(draw(record), folder / STEM)
     output = console()
     show_sheet(_sheet(record), lines=True)
     for note in record["notes"]:
@@ -227,7 +227,7 @@ def _draw_block(axes: Any, x: int, y: int, fill: Any, target: str, entry: Mappin
     hatch = "////" if missing else None
     axes.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor=fill, edgecolor="0.8" if missing else "0.35",
                              linewidth=0.6, hatch=hatch))  # fmt: skip
-    title = figures.title(entry["context"])
+    title = drawing.title(entry["context"])
     if missing:
         axes.text(x + 0.5, y + 0.5, title, ha="center", va="center", fontsize=9,
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype, context_type, in_order, load, searched
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.results.aggregate import Row, read_runs
 from atrc_exp.tasks.kinds.colours import ink
 
@@ -65,11 +65,11 @@ def draw(sweeps: Sequence[Proportions]) -> Figure:
         raise UserError("no search has a genotype that can be read")
     figure = Figure(figsize=(8, 0.62 * len(sweeps) + 1.25), layout="constrained")
     axes = figure.subplots()
-    names = figures.short_names([sweep.name for sweep in sweeps])
+    names = drawing.short_names([sweep.name for sweep in sweeps])
     for y, sweep in enumerate(sweeps):
         left = 0.0
         for context, share in sweep.shares.items():
-            fill = figures.fill(context)
+            fill = drawing.fill(context)
             axes.barh(y, 100 * share, 0.66, left=100 * left, facecolor=fill, edgecolor="0.25", linewidth=0.7,
                       hatch=context_type(context).hatch, label=context)  # fmt: skip
             if share >= _WRITTEN_FROM:
@@ -83,6 +83,6 @@ def draw(sweeps: Sequence[Proportions]) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     types = in_order(context for sweep in sweeps for context in sweep.shares)
-    handles = [figures.patch(context, edgecolor="0.25", hatch=context_type(context).hatch) for context in types]
+    handles = [drawing.patch(context, edgecolor="0.25", hatch=context_type(context).hatch) for context in types]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
     return figure

@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_text
 from atrc_exp.genotype import CONTEXT_TYPES, CONTEXTS, Genotype, load, vote, vote_agreement
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.page import dynamics, findings
 from atrc_exp.report.page.dynamics import Course
 from atrc_exp.report.results import columns
@@ -92,12 +92,12 @@ def _looks(name: str) -> dict[str, Any]:
     """Name and colours of a context type, as in the figures; one that this build does not know is grey."""
     known = name in CONTEXT_TYPES
     line: dict[str, Any] = (
-        figures.curve(name) if known else {"color": "0.35", "linestyle": (0, (3, 1, 1, 1)), "linewidth": 1.6}
+        drawing.curve(name) if known else {"color": "0.35", "linestyle": (0, (3, 1, 1, 1)), "linewidth": 1.6}
     )
     dashes = () if line["linestyle"] == "-" else line["linestyle"][1]
-    fill = figures.fill(name) if known else "0.8"
+    fill = drawing.fill(name) if known else "0.8"
     return {
-        "title": figures.title(name) if known else name,
+        "title": drawing.title(name) if known else name,
         "fill": to_hex(fill),
         "ink": to_hex(ink(fill)),
         "line": to_hex(line["color"]),

@@ -18,7 +18,6 @@ from atrc_exp.files import print_any_text, read_json, write_json, write_text
 from atrc_exp.report.paper.ours import Found, Ours, find
 from atrc_exp.report.paper.published import DATASETS, ITERATIONS, NUMBERS, SEEDS, TABLES, TITLES, Published, Table
 from atrc_exp.report.results import differences
-from atrc_exp.report.results import sheet as forms
 from atrc_exp.report.results.aggregate import run_names
 from atrc_exp.report.results.columns import heading, measure, scale
 from atrc_exp.report.results.differences import Compared
@@ -258,7 +257,7 @@ def write(sheets: Sequence[Sheet], out: Path) -> list[Path]:
     """Write `<name>.md`, `.tex`, `.csv` and `.json` of every sheet into `out`, and return the paths."""
     written = []
     for sheet in sheets:
-        texts = {".md": forms.markdown(sheet), ".tex": forms.latex(sheet), ".csv": forms.csv(sheet)}
+        texts = {".md": sheet.to_markdown(), ".tex": sheet.to_latex(), ".csv": sheet.to_csv()}
         for suffix, text in texts.items():
             written.append(out / f"{sheet.name}{suffix}")
             write_text(written[-1], text)
@@ -289,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write(made, out)
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
-    print("\n".join(map(forms.markdown, made)), end="")
+    print("\n".join(sheet.to_markdown() for sheet in made), end="")
     print(f"\nwritten: {out}/" + ", ".join(f"{sheet.name}.md/.tex/.csv/.json" for sheet in made))
 
 

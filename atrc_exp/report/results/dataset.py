@@ -14,7 +14,7 @@ from atrc_exp.data.prepare.check import DEPTH_EDGES, Findings, Labels
 from atrc_exp.data.readers.reader import Reader, absence_notes, count_notes, fingerprint, list_files
 from atrc_exp.data.readers.sample import Sample
 from atrc_exp.files import write_json
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.results.sheet import Sheet, plain
 from atrc_exp.report.results.tables import console, show_sheet
 from atrc_exp.rooms.dataset.sheet import draw_label
@@ -68,8 +68,8 @@ def write(
     """Write the record and its figure to `folder`, and show what matters of it."""
     write_json(folder / FILE_NAME, record)
     figure = draw(record, samples, class_names)
-    figures.freeze_layout(figure)
-    figures.save(figure, (folder / FILE_NAME).with_suffix(""))
+    drawing.freeze_layout(figure)
+    drawing.save(figure, (folder / FILE_NAME).with_suffix(""))
     _show(record)
     console().print(f"written to {folder / FILE_NAME}", markup=False, highlight=False)
 
