@@ -18,8 +18,8 @@ from atrc_exp.config.stages import (
     StageConfig,
 )
 from atrc_exp.config.training import BalanceConfig, DebugConfig, EngineConfig, OptimConfig, SearchConfig
-from atrc_exp.genotype import CONTEXT_TYPES, NONE
-from atrc_exp.tasks import FORMS
+from atrc_exp.genotype import CONTEXT_TYPES, NONE, parted
+from atrc_exp.tasks import FORMS, PUBLISHED
 
 
 @dataclass(kw_only=True)
@@ -61,7 +61,8 @@ class Config:
     genotype: str | None = path()
     """A file, the folder of a run or sweep, or published/<name>."""
     genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none."""
+    """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none; a block with several contexts
+    is `tlabel+local`."""
     allow: list[str] = field(default_factory=list, metadata=FREE)
     """Python modules or packages from which a `_target_` may come; for a stored run, give them again."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
@@ -115,9 +116,10 @@ class Config:
 
     def _check_tasks(self) -> None:
         facts = {"tasks": "the tasks that it has labels for", "crop": "[height, width] of training crops"}
-        if "edge" in self.task_names:
-            facts |= {"edge_positive_weight": "about 1 - the share of boundary pixels",
-                      "edge_max_distance": "the boundary score's tolerance as a share of the diagonal"}  # fmt: skip
+        options = {"positive_weight": "about 1 - the share of boundary pixels",
+                   "max_distance": "the boundary score's tolerance as a share of the diagonal"}  # fmt: skip
+        read = {option for task in self.task_names if task in PUBLISHED for option in PUBLISHED[task].reads}
+        facts |= {f"edge_{option}": meaning for option, meaning in options.items() if option in read}
         for key, meaning in facts.items():
             value = getattr(self.dataset, key)
             require(value not in (None, []), f"dataset.{key}", value, f"given, {meaning}")
@@ -163,7 +165,8 @@ class Config:
         for target, row in self.genotype_blocks.items():
             for source, context in row.items():
                 key = f"genotype_blocks.{target}.{source}"
-                require(context in CONTEXT_TYPES, key, context, f"one of {', '.join(CONTEXT_TYPES)}")
+                known = all(name in CONTEXT_TYPES for name in parted(context))
+                require(known, key, context, f"one of {', '.join(CONTEXT_TYPES)}, or several joined by +")
 
     def _check_branching(self) -> None:
         if self.stage.name != "branch":

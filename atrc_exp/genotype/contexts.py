@@ -13,6 +13,9 @@ from atrc_exp.errors import UserError
 NONE = "none"
 """The type of a block that is left out."""
 
+JOINT = "+"
+"""Between the types of a block that has several contexts: `local+tlabel`."""
+
 _ATRC = "Bruggemann et al., ICCV 2021"
 _HOME = "atrc_exp.models.contexts"
 
@@ -93,6 +96,20 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """
     given = {context_type(name).name for name in names}
     return tuple(name for name in CONTEXT_TYPES if name in given)
+
+
+def parted(block: str) -> tuple[str, ...]:
+    """The types of a block as a genotype has it: of `local+tlabel` two, of any single type, none too, itself."""
+    return tuple(block.split(JOINT))
+
+
+def joined(names: Iterable[str]) -> str:
+    """The block that has contexts of these types; whatever their order, a set of them has one name.
+
+    Raises:
+        UserError: there is no type of such a name.
+    """
+    return JOINT.join(in_order(names))
 
 
 def candidates(target: str, source: str, among: Iterable[str] = CONTEXTS) -> tuple[str, ...]:

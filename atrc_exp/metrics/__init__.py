@@ -1,7 +1,7 @@
 """Metrics, one file a kind of task, as `torchmetrics.Metric` with exact sum states that add up over ranks.
 
-torchmetrics takes seconds to import, so the classes are imported where they are built. Direction and unit of a headline
-are said by the kind of label (`Kind.metrics`), whose measures name their entry of `METRICS`.
+torchmetrics takes seconds to import, so the classes are imported where they are built. The kind of label says
+direction and unit of a headline (`Kind.metrics`); its measures name their entry of `METRICS`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ METRICS: dict[str, Callable[[Task, Rules], Metric]] = {
     "structural_similarity": _structural_similarity,
     "range_errors": _range_errors,
 }
-"""By the name that `Measure.scorer` gives. Boundaries are none of them: they are matched image by image in threads."""
+"""Makers of metrics, by `Measure.scorer`. Boundaries have none: they are matched image by image in threads."""
 
 
 def build_metrics(tasks: Iterable[Task], *, absent: str = "zero", reference_invalid: bool = False) -> dict[str, Metric]:

@@ -10,7 +10,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXT_TYPES, NONE, Genotype
 from atrc_exp.models.contexts import RelationalContext
 from atrc_exp.models.contexts.maps import Block, TaskMaps
-from atrc_exp.models.distillation.atrc import ATRC, ContextBlocks
+from atrc_exp.models.distillation.atrc import ATRC
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import SearchATRC
 from atrc_exp.resizing import resize
@@ -34,10 +34,10 @@ class BlockView:
         self.genotype: Genotype = module.genotype if isinstance(module, ATRC) else module.genotype()
         named = [Block(t, s, self.genotype.blocks[t][s]) for t, s in self.genotype.pairs()]
         self.blocks = [block for block in named if block.context != NONE]
-        """Blocks with an output, row by row."""
+        """Blocks with an output, row by row; one that combines several contexts is one block."""
 
     def context(self, block: Block) -> RelationalContext:
-        """The module of a block."""
+        """The module of a single context."""
         rows: Any = self.module.blocks
         return rows[block.target][block.source][block.context]
 
@@ -53,8 +53,8 @@ class BlockView:
         def keep(_: nn.Module, inputs: Any, outputs: dict[Block, Tensor]) -> None:
             seen[:] = [(inputs[1], outputs)]
 
-        blocks: ContextBlocks = self.module.blocks
-        handle = blocks.register_forward_hook(keep)
+        whole: nn.Module = self.module.combination if isinstance(self.module, ATRC) else self.module.blocks
+        handle = whole.register_forward_hook(keep)
         try:
             yield lambda: seen[0]
         finally:

@@ -22,8 +22,8 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import read_settings
 from atrc_exp.genotype import Genotype, in_order, load
 from atrc_exp.report.figures import drawing
-from atrc_exp.report.results.aggregate import common_experiment, read_runs, seed_folders
 from atrc_exp.runs.files import CONFIG, RECORDS
+from atrc_exp.runs.finished import common_experiment, read_runs, seed_folders
 from atrc_exp.runs.logging import jsonl
 from atrc_exp.tasks import TASKS
 

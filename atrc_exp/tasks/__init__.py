@@ -62,12 +62,12 @@ class Task:
 
     @property
     def kind(self) -> Kind:
-        """What is known of the label maps."""
+        """Everything that depends on the kind of label map."""
         return KINDS[self.label]
 
     @property
     def measure(self) -> Measure:
-        """What is known of the headline metric."""
+        """Direction and unit of the headline metric, and what it reads."""
         return self.kind.metrics[self.metric]
 
     @property
@@ -88,6 +88,11 @@ class Task:
     def value_unit(self) -> str:
         """Unit of the values of label maps."""
         return self.values_in or self.kind.unit
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Options that its loss and metric need."""
+        return (*self.kind.losses.get(self.loss, ()), *self.kind.metrics[self.metric].reads)
 
     @property
     def is_classification(self) -> bool:

@@ -59,7 +59,7 @@ class Measurement:
     seconds: list[dict[str, float]]
     """By phase; "step" is all of it by the wall clock."""
     peak_mib: float
-    """Of a process that does nothing else: resident memory on the CPU, allocated memory on a CUDA device."""
+    """Peak of a process that does nothing else: resident memory on the CPU, allocated memory on a CUDA device."""
 
     def row(self, base: "Measurement") -> dict[str, Any]:
         """Medians, and what follows from them for the configured number of iterations."""

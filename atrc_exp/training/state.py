@@ -29,7 +29,7 @@ class TrainState:
     network: Network
     optimizer: torch.optim.SGD | torch.optim.AdamW
     arch_optimizer: torch.optim.Adam | None
-    """Of the logits of a search strategy that learns them."""
+    """Optimiser of the logits, where the search strategy learns them."""
     strategy: Strategy | None
     """How a search network is searched; None for a fixed one."""
     scaler: torch.amp.GradScaler
@@ -51,7 +51,7 @@ class TrainState:
     and is repeated by a start from there."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """That of the network and, in a search, Adam of the architecture."""
+        """The optimiser of the network and, in a search, Adam of the architecture."""
         return [self.optimizer, *([self.arch_optimizer] if self.arch_optimizer else [])]
 
     def set_learning_rate(self, config: Config) -> float:

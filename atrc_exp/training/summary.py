@@ -47,6 +47,7 @@ def summarise(
         "distillation": config.distillation.name,
         "tasks": [task.name for task in tasks],
         "classifications": [task.name for task in tasks if task.is_classification],
+        "objective": _objective(config),
         "iteration": state.iteration,
         "metrics": metrics,
         "losses": losses,
@@ -62,6 +63,12 @@ def summarise(
         "skipped_steps": state.skipped,
         "status": "done",
     })  # fmt: skip
+
+
+def _objective(config: Config) -> list[str]:
+    """What of the objective is not the published one, as on a command line."""
+    balance = [] if config.balance.name == "fixed" else [f"balance={config.balance.name}"]
+    return balance + [f"loss_weights.{task}={weight}" for task, weight in config.loss_weights.items()]
 
 
 def by_task(

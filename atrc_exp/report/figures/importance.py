@@ -19,10 +19,11 @@ from atrc_exp.genotype import NONE, Genotype, vote_agreement
 from atrc_exp.metrics.delta import delta_m
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.report.figures import drawing
-from atrc_exp.report.results.aggregate import Row, Setting, Statistic, statistic
+from atrc_exp.report.results.aggregate import Row, Statistic, statistic
 from atrc_exp.report.results.columns import DEFAULT_PLACES, places, scale
 from atrc_exp.report.results.sheet import GAP, Sheet, plain
 from atrc_exp.report.results.tables import console, show_sheet
+from atrc_exp.runs.finished import Setting
 from atrc_exp.tasks import TASKS
 from atrc_exp.words import counted
 
@@ -233,7 +234,7 @@ def _draw_block(axes: Any, x: int, y: int, fill: Any, target: str, entry: Mappin
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
         return
     main, *metric = _numbers(target, entry)
-    axes.text(x + 0.5, y + 0.2, title, ha="center", va="center", fontsize=8)
+    axes.text(x + 0.5, y + 0.2, title, ha="center", va="center", fontsize=8 if len(title) < 24 else 7)
     axes.text(x + 0.5, y + 0.5, main, ha="center", va="center", fontsize=10, weight="bold")
     for text in metric:
         axes.text(x + 0.5, y + 0.8, text, ha="center", va="center", fontsize=8)

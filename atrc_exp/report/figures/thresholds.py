@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.report.figures import drawing
-from atrc_exp.report.results.aggregate import know_tasks, run_name, run_names, seed_folders
 from atrc_exp.report.results.evaluation import FILE_NAME
+from atrc_exp.runs.finished import know_tasks, run_name, run_names, seed_folders
 from atrc_exp.tasks import TASKS
 
 _CURVES = (("precision", "precision"), ("recall", "recall"), ("f", "F-measure"))

@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 
 from atrc_exp.errors import UserError
 from atrc_exp.report.figures import drawing
-from atrc_exp.report.results.aggregate import know_tasks, run_name, seed_folders
 from atrc_exp.report.results.columns import heading, scale
 from atrc_exp.runs.files import RECORDS
+from atrc_exp.runs.finished import know_tasks, run_name, seed_folders
 from atrc_exp.runs.logging import jsonl
 from atrc_exp.tasks import TASKS
 

@@ -15,9 +15,10 @@ from atrc_exp.genotype import Genotype, load, vote
 from atrc_exp.report import curves, votes
 from atrc_exp.report.figures import cost, drawing, gains, gallery, proportions, thresholds, training_curves
 from atrc_exp.report.results import overview
-from atrc_exp.report.results.aggregate import Row, read_runs, run_name
+from atrc_exp.report.results.aggregate import Row
 from atrc_exp.report.results.overview import Runs
 from atrc_exp.report.results.sheet import Sheet
+from atrc_exp.runs.finished import read_runs, run_name
 
 T = TypeVar("T")
 

@@ -35,7 +35,7 @@ def as_record(reader: Reader, config: DatasetConfig, findings: Findings) -> dict
     sizes, missing = list_files(reader, config.tasks)
     other = [file for file in missing if file not in lacking]
     labels = {
-        split: {task: _label_record(task, found, _names(task, reader, config)) for task, found in tasks.items()}
+        split: {task: _label_record(found, _names(task, reader, config)) for task, found in tasks.items()}
         for split, tasks in findings.labels.items()
     }
     return {
@@ -119,7 +119,7 @@ def _absent_classes(labels: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return notes
 
 
-def _label_record(task: str, labels: Labels, names: Sequence[str]) -> dict[str, Any]:
+def _label_record(labels: Labels, names: Sequence[str]) -> dict[str, Any]:
     valid = max(labels.valid, 1)
     record: dict[str, Any] = {"pixels": labels.pixels, "invalid_share": 1 - labels.valid / max(labels.pixels, 1)}
     if names:

@@ -11,10 +11,10 @@ from statistics import fmean
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json, write_text
-from atrc_exp.report.results.aggregate import run_name, seed_folders
 from atrc_exp.report.results.sheet import GAP, Sheet, plain
 from atrc_exp.report.results.tables import show_sheet
 from atrc_exp.runs.files import SUMMARY
+from atrc_exp.runs.finished import run_name, seed_folders
 
 NOTE = "selected on val: sum over tasks of the validation loss divided by the lowest of all settings; lower is better"
 

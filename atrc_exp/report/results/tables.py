@@ -15,21 +15,12 @@ from rich.text import Text
 from atrc_exp.errors import UserError
 from atrc_exp.files import print_any_text, write_json, write_text
 from atrc_exp.report.results import differences
-from atrc_exp.report.results.aggregate import (
-    Row,
-    Setting,
-    Statistic,
-    aggregate,
-    find_baselines,
-    run_name,
-    run_names,
-    runs_root,
-    seed_folders,
-)
+from atrc_exp.report.results.aggregate import Row, Statistic, aggregate, find_baselines
 from atrc_exp.report.results.columns import heading, measure, scale
 from atrc_exp.report.results.constants import NOTE, Constants, read_constants
 from atrc_exp.report.results.differences import Compared
 from atrc_exp.report.results.sheet import GAP, Notes, Sheet, plain
+from atrc_exp.runs.finished import Setting, run_name, run_names, runs_root, seed_folders
 from atrc_exp.tasks import TASKS
 
 WIDE = 200  # columns where the output is no terminal, so that log files keep one line a row
