@@ -173,8 +173,11 @@ class TorchJD(Fixed):
     def attach(self, backbone: nn.Module) -> None:
         backbone.register_forward_hook(self._keep)
 
-    def _keep(self, backbone: nn.Module, inputs: tuple[Tensor, ...], maps: list[Tensor]) -> None:
-        self.maps = maps if torch.is_grad_enabled() else []
+    def _keep(self, backbone: nn.Module, inputs: tuple[Tensor, ...], maps: list[Tensor]) -> list[Tensor]:
+        if torch.is_grad_enabled():
+            # Aliases, since coarser maps are made from finer ones: each gets its direct gradient alone.
+            maps = self.maps = [each.view_as(each) for each in maps]
+        return maps
 
     def scaled(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return terms  # the factors are those of the gradients

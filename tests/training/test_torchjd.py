@@ -152,21 +152,24 @@ def test_the_backbone_gets_the_weighted_sum_and_all_else_the_plain_one(tmp_path:
     assert not torch.allclose(weighted["backbone.layers.0.weight"], plain["backbone.layers.0.weight"], rtol=0.1)
 
 
-def test_the_gramian_is_that_of_the_task_losses_at_the_maps(tmp_path: Path, monkeypatch) -> None:
-    """Auxiliary terms do not reach the maps; the published weights do."""
+@pytest.mark.parametrize("kind", ["atrc", "fpm"])
+def test_the_gramian_is_that_of_the_task_losses_at_the_maps(tmp_path: Path, kind: str, monkeypatch) -> None:
+    """All terms of a task with its weight; the second map of fpm's backbone is made from the first."""
     grams = []
     monkeypatch.setattr(balance, "build_aggregator", lambda _: lambda g: grams.append(g) or torch.ones(2).double())
-    config = with_balance(tiny.config(tmp_path, kind="atrc"), "mgda")
+    config = with_balance(tiny.config(tmp_path, kind=kind), "mgda")
     setting = Setting(replace(config, distillation=replace(config.distillation, dropout=0.0)))
-    setting.losses.weights["depth"] = 3.0
+    weights, owners = setting.losses.weights, setting.losses.owners
+    weights.update({term: 3.0 for term, owner in owners.items() if owner == "depth"})
     network, batch = setting.network, setting.batch
-    maps = network.train().backbone(batch.image)[0].detach().requires_grad_()
-    hook = network.backbone.register_forward_hook(lambda *_: [maps])
+    maps = [each.detach().requires_grad_() for each in network.train().backbone(batch.image)]
+    hook = network.backbone.register_forward_hook(lambda *_: maps)
     output = network(batch.image)
-    terms = setting.losses(output.final, output.aux, batch.labels)
+    terms = setting.losses(output.final, output.aux, batch.labels, None, output.initial)
     hook.remove()
-    values = setting.losses.weights["semseg"] * terms["semseg"], 3.0 * terms["depth"]
-    rows = torch.stack([torch.autograd.grad(value, maps, retain_graph=True)[0].flatten() for value in values])
+    values = [sum(weights[term] * terms[term] for term in owners if owners[term] == task) for task in tiny.NAMES]
+    parts = [torch.autograd.grad(value, maps, retain_graph=True) for value in values]
+    rows = torch.stack([torch.cat([part.flatten() for part in own]) for own in parts])
     setting.step()
     torch.testing.assert_close(grams[0], rows @ rows.T, rtol=1e-9, atol=0)
 
