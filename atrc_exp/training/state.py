@@ -35,7 +35,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     record: LossRecord
     balance: Fixed
-    """Factors of the tasks' losses."""
+    """Factors of the tasks' losses, or weights of their gradients."""
     run_id: str
     """Identity of the run in W&B, the same after every resume."""
     codebook: Tensor | None = None
@@ -142,6 +142,7 @@ def build_state(
         )
     scaler = torch.amp.GradScaler(record.sums.device.type, enabled=config.engine.precision == "fp16")
     balance = build_balance(config.balance, config.task_names, record.sums.device)
+    balance.attach(network.backbone)
     return TrainState(network, optimizer, adam, strategy, scaler, record, balance, run_id, codebook=codebook)
 
 

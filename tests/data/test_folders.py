@@ -321,6 +321,12 @@ def lossy_label(root):
     broken()(root)
 
 
+def image_in_metres(root):
+    (root / "images" / "four.png").unlink()
+    save(root, "images", "four.npy", np.full((*SIZE, 3), 1.5, np.float32))
+    build_datasets(config(root, tasks=["semseg"])).val.load(0, ["semseg"])
+
+
 def unknown_id(root):
     (root / "val.txt").write_text("four\nfive\n")
     broken()(root)
@@ -351,6 +357,11 @@ def in_both(root):
         (two_images, "four is there twice, as four.jpg and four.png"),
         (colour_label, "one_ids.png: is an image of kind '8-bit RGB'; must be"),
         (lossy_label, "one_ids.png: is stored as JPEG"),
+        (
+            broken({"semseg": replace(LABELS["semseg"], first=0, mapping={3: 0, 4: 1, 5: 2, 6: 4})}),
+            r"semseg\.mapping=.*must map values to each of the classes 0 to 4",
+        ),
+        (image_in_metres, r"four\.npy: holds float32 from 1\.5 to 1\.5; an image must be"),
         (unknown_id, "val.txt: 1 of 2 ids have no image in .*: five"),
         (in_both, "a/one is in both splits"),
     ],
@@ -369,6 +380,8 @@ def test_mistakes_in_the_description():
             LabelFilesConfig(folder="labels", encoding="colours", colours=colours)
     with pytest.raises(UserError, match="given with encoding=colours only"):
         LabelFilesConfig(folder="labels", colours=[[0, 0, 0]])
+    with pytest.raises(UserError, match=r"mapping=.*without first"):
+        LabelFilesConfig(folder="labels", mapping={1: 0}, first=1)
     with pytest.raises(UserError, match=r"dataset\.crop_labels=depth: .*null"):
         config(Path("x"), crop_labels="depth")
     with pytest.raises(UserError, match=r"does not exist; it must hold the folders"):
@@ -424,3 +437,29 @@ def test_255_classes_of_16_bits_stay_apart(tmp_path, truth, packed):
     found = data.val.load(0, ["semseg"]).labels["semseg"]
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, stored - 1000)  # value 1255 is unlabelled, which is 255
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_mapping_merges_values(tmp_path, truth, packed):
+    label = replace(LABELS["semseg"], first=0, mapping={3: 1, 4: 0, 5: 1, 7: 2}, invalid=[0, 6])
+    data = build_datasets(config(tmp_path, {"semseg": label}, classes=3, packed=packed))
+    merged = {IGNORE: IGNORE, 0: 1, 1: 0, 2: 1, 3: IGNORE, 4: 2}  # of the classes that are stored from 3 on
+    for index, id in enumerate(data.train.ids):
+        found = data.train.load(index, ["semseg"]).labels["semseg"]
+        assert found.ravel().tolist() == [merged[value] for value in truth[id]["semseg"].ravel().tolist()]
+
+
+def test_ids_of_several_folders_begin_with_what_tells_them_apart(tmp_path, truth):
+    for id in IDS:
+        name = id.replace("/", "_")
+        for folder, source in (("day/images/left", f"images/{id}"), ("day/maps/left", f"labels/{id}_ids")):
+            (tmp_path / "many" / folder).mkdir(parents=True, exist_ok=True)
+            shutil.copy(tmp_path / f"{source}.png", tmp_path / "many" / folder / f"{name}.png")
+    shutil.copytree(tmp_path / "many" / "day", tmp_path / "many" / "night")
+    label = replace(LABELS["semseg"], folder="*/maps/*", suffix=None)
+    splits = {"images": "*/images/*", "train": "day/*/*", "val": "night/*/*"}
+    data = build_datasets(config(tmp_path / "many", {"semseg": label}, **splits))
+    assert data.train.ids == [f"day/left/{id.replace('/', '_')}" for id in sorted(IDS)] and len(data.val) == len(IDS)
+    found = data.val.load(0, ["semseg"])
+    np.testing.assert_array_equal(found.image, truth["a/one"]["image"])
+    np.testing.assert_array_equal(found.labels["semseg"], truth["a/one"]["semseg"])

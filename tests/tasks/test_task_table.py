@@ -24,6 +24,7 @@ def test_rows_of_every_kind_take_what_fits_them_by_default():
                  "max_distance": 0.02},
         far={"kind": "depth", "range": [1.0, 80.0], "title": "Far", "weight": 3.0},
         stereo={"kind": "disparity", "range": [1, 128], "regions": 20, "metric": "delta_1"},
+        inverse={"kind": "disparity", "range": [0.01, 0.5], "unit": "1/m"},
         smooth={"kind": "normals"},
         albedo={"kind": "regression", "channels": 3, "range": [0, 1], "unit": "1"},
     )  # fmt: skip
@@ -36,6 +37,7 @@ def test_rows_of_every_kind_take_what_fits_them_by_default():
         "outline": (1, 2, "weighted_binary", "ods_f", "%", True),
         "far": (1, 40, "l1", "rmse", "m", False),
         "stereo": (1, 20, "l1", "delta_1", "%", True),
+        "inverse": (1, 40, "l1", "rmse", "1/m", False),
         "smooth": (3, 40, "unit_l1", "mean_error", "deg", False),
         "albedo": (3, 40, "l1", "rmse", "1", False),
     }

@@ -211,7 +211,7 @@ def _settings_key(dataset: DatasetConfig) -> str:
     keys = ("reader", "num_classes", "folders")
     settings = {key: value for key, value in asdict(dataset).items() if key in keys}
     if dataset.task_table:
-        settings["task_table"] = asdict(dataset)["task_table"]
+        settings["task_table"] = {name: [row.kind, row.channels] for name, row in dataset.task_table.items()}
     text = json.dumps([str(Path(dataset.root).expanduser().absolute()), settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -98,7 +98,9 @@ class Kind:
     dtype: ClassVar[str] = "float32"
     """Type of label maps as readers give them."""
     unit: ClassVar[str] = ""
-    """Unit of values, where the kind decides it."""
+    """Unit of values, unless the task says another."""
+    any_unit: ClassVar[bool] = False
+    """The task may say another."""
     encodings: ClassVar[tuple[str, ...]]
     """What the files of one's own dataset may hold (`dataset.folders`); the first is the default."""
     losses: ClassVar[Mapping[str, tuple[str, ...]]]
