@@ -19,7 +19,7 @@ from atrc_exp.config.stages import (
 )
 from atrc_exp.config.training import BalanceConfig, DebugConfig, EngineConfig, OptimConfig, SearchConfig
 from atrc_exp.genotype import CONTEXT_TYPES, NONE
-from atrc_exp.tasks import FORMS
+from atrc_exp.tasks import FORMS, PUBLISHED
 
 
 @dataclass(kw_only=True)
@@ -58,6 +58,8 @@ class Config:
     """Loss weights by task that replace the published ones, > 0."""
     task_forms: dict[str, str] = field(default_factory=dict)
     """regression or classification by task; as a classification, depth is 40 bins and normals 40 codewords (App. D)."""
+    task_losses: dict[str, str] = field(default_factory=dict)
+    """Final losses by task that replace the published ones; docs/add_a_task.md has the table of those that fit."""
     genotype: str | None = path()
     """A file, the folder of a run or sweep, or published/<name>."""
     genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -131,6 +133,13 @@ class Config:
         for task, form in self.task_forms.items():
             require(task in self.task_names, "task_forms", task, f"one of {', '.join(self.task_names)}")
             require(form in FORMS, f"task_forms.{task}", form, f"one of {', '.join(FORMS)}")
+        for task, loss in self.task_losses.items():
+            key = f"task_losses.{task}"
+            require(task in self.task_names, "task_losses", task, f"one of {', '.join(self.task_names)}")
+            require(task in PUBLISHED, key, loss, f"left out; dataset.task_table.{task}.loss says it")
+            fitting = ", ".join(PUBLISHED[task].kind.losses)
+            require(loss in PUBLISHED[task].kind.losses, key, loss, f"one that fits the task: {fitting}")
+            require(task not in self.task_forms, key, loss, f"left out beside task_forms.{task}", "a form has its loss")
 
     def _check_network(self) -> None:
         pyramids = self.distillation.name != "mti_net" or self.neck.name == "fpm"
