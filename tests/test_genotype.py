@@ -5,7 +5,6 @@ import warnings
 
 import pytest
 
-from atrc_exp import genotype as module
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import (
     CONTEXT_TYPES,
@@ -20,6 +19,7 @@ from atrc_exp.genotype import (
     save,
     uniform,
     vote,
+    voting,
 )
 
 TASKS = ("semseg", "depth")
@@ -165,7 +165,7 @@ GOOD = {"version": 1, "tasks": ["depth"], "blocks": {"depth": {"depth": "local"}
         ("{", "JSONDecodeError"),
         ("\x00\xff", "cannot be read as JSON"),
         (json.dumps([1, 2]), "must hold a JSON object"),
-        (json.dumps({**GOOD, "version": 2}), "version 2 is unknown"),
+        (json.dumps({**GOOD, "version": 3}), "version 3 is unknown"),
         (json.dumps({"blocks": {}}), "version None is unknown"),
         (json.dumps({"version": 1, "tasks": ["depth"]}), "KeyError: 'blocks'"),
         (json.dumps({**GOOD, "blocks": []}), "cannot be read as a genotype"),
@@ -300,7 +300,7 @@ def test_cohens_kappa_of_the_worked_pairs():
 
 
 def test_lights_kappa_and_agreement_of_the_worked_runs(monkeypatch):
-    monkeypatch.setattr(module, "_ratings", list)  # six blocks are no square matrix of tasks
+    monkeypatch.setattr(voting, "_ratings", list)  # six blocks are no square matrix of tasks
     assert light_kappa(WORKED) == pytest.approx(2497 / 4550)
     assert agreement(WORKED) == pytest.approx(2 / 3)
 

@@ -18,7 +18,7 @@ from atrc_exp.config.stages import (
     StageConfig,
 )
 from atrc_exp.config.training import BalanceConfig, DebugConfig, EngineConfig, OptimConfig, SearchConfig
-from atrc_exp.genotype import CONTEXT_TYPES, NONE
+from atrc_exp.genotype import CONTEXT_TYPES, NONE, parted
 from atrc_exp.tasks import FORMS, PUBLISHED
 
 
@@ -63,7 +63,8 @@ class Config:
     genotype: str | None = path()
     """A file, the folder of a run or sweep, or published/<name>."""
     genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none."""
+    """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none; a block with several contexts
+    is `tlabel+local`."""
     allow: list[str] = field(default_factory=list, metadata=FREE)
     """Python modules or packages from which a `_target_` may come; for a stored run, give them again."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
@@ -172,7 +173,8 @@ class Config:
         for target, row in self.genotype_blocks.items():
             for source, context in row.items():
                 key = f"genotype_blocks.{target}.{source}"
-                require(context in CONTEXT_TYPES, key, context, f"one of {', '.join(CONTEXT_TYPES)}")
+                known = all(name in CONTEXT_TYPES for name in parted(context))
+                require(known, key, context, f"one of {', '.join(CONTEXT_TYPES)}, or several joined by +")
 
     def _check_branching(self) -> None:
         if self.stage.name != "branch":
