@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from atrc_exp.config.branching import BranchingConfig
 from atrc_exp.config.checks import FREE, free_path, path, positive, require
 from atrc_exp.config.data import DatasetConfig, PrepareConfig
-from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
+from atrc_exp.config.network import SEPARATE, BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.stages import (
     TRAINING_STAGES,
     BenchmarkConfig,
@@ -48,7 +48,8 @@ class Config:
     pixel: list[int] | None = None
     """stage=attention: row and column of a pixel of that image, from 0 at the top left; `pixel=Y,X`."""
     target: str | None = None
-    """stage=attention: the task whose blocks are looked at; null is all of them."""
+    """stage=attention: the task whose blocks are looked at, or with `distillation.scales` the task at a scale, semseg@0
+    at the finest; null is all of them."""
     output: str | None = free_path()
     """Folder of what evaluate, predict, importance, attention, export and prepare write; null is the run folder, for
     predictions= that folder, for prepare `<runs_dir>/datasets/<dataset.name>`."""
@@ -167,6 +168,9 @@ class Config:
         if self.distillation.name == "atrc":
             require(given, "genotype", self.genotype, "given for distillation=atrc",
                     "give a genotype.json, the folder of a search, or published/nyud_hrnet18")  # fmt: skip
+            whole = self.genotype is not None or self.distillation.scales != SEPARATE
+            require(whole, "genotype", self.genotype, "given for distillation.scales=separate",
+                    "genotype_blocks changes blocks of it; give that of a search with the same scales")  # fmt: skip
         else:
             require(not given, "genotype", self.genotype or self.genotype_blocks, "null for this network",
                     f"only distillation=atrc uses a genotype, not {self.distillation.name}")  # fmt: skip

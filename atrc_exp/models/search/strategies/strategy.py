@@ -14,10 +14,10 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.genotype import Genotype
-from atrc_exp.models.search.supergraph import Mixture, SearchATRC
+from atrc_exp.models.search.architecture import Architecture, Mixture
 
 SinglePath = tuple[int, ...]
-"""A context for every block, as indices of `SearchATRC.types`; blocks as in `SearchATRC`."""
+"""A context for every block, as indices of `Architecture.types`; blocks as in `Architecture`."""
 
 
 class Penalty(NamedTuple):
@@ -55,7 +55,7 @@ class Strategy(ABC):
     chooses: bool = False
     """Whether it has `choose`; if so, a part of the training images is held out for that."""
 
-    def __init__(self, config: Config, search: SearchATRC) -> None:
+    def __init__(self, config: Config, search: Architecture) -> None:
         self.config, self.search = config, search
 
     @abstractmethod
