@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from atrc_exp.config.checks import path, require
+from atrc_exp.config.checks import path, positive, require
 from atrc_exp.genotype import CONTEXT_TYPES, NONE
 
 _OWN_KEYS = {"features_only", "out_indices", "output_stride", "pretrained", "checkpoint_path", "pretrained_cfg",
@@ -88,11 +88,16 @@ class DistillationConfig:
     """Label regions of atrc and label contexts: predicted by auxiliary heads, or from the labels themselves, an upper
     bound that exists on labelled images only (App. E)."""
     mask_padding: bool = False
-    """Leave padded pixels out of label regions and of global and axial keys (the published results include them)."""
+    """Leave padded pixels out of label regions, global and axial keys and what a gate reads (the published results
+    include them)."""
     dropout: float = 0.05
     """Channel dropout before the prediction of a fixed network, in [0, 1); cross_stitch and nddr have none."""
     self_attention: bool = True
     """Blocks from a task to itself, of atrc, search and single context types; false leaves them out (App. G)."""
+    combine: str = "static"
+    """atrc, blocks with several contexts: their mean with learned weights (static) or with weights by image (gate)."""
+    temperature: float = 1.0
+    """atrc, gate: divides the logits of the weights, > 0; a small one lets one context through."""
     stitch: str = "channel"
     """cross_stitch: one weight a pair of tasks and channel, or one a pair (scalar)."""
     plain_messages: bool = False
@@ -112,6 +117,8 @@ class DistillationConfig:
         require(self.border in ("zero", "mask"), "distillation.border", self.border, "zero or mask")
         require(0 <= self.dropout < 1, "distillation.dropout", self.dropout, "in [0, 1)")
         require(self.regions in ("predicted", "labels"), "distillation.regions", self.regions, "predicted or labels")
+        require(self.combine in ("static", "gate"), "distillation.combine", self.combine, "static or gate")
+        positive("distillation.temperature", self.temperature)
         require(self.stitch in ("channel", "scalar"), "distillation.stitch", self.stitch, "channel or scalar")
         contexts = ("atrc", "search", *(name for name in CONTEXT_TYPES if name != NONE))
         require(self.self_attention or self.name in contexts, "distillation.self_attention", "false",

@@ -15,6 +15,9 @@ class SearchConfig:
     five."""
     strategy: str = "gumbel"
     """How the supergraph is trained and a genotype chosen: a name of atrc_exp/models/search/strategies/build.py."""
+    keep: int | float | None = None
+    """Contexts of a block that is not frozen: the most probable types of a number, >= 1, or all of at least a probability,
+    in (0, 1), and always the most probable one; none is left out beside others. null is the most probable type alone."""
     arch_lr: float = 5e-4
     """Adam's rate for the architecture logits; belongs to 40 000 iterations, shorter searches need more."""
     temperature: list[float] = field(default_factory=lambda: [1.0, 0.05])
@@ -44,6 +47,9 @@ class SearchConfig:
                 require(name in CONTEXT_TYPES, "search.candidates", name, f"one of {', '.join(CONTEXT_TYPES)}")
             require(len(set(names)) == len(names), "search.candidates", names, "distinct")
             require(len(names) > 1, "search.candidates", names, "two or more", "with less there is nothing to search")
+        keep = self.keep
+        few = keep is None or (keep >= 1 if isinstance(keep, int) else 0 < keep < 1)
+        require(few, "search.keep", keep, "a whole number >= 1, a probability in (0, 1), or null")
         positive("search.arch_lr", self.arch_lr)
         positive("search.clip_norm", self.clip_norm)
         pair = self.temperature

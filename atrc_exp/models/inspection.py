@@ -45,10 +45,10 @@ class BlockView:
         self.genotype: Genotype = genotype.on(len(self.scales)) if each_alike else genotype
         named = [Block(t, s, self.genotype.blocks[t][s]) for t, s in self.genotype.pairs()]
         self.blocks = [block for block in named if block.context != NONE]
-        """Blocks with an output, row by row."""
+        """Blocks with an output, row by row; one that combines several contexts is one block."""
 
     def context(self, block: Block) -> RelationalContext:
-        """The module of a block."""
+        """The module of a single context."""
         rows: Any = self.scales[scale_of(block.target)].blocks
         return rows[task_of(block.target)][block.source][block.context]
 
@@ -73,7 +73,8 @@ class BlockView:
             }
             return [read[scale] for scale in range(len(self.scales))], outputs
 
-        handles = [each.blocks.register_forward_hook(partial(keep, i)) for i, each in enumerate(self.scales)]
+        whole = [each.combination if isinstance(each, ATRC) else each.blocks for each in self.scales]
+        handles = [each.register_forward_hook(partial(keep, scale)) for scale, each in enumerate(whole)]
         try:
             yield seen
         finally:

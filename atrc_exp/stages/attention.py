@@ -14,9 +14,9 @@ from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.decode import read_photo
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.tiled import on_canvas
-from atrc_exp.genotype import NONE, scale_of, task_of
+from atrc_exp.genotype import scale_of, task_of
 from atrc_exp.models.contexts.attention_rows import AttentionRow, attention_row
-from atrc_exp.models.contexts.maps import Block, TaskMaps
+from atrc_exp.models.contexts.maps import TaskMaps
 from atrc_exp.models.inspection import BlockView
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.report.figures import attention
@@ -129,15 +129,11 @@ def _place(
 
 
 @torch.inference_mode()
-def rows_of(view: BlockView, target: str, maps: TaskMaps, cell: tuple[int, int]) -> dict[str, AttentionRow | None]:
-    """Return the attention rows of all blocks of a target by source; None stands for a block that is none."""
-    blocks = [Block(target, source, view.genotype.blocks[target][source]) for source in view.genotype.tasks]
-    return {
-        block.source: None if block.context == NONE else attention_row(view.context(block), _of_task(block), maps, cell)
-        for block in blocks
-    }
-
-
-def _of_task(block: Block) -> Block:
-    """The block as the maps of its scale name it."""
-    return block._replace(target=task_of(block.target))
+def rows_of(view: BlockView, target: str, maps: TaskMaps, cell: tuple[int, int]) -> dict[str, list[AttentionRow]]:
+    """Return the attention rows of a target by source, one for each context of the block."""
+    rows: dict[str, list[AttentionRow]] = {source: [] for source in view.genotype.tasks}
+    for block in (each for each in view.blocks if each.target == target):
+        rows[block.source] = [
+            attention_row(view.context(part), part._replace(target=task_of(target)), maps, cell) for part in block.parts
+        ]
+    return rows

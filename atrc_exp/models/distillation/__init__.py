@@ -116,6 +116,8 @@ def _atrc(
         border=config.border,
         dropout=config.dropout,
         mask_padding=config.mask_padding,
+        combine=config.combine,
+        temperature=config.temperature,
     )
 
 

@@ -1,9 +1,9 @@
 """Proportions of the context types that searches select (Fig. 7), over all blocks of all seeds of a sweep.
 
-The share is of all blocks, those of type none among them, as in the paper: 41.6 % local of 5 searches of 25 blocks.
+The share is of all blocks, those of type none among them, as in the paper: 41.6 % local of 5 searches of 25 blocks. A
+block with several contexts counts in equal parts for each of them.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from atrc_exp.errors import UserError
-from atrc_exp.genotype import Genotype, context_type, in_order, load, searched
+from atrc_exp.genotype import Genotype, context_type, in_order, load, parted, searched
 from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.results.aggregate import Row, read_runs
 from atrc_exp.tasks.kinds.colours import ink
@@ -48,11 +48,14 @@ def read(row: Row, runs_dir: Path) -> Proportions:
 
 def proportions(name: str, genotypes: Sequence[Genotype]) -> Proportions:
     """Shares of the context types in genotypes over the same tasks."""
-    chosen = Counter(found.blocks[t][s] for found in genotypes for t, s in found.pairs())
+    types = in_order(name for found in genotypes for t, s in found.pairs() for name in searched(found, t, s))
+    counts = dict.fromkeys(types, 0.0)
+    for names in (parted(found.blocks[t][s]) for found in genotypes for t, s in found.pairs()):
+        for name in names:
+            counts[name] += 1 / len(names)
     blocks = len(genotypes[0].pairs())
     total = len(genotypes) * blocks
-    types = in_order(name for found in genotypes for t, s in found.pairs() for name in searched(found, t, s))
-    return Proportions(name, len(genotypes), blocks, {context: chosen[context] / total for context in types})
+    return Proportions(name, len(genotypes), blocks, {context: count / total for context, count in counts.items()})
 
 
 def draw(sweeps: Sequence[Proportions]) -> Figure:

@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_text
-from atrc_exp.genotype import CONTEXT_TYPES, CONTEXTS, Genotype, load, vote, vote_agreement
+from atrc_exp.genotype import CONTEXT_TYPES, CONTEXTS, Genotype, load, parted, vote, vote_agreement, votes_by_type
 from atrc_exp.report.figures import looks as figures
 from atrc_exp.report.page import dynamics, findings
 from atrc_exp.report.page.dynamics import Course
@@ -89,10 +89,11 @@ def steps_of(curves: int) -> int:
 
 
 def _looks(name: str) -> dict[str, Any]:
-    """Name and colours of a context type, as in the figures; one that this build does not know is grey."""
-    known = name in CONTEXT_TYPES
+    """Name and colours of a context type, or of several, as in the figures; what this build does not know is grey."""
+    types = parted(name)
+    known = CONTEXT_TYPES.keys() >= set(types)
     line: dict[str, Any] = (
-        figures.curve(name) if known else {"color": "0.35", "linestyle": (0, (3, 1, 1, 1)), "linewidth": 1.6}
+        figures.curve(types[0]) if known else {"color": "0.35", "linestyle": (0, (3, 1, 1, 1)), "linewidth": 1.6}
     )
     dashes = () if line["linestyle"] == "-" else line["linestyle"][1]
     fill = figures.fill(name) if known else "0.8"
@@ -172,8 +173,8 @@ def _votes(voted: Genotype) -> dict[str, Any]:
     blocks: dict[str, dict[str, Any]] = {target: {} for target in voted.tasks}
     for target, source in voted.pairs():
         counts = details["votes"][target][source]
-        agreeing = vote_agreement(counts)
-        blocks[target][source] = {"chosen": voted.blocks[target][source], "votes": counts, "agreement": agreeing}
+        blocks[target][source] = {"chosen": voted.blocks[target][source], "votes": votes_by_type(counts),
+                                  "agreement": vote_agreement(counts)}  # fmt: skip
     for tie in details["ties"]:
         blocks[tie["target"]][tie["source"]]["tie"] = tie["by"]
     return {**{key: details[key] for key in ("runs", "agreement", "kappa")}, "blocks": blocks}
@@ -181,4 +182,5 @@ def _votes(voted: Genotype) -> dict[str, Any]:
 
 def _chosen(search: Mapping[str, Any]) -> Sequence[str]:
     rows = [row for seed in search["seeds"] if seed["chosen"] for row in seed["chosen"].values()]
-    return [name for row in rows for name in row.values()]
+    voted = search["vote"]["blocks"].values() if search["vote"] else ()
+    return [*(name for row in rows for name in row.values()), *(one["chosen"] for row in voted for one in row.values())]

@@ -100,7 +100,7 @@ function voteText({ search, target, source }) {
   const found = vote?.blocks[target]?.[source];
   if (!found) return gap("There is no vote of these searches.");
   const { chosen, votes, agreement, tie } = found;
-  const words = [` ${votes[chosen]} of ${vote.runs} finished searches`];
+  const words = [` ${chosen.split("+").map((type) => votes[type]).join("+")} of ${vote.runs} finished searches`];
   if (tie) words.push(`decided from a tie by ${tie}`);
   if (agreement !== null) words.push(`${percent(agreement)} of the pairs of searches agree on this block`);
   const over = vote.agreement === null ? " One search has no agreement to measure."

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from atrc_exp.errors import UserError
-from atrc_exp.genotype import CONTEXT_TYPES, Genotype, agreement, cohen_kappa, light_kappa, load
+from atrc_exp.genotype import Genotype, agreement, cohen_kappa, light_kappa, load, overlap
 from atrc_exp.report.paper.published import SEEDS, TABLE_F, TITLES
 from atrc_exp.report.results.aggregate import common_experiment, left_out, read_runs, seed_folders
 from atrc_exp.report.results.sheet import GAP, Cell, Notes, Sheet
@@ -37,11 +37,13 @@ def chance(genotypes: Sequence[Genotype], seed: int = 0) -> Chance | None:
     """The permutation baseline of the agreement of at least two searches; None for fewer."""
     if len(genotypes) < 2:
         return None
-    codes = {name: code for code, name in enumerate(CONTEXT_TYPES)}
+    names = sorted({choice for genotype in genotypes for choice in _choices(genotype)})
+    codes = {name: code for code, name in enumerate(names)}
+    agreements = np.array([[overlap(a, b) for b in names] for a in names])
     ratings = [np.array([codes[choice] for choice in _choices(genotype)]) for genotype in genotypes]
 
     def agreeing(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
-        return np.mean([(a == b).mean(axis=axis) for a, b in itertools.combinations(samples, 2)], axis=0)
+        return np.mean([agreements[a, b].mean(axis=axis) for a, b in itertools.combinations(samples, 2)], axis=0)
 
     found = stats.permutation_test(
         ratings, agreeing, permutation_type="pairings", n_resamples=PERMUTATIONS, alternative="greater",
