@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from small_rooms import as_typed
 
+from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.errors import UserError
-from atrc_exp.genotype import CONTEXTS, PUBLISHED_GENOTYPES, Genotype, row_of, save, scale_of, task_of
+from atrc_exp.genotype import CONTEXTS, PUBLISHED_GENOTYPES, Genotype, row_of, save, scale_of, task_of, uniform
 from atrc_exp.losses import build_losses
-from atrc_exp.models import ATRC, SearchATRC
+from atrc_exp.models import ATRC, SearchATRC, build_network
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.models.inspection import BlockView
 from atrc_exp.models.profile import choice_costs, profile
@@ -148,15 +150,19 @@ def test_blocks_freeze_scale_by_scale_and_the_genotype_says_so():
 
 @pytest.mark.parametrize("scales", ["shared", "separate"])
 def test_candidates_add_up_to_the_network_of_a_genotype(make_network, tmp_path, scales):
-    genotype = PUBLISHED if scales == "shared" else PUBLISHED.on(SCALES)
+    tasks = ("depth", "edge")
+    genotype = uniform(tasks, "tlabel").changed({"edge": {"depth": "local"}})
+    on_each = genotype.on(SCALES)
+    genotype = genotype if scales == "shared" else on_each.changed({"depth@2": {"edge": "slabel"}})
     save(genotype, tmp_path / "genotype.json")
-    costs = choice_costs(make_network("search", neck="fpm", scales=scales), SIZE)
-    network = make_network("atrc", neck="fpm", scales=scales, genotype=str(tmp_path / "genotype.json"))
+    with torch.device("meta"):
+        costs = choice_costs(make_network("search", tasks=tasks, scales=scales), SIZE)
+        network = make_network("atrc", tasks=tasks, scales=scales, genotype=str(tmp_path / "genotype.json"))
     found = profile(network, SIZE)
     chosen = sum(costs.blocks[Block(t, s, genotype.blocks[t][s])] for t, s in genotype.pairs())
     assert costs.rest + chosen == found.total.multiply_adds + found.total.local_attention
     assert found.total.parameters == sum(p.numel() for p in network.parameters())
-    assert set(found.blocks) == set(PUBLISHED.on(SCALES).rows)
+    assert set(found.blocks) == set(on_each.rows)
 
 
 def test_auxiliary_losses_of_the_scales_of_a_task_add_up(make_network):
@@ -214,15 +220,18 @@ def test_padding_is_masked_at_every_scale(make_network):
 
 
 def test_what_does_not_fit_is_one_line(make_network, different):
-    single = {"backbone": "resnet18"}  # any backbone with one map
     for options, part in [
         ({"scales": "shared", "genotype": different}, "distillation.scales=separate"),
         ({"genotype": different}, "distillation.scales=separate"),
         ({"scales": "separate", "genotype": "published/nyud_hrnet18"}, "shared and null"),
     ]:
         with pytest.raises(UserError, match=part) as error:
-            make_network("atrc", neck="fpm", **single, **options)
+            make_network("atrc", tasks=PUBLISHED.tasks, **options)
         assert "\n" not in str(error.value)
+    config = as_typed("distillation.scales=shared", "backbone=timm", "backbone.name=mobilenetv3_small_050",
+                      "backbone.weights=random", "backbone.out_indices=[4]")  # fmt: skip
+    with pytest.raises(UserError, match="one scale"):
+        build_network(config, build_tasks_of(config))
 
 
 def test_profiling_draws_all_candidates_without_reading_the_device(make_network):
