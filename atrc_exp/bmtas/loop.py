@@ -14,7 +14,7 @@ from atrc_exp.bmtas.state import BranchSchedule, BranchState, build_branch_state
 from atrc_exp.bmtas.step import BranchObjective, BranchPredictor, architecture_step, branching_bytes, weight_step
 from atrc_exp.bmtas.supergraph import BranchSearch, Path
 from atrc_exp.config import Config
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.losses import build_losses
 from atrc_exp.processes.ranks import Ranks

@@ -119,9 +119,10 @@ class Config:
 
     def _check_tasks(self) -> None:
         facts = {"tasks": "the tasks that it has labels for", "crop": "[height, width] of training crops"}
-        if "edge" in self.task_names:
-            facts |= {"edge_positive_weight": "about 1 - the share of boundary pixels",
-                      "edge_max_distance": "the boundary score's tolerance as a share of the diagonal"}  # fmt: skip
+        options = {"positive_weight": "about 1 - the share of boundary pixels",
+                   "max_distance": "the boundary score's tolerance as a share of the diagonal"}  # fmt: skip
+        read = {option for task in self.task_names if task in PUBLISHED for option in PUBLISHED[task].reads}
+        facts |= {f"edge_{option}": meaning for option, meaning in options.items() if option in read}
         for key, meaning in facts.items():
             value = getattr(self.dataset, key)
             require(value not in (None, []), f"dataset.{key}", value, f"given, {meaning}")

@@ -16,8 +16,8 @@ class SearchConfig:
     strategy: str = "gumbel"
     """How the supergraph is trained and a genotype chosen: a name of atrc_exp/models/search/strategies/build.py."""
     keep: int | float | None = None
-    """Contexts of a block that is not frozen: the most probable types of a number, >= 1, or all of at least a probability,
-    in (0, 1), and always the most probable one; none is left out beside others. null is the most probable type alone."""
+    """Contexts of a block that is not frozen: so many of the most probable types (>= 1), or all of at least such a
+    probability (in (0, 1)) and always the most probable one; none is left out beside others. null keeps one type."""
     arch_lr: float = 5e-4
     """Adam's rate for the architecture logits; belongs to 40 000 iterations, shorter searches need more."""
     temperature: list[float] = field(default_factory=lambda: [1.0, 0.05])

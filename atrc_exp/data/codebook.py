@@ -23,7 +23,7 @@ _PIXELS = 100_000  # sampled over all images; 2500 a codeword
 _ITERATIONS = 200
 
 
-def fit_codebook(normals: Iterable[np.ndarray], *, codewords: int = CODEWORDS, seed: int = 0) -> np.ndarray:
+def fit_codebook(normals: Iterable[np.ndarray], *, codewords: int = CODEWORDS) -> np.ndarray:
     """Spherical k-means: unit vectors that maximise the mean cosine between a normal and its nearest one.
 
     Lloyd's loop is our own, since scikit-learn's KMeans has centres inside the sphere, which moves the borders between
@@ -51,7 +51,7 @@ def fit_codebook(normals: Iterable[np.ndarray], *, codewords: int = CODEWORDS, s
             f"the training normals hold {distinct} distinct directions, fewer than the {codewords} codewords; "
             "give a codebook by dataset.codebook"
         )
-    centres, _ = kmeans_plusplus(points, codewords, random_state=seed)
+    centres, _ = kmeans_plusplus(points, codewords, random_state=0)
     previous = np.empty(0)
     for _ in range(_ITERATIONS):
         cosines = points @ centres.T

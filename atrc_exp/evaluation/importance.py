@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from atrc_exp.config import Config
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.loader import val_count, val_loader
 from atrc_exp.data.readers.sample import Data, DatasetInfo, Sample, Source, Truth
 from atrc_exp.errors import UserError
@@ -89,7 +89,7 @@ def measure_importance(
         earlier: deque[Donor] = deque(maxlen=permutations)
         with view.watching() as seen:
             for batch in _along(order, permutations, data, config, ranks):
-                predict(batch["image"], labels=batch["labels"])
+                predict(batch.image, labels=batch.labels)
                 maps, outputs = seen()
                 features = [each.features for each in maps]
                 own = Donor(outputs, [_on_grid(batch, next(iter(each.values()))) for each in features])
@@ -135,11 +135,10 @@ class _Reordered:
 
 def _on_grid(batch: Batch, output: Tensor) -> Window:
     """Cells of the (..., h, w) maps that see the image, not its padding alone."""
-    canvas = batch["image"].shape[-2:]
-    pixels = content(batch["size"][0].tolist(), canvas)
+    pixels = content(batch.sizes[0].tolist(), batch.canvas)
     rows, columns = (
         slice(part.start * cells // whole, ceil(part.stop * cells / whole))
-        for part, cells, whole in zip(pixels, output.shape[-2:], canvas, strict=True)
+        for part, cells, whole in zip(pixels, output.shape[-2:], batch.canvas, strict=True)
     )
     return rows, columns
 
@@ -184,15 +183,14 @@ class _Board:
         Args:
             features: by scale and task.
         """
-        canvas = batch["image"].shape[-2:]
-        window = (0, ..., *content(batch["size"][0].tolist(), canvas))
+        window = (0, ..., *content(batch.sizes[0].tolist(), batch.canvas))
 
         def score(scores: Scores, target: str, outputs: dict[Block, Tensor]) -> None:
-            with autocast(batch["image"].device, self.precision):
-                final = self.view.predict(target, [each[target] for each in features], outputs, canvas)
+            with autocast(batch.image.device, self.precision):
+                final = self.view.predict(target, [each[target] for each in features], outputs, batch.canvas)
             decoded = decode({target: full_precision(final[window])[None]})
-            label = batch["labels"][target][window]
-            scores.add(batch["id"][0], {target: decoded[target][0]}, {target: label})
+            label = batch.labels[target][window]
+            scores.add(batch.ids[0], {target: decoded[target][0]}, {target: label})
 
         for target in self.tasks:
             outputs = {block: own.outputs[block] for block in self.view.of(target)}

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from atrc_exp.config import Config
 from atrc_exp.config.derived import build_tasks_of, genotype_of
-from atrc_exp.genotype import row_of, task_of
+from atrc_exp.genotype import NONE, row_of, task_of
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.models.distillation.atrc import ContextBlocks
 from atrc_exp.models.network import Network, build_network
@@ -138,7 +138,7 @@ class ChoiceCosts:
     rest: int
     """Of all that does not depend on the choice."""
     blocks: dict[Block, int]
-    """Of every candidate: the context itself and its channels in the fusion; 0 of "none"."""
+    """Of every candidate: the context itself and its channels in the fusion; 0 of none."""
 
 
 def choice_costs(network: Network, image_size: tuple[int, int]) -> ChoiceCosts:
@@ -162,7 +162,7 @@ def choice_costs(network: Network, image_size: tuple[int, int]) -> ChoiceCosts:
     }
     parts = sum((_part(counts, name) for name in PARTS), Part(0, 0, 0, 0))
     rest = parts.multiply_adds + parts.local_attention - sum(fusions.values()) - sum(contexts.values())
-    share = {block: 0 if block.context == "none" else fusions[block.target] // len(search.tasks) for block in contexts}
+    share = {block: 0 if block.context == NONE else fusions[block.target] // len(search.tasks) for block in contexts}
     return ChoiceCosts(rest, {block: count + share[block] for block, count in contexts.items()})
 
 

@@ -17,10 +17,10 @@ from matplotlib.patches import Rectangle
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import FILE_NAME, Genotype, in_order, load, parted, save, vote, votes_by_type
-from atrc_exp.report.figures import looks as figures
-from atrc_exp.report.results.aggregate import common_experiment, left_out, read_runs, run_name, seed_folders
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.results.sheet import Sheet, plain
 from atrc_exp.report.results.tables import show_sheet
+from atrc_exp.runs.finished import common_experiment, left_out, read_runs, run_name, seed_folders
 from atrc_exp.tasks import title_of
 from atrc_exp.tasks.kinds.colours import ink
 
@@ -48,7 +48,7 @@ def vote_folder(folder: Path) -> Genotype:
     if missing := [path.name for seed, path in seed_folders(folder).items() if seed not in finished]:
         voted = replace(voted, details={**voted.details, "unfinished": missing})
     save(voted, folder / FILE_NAME)
-    figures.save(draw(voted), folder / FIGURE)
+    drawing.save(draw(voted), folder / FIGURE)
     return voted
 
 
@@ -112,7 +112,7 @@ def draw(voted: Genotype) -> Figure:
             _draw_block(axes, column, row, voted, target, source, TIE if (target, source) in tied else "")
     axes.set(xlim=(0, width), ylim=(height, 0), ylabel="target task")
     axes.set_xticks([index + 0.5 for index in range(width)], [title_of(task) for task in voted.tasks])
-    axes.set_yticks([index + 0.5 for index in range(height)], [figures.row_title(row, "\n") for row in voted.rows])
+    axes.set_yticks([index + 0.5 for index in range(height)], [drawing.row_title(row, "\n") for row in voted.rows])
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("source task", labelpad=6)
@@ -122,7 +122,7 @@ def draw(voted: Genotype) -> Figure:
     axes.text(0, height + 0.1, "\n".join(notes), fontsize=9, va="top")
     chosen = (block for row in voted.details["votes"].values() for votes in row.values() for block in votes)
     types = in_order(name for block in chosen for name in parted(block))
-    handles = [figures.patch(name, edgecolor="0.35") for name in types]
+    handles = [drawing.patch(name, edgecolor="0.35") for name in types]
     axes.legend(handles=handles, title="votes", loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     return figure
 
@@ -130,12 +130,12 @@ def draw(voted: Genotype) -> Figure:
 def _draw_block(axes: Axes, x: int, y: int, voted: Genotype, target: str, source: str, mark: str) -> None:
     chosen, runs = voted.blocks[target][source], voted.details["runs"]
     votes = voted.details["votes"][target][source]
-    fill = figures.fill(chosen)
+    fill = drawing.fill(chosen)
     axes.add_patch(Rectangle((x, y), 1, 1, facecolor=fill, edgecolor="white", linewidth=3))
     axes.add_patch(Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, fill=False, edgecolor="0.35", linewidth=0.6))
     centred = partial(axes.text, x + 0.5, color=ink(fill), ha="center", va="center")
-    title = figures.title(chosen).replace(" + ", "\n")
-    centred(y + 0.3, title, fontsize=11 if title.count("\n") == 0 else 8, weight="bold")
+    names = [drawing.title(name) for name in parted(chosen)]
+    centred(y + 0.3, "\n".join(names), fontsize={1: 11, 2: 8}.get(len(names), 6), weight="bold")
     centred(y + 0.56, f"{_won(chosen, votes)} of {runs}{mark}", fontsize=9)
     # The boxes, one a vote, stand on a white strip: on the cell's own colour a unanimous vote would look empty.
     axes.add_patch(Rectangle((x + 0.09, y + 0.7), 0.82, 0.2, facecolor="white", edgecolor="0.35", linewidth=0.6))
@@ -144,7 +144,7 @@ def _draw_block(axes: Axes, x: int, y: int, voted: Genotype, target: str, source
         left, height = x + 0.12 + 0.76 * (number + 0.08) / runs, 0.14 / len(types)
         for part, name in enumerate(types):
             axes.add_patch(Rectangle((left, y + 0.73 + part * height), 0.76 * 0.84 / runs, height,
-                                     facecolor=figures.fill(name), edgecolor="black", linewidth=0.7))  # fmt: skip
+                                     facecolor=drawing.fill(name), edgecolor="black", linewidth=0.7))  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,8 +19,7 @@ from atrc_exp.models.contexts.attention_rows import AttentionRow, attention_row
 from atrc_exp.models.contexts.maps import TaskMaps
 from atrc_exp.models.inspection import BlockView
 from atrc_exp.processes.ranks import Ranks
-from atrc_exp.report.figures import attention
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import attention, drawing
 from atrc_exp.report.figures.attention import Place
 from atrc_exp.runs.logging.console import show_messages
 from atrc_exp.stages.common import TrainedRun, load_run
@@ -61,7 +60,7 @@ def run(config: Config) -> None:
         rows = rows_of(view, target, maps, place.cell)
         densities = {task: maps.regions[task][0] for task in maps.regions}
         attention.save_arrays(folder / f"{target}.npz", place, rows, densities)
-        figures.save(attention.draw(target, place, rows, names), folder / target)
+        drawing.save(attention.draw(target, place, rows, names), folder / target)
     print(f"attention of {', '.join(targets)} at ({pixel[0]}, {pixel[1]}): panels and arrays in {folder}")
 
 

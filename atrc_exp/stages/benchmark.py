@@ -11,7 +11,8 @@ from atrc_exp.config.compose import composed
 from atrc_exp.config.derived import build_tasks_of, genotype_of
 from atrc_exp.config.hydra_errors import USER_MISTAKES, explain
 from atrc_exp.config.keys import override_key
-from atrc_exp.data.loader import Batch, train_loader
+from atrc_exp.data.batch import Batch
+from atrc_exp.data.loader import train_loader
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
 from atrc_exp.models import build_network

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.config.derived import genotype_of
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.codebook import codebook_for
-from atrc_exp.data.loader import Batch, Data, build_datasets, train_loader
+from atrc_exp.data.loader import Data, build_datasets, train_loader
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, replacing
 from atrc_exp.models import build_network

@@ -14,7 +14,8 @@ import torch
 from atrc_exp.bmtas import tree as branchings
 from atrc_exp.config import Config
 from atrc_exp.config.derived import build_tasks_of, genotype_of
-from atrc_exp.data.loader import Batch, Data, check_batch, val_loader
+from atrc_exp.data.batch import Batch
+from atrc_exp.data.loader import Data, check_batch, val_loader
 from atrc_exp.data.readers.parts import divide
 from atrc_exp.data.readers.sample import Source
 from atrc_exp.errors import UserError

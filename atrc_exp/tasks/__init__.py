@@ -87,6 +87,11 @@ class Task:
         return self.kind.unit or self.values_in
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """Options that its loss and metric need."""
+        return (*self.kind.losses.get(self.loss, ()), *self.kind.metrics[self.metric].reads)
+
+    @property
     def is_classification(self) -> bool:
         """Whether a task of values is predicted as a classification over its label regions (App. D)."""
         return self.loss == self.kind.classification_loss

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from atrc_exp.config import Config
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.errors import UserError
 from atrc_exp.losses import build_losses
 from atrc_exp.models.network import Network
@@ -187,12 +187,12 @@ def random_batches(config: Config, tasks: Iterable[Task], device: torch.device, 
     """The same random micro-batch again and again, in the format of the dataset and on the device."""
     images = config.engine.batch_size // config.engine.accumulate
     height, width = config.dataset.crop
-    batch = {
-        "image": torch.randn(images, 3, height, width, device=device),
-        "labels": {task.name: task.kind.random(task, images, height, width).to(device) for task in tasks},
-        "id": [str(index) for index in range(images)],
-        "size": torch.tensor([[height, width]] * images),
-    }
+    batch = Batch(
+        torch.randn(images, 3, height, width, device=device),
+        {task.name: task.kind.random(task, images, height, width).to(device) for task in tasks},
+        [str(index) for index in range(images)],
+        torch.tensor([[height, width]] * images),
+    )
     return repeat(batch, steps * config.engine.accumulate)
 
 

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from atrc_exp.data.batch import Batch
 from atrc_exp.evaluation.evaluate import Observer, evaluate
 from atrc_exp.evaluation.scores import Scores
 from atrc_exp.models.distillation.atrc import Fusion
+from atrc_exp.models.predictor import Predictor
 from atrc_exp.models.search import Architecture
 from atrc_exp.models.search.strategies.strategy import SinglePath
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import Task
-from atrc_exp.training.step import Batch, Predictor
 
 STATISTICS_BATCHES = 8
 """Micro-batches of training images from which a path gets its batch statistics."""
@@ -67,7 +68,7 @@ class PathScorer:
             norm.momentum = None  # the mean over all batches
             norm.train()
         for batch in self.statistics:
-            self.predict(batch["image"], labels=batch["labels"])
+            self.predict(batch.image, labels=batch.labels)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         self.predict.train(training)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from atrc_exp.config import Config
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.evaluate import FirstImages, ImageResult, Observer, PredictionWriter, evaluate

@@ -47,6 +47,7 @@ def summarise(
         "distillation": config.distillation.name,
         "tasks": [task.name for task in tasks],
         "classifications": [task.name for task in tasks if task.is_classification],
+        "objective": _objective(config),
         "iteration": state.iteration,
         "metrics": metrics,
         "losses": losses,
@@ -62,6 +63,13 @@ def summarise(
         "skipped_steps": state.skipped,
         "status": "done",
     })  # fmt: skip
+
+
+def _objective(config: Config) -> list[str]:
+    """What of the objective is not the published one, as on a command line."""
+    balance = [] if config.balance.name == "fixed" else [f"balance={config.balance.name}"]
+    losses = [f"task_losses.{task}={loss}" for task, loss in config.task_losses.items()]
+    return [*balance, *(f"loss_weights.{task}={weight}" for task, weight in config.loss_weights.items()), *losses]
 
 
 def by_task(

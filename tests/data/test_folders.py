@@ -98,10 +98,10 @@ def test_an_image_without_a_label_counts_in_no_loss(tmp_path, truth):
     settings = config(tmp_path, {"depth": LABELS["depth"]})
     (batch,) = train_loader(build_datasets(settings), settings, start_iteration=0, iterations=1, rank=0, world=1,
                             device=CPU)  # fmt: skip
-    missing = batch["id"].index("b/three")
-    assert not batch["labels"]["depth"][missing].any() and batch["labels"]["depth"].any()
-    prediction = torch.zeros_like(batch["labels"]["depth"], requires_grad=True)
-    build_losses(build_tasks_of(settings))({"depth": prediction}, {}, batch["labels"])["depth"].backward()
+    missing = batch.ids.index("b/three")
+    assert not batch.labels["depth"][missing].any() and batch.labels["depth"].any()
+    prediction = torch.zeros_like(batch.labels["depth"], requires_grad=True)
+    build_losses(build_tasks_of(settings))({"depth": prediction}, {}, batch.labels)["depth"].backward()
     assert not prediction.grad[missing].any() and prediction.grad.any()
 
 
@@ -115,7 +115,7 @@ def test_a_validation_image_without_a_label_changes_no_score(tmp_path, truth):
     tasks = build_tasks_of(settings)
     (batch,) = val_loader(build_datasets(settings), settings, rank=0, world=1, device=CPU)
     draw = torch.Generator().manual_seed(0)
-    label = {name: values[0] for name, values in batch["labels"].items()}
+    label = {name: values[0] for name, values in batch.labels.items()}
     guess = {task.name: torch.randn(task.channels, *SIZE, generator=draw) for task in tasks}
     absent = {name: torch.full_like(values, IGNORE) if values.ndim == 2 else torch.zeros_like(values)
               for name, values in label.items()}  # fmt: skip
@@ -178,7 +178,7 @@ def test_which_classes_guide_the_crop(tmp_path, truth, caplog, tasks, given, gui
         loader = train_loader(data, settings, start_iteration=0, iterations=1, rank=0, world=1, device=CPU)
         (batch,) = loader
     said = [record.message for record in caplog.records if "drawn uniformly" in record.message]
-    assert len(said) == (guide is None) and set(batch["labels"]) == set(tasks)
+    assert len(said) == (guide is None) and set(batch.labels) == set(tasks)
     assert loader.loader.dataset.transform.pipeline.transforms[0].labels == guide
 
 

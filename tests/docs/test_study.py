@@ -6,7 +6,6 @@ import pytest
 
 from atrc_exp.files import read_json
 from atrc_exp.report.paper import document
-from atrc_exp.report.results.sheet import markdown
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY = REPOSITORY / "docs" / "study"
@@ -18,7 +17,7 @@ def test_the_tables_of_the_page_follow_from_the_committed_results() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert made[0].name == "table_1_rooms_lite"
     for sheet in made:
-        assert markdown(sheet) in page, f"{sheet.name}: python -m atrc_exp.report.paper docs/study/results"
+        assert sheet.to_markdown() in page, f"{sheet.name}: python -m atrc_exp.report.paper docs/study/results"
 
 
 def test_the_rows_in_the_readme_are_rows_of_the_page() -> None:

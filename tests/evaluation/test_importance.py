@@ -182,7 +182,7 @@ def test_parts_of_two_ranks_make_the_whole_ring(predict, config):
     data, order = Data(split, split, split.info), _ring(IMAGES, 3, 0)  # type: ignore[arg-type]
     seen = []
     for rank in (0, 1):
-        ids = [batch["id"][0] for batch in _along(order, 3, data, config, Ranks(rank, 2))]
+        ids = [batch.ids[0] for batch in _along(order, 3, data, config, Ranks(rank, 2))]
         whole = [f"image{order[at % IMAGES]}" for at in range(-3, IMAGES)]
         start = IMAGES * rank // 2
         assert ids == whole[start : start + len(ids)]

@@ -10,7 +10,8 @@ from atrc_exp.genotype import Genotype, agreement, vote, vote_agreement
 from atrc_exp.metrics.delta import delta_m
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.report.figures import importance
-from atrc_exp.report.results.aggregate import Setting, Statistic, find_baselines, read_runs
+from atrc_exp.report.results.aggregate import Statistic, find_baselines
+from atrc_exp.runs.finished import Setting, read_runs
 from atrc_exp.tasks import TASKS
 
 PAIR = ("semseg", "depth")

@@ -60,6 +60,8 @@ def test_explorer_reads_the_course_of_every_scale(search):
     course = dynamics.read_course(search, True)
     assert tuple(course.shape) == ROWS and not course.notes
     found = dynamics.as_dict(course, 100)
-    assert found["blocks"]["semseg@1"]["depth"]["frozen"] == 1 and found["blocks"]["semseg@0"]["depth"]["frozen"] is None
+    assert (
+        found["blocks"]["semseg@1"]["depth"]["frozen"] == 1 and found["blocks"]["semseg@0"]["depth"]["frozen"] is None
+    )
     assert found["chosen"]["semseg@1"] == {"semseg": "none", "depth": "local"}
     assert {task_of(row) for row in found["chosen"]} == set(TASKS)

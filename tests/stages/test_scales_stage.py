@@ -38,7 +38,7 @@ def test_search_vote_training_and_what_is_read_off_the_network(tmp_path, rooms):
     assert blocks["edge@1"]["depth"]["permuted"] and (run / "importance.png").is_file()
 
     (image, *_) = sorted((rooms / "images").glob("*.png"))
-    looked = ("stage=attention", f"run={run}", f"image={image}", "pixel=20,30")
+    looked = ("stage=attention", f"run={run}", f"image={image}", "pixel=[20,30]")
     run_stage(as_typed(*looked, "target=edge"))
     (folder,) = (run / "attention").iterdir()
     shapes = [np.load(folder / f"{row_of('edge', scale)}.npz")["depth.weights"].shape for scale in (1,)]

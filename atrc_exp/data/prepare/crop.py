@@ -60,7 +60,7 @@ def _crop_image(reader: Reader, folder: Path, id: str) -> None:
         if modality == IMAGE:
             array = read_photo(path)
         elif path.suffix == ".npy":
-            array = read_array(path, channels=3 if modality == "normals" else 0)
+            array = read_array(path, channels=None)
         else:
             array = read_indices(path)
         if array.shape[:2] != _SIZE:

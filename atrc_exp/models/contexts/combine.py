@@ -64,18 +64,19 @@ class Combination(nn.ModuleDict):
 
     def __init__(self, genotype: Genotype, channels: int, kind: str, temperature: float) -> None:
         blocks = [Block(t, s, genotype.blocks[t][s]) for t, s in genotype.pairs() if genotype.types(t, s)]
+        parts = {block: block.parts for block in blocks}
         rows: dict[str, nn.ModuleDict] = {}
-        for block in blocks:
-            if len(block.parts) > 1:
-                weights = COMBINATIONS[kind](channels, len(block.parts), temperature)
+        for block, contexts in parts.items():
+            if len(contexts) > 1:
+                weights = COMBINATIONS[kind](channels, len(contexts), temperature)
                 rows.setdefault(block.target, nn.ModuleDict())[block.source] = weights
         super().__init__(rows)
-        self.blocks = blocks
-        """All blocks that have contexts, row by row."""
+        self.parts = parts
+        """All blocks that have contexts, row by row, with their contexts one by one."""
 
     def forward(self, outputs: Mapping[Block, Tensor], maps: TaskMaps) -> dict[Block, Tensor]:
-        """Outputs (B, D, h, w) of the `blocks`, from those of every context of theirs."""
-        return {block: self._combined(block, [outputs[part] for part in block.parts], maps) for block in self.blocks}
+        """Outputs (B, D, h, w) of the blocks, from those of every context of theirs."""
+        return {b: self._combined(b, [outputs[part] for part in parts], maps) for b, parts in self.parts.items()}
 
     def _combined(self, block: Block, outputs: list[Tensor], maps: TaskMaps) -> Tensor:
         if len(outputs) == 1:

@@ -1,5 +1,6 @@
 """The ATRC module with fixed context types (Sec. 3.1, Fig. 2a)."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -144,8 +145,8 @@ class ATRC(nn.Module):
             maps = task_maps(features, aux_logits, valid)
         else:
             maps = labelled_maps(features, densities, valid)
-        parts = [part for block in self.combination.blocks for part in block.parts]
-        contexts = self.combination(self.blocks(parts, maps), maps)
+        parts = itertools.chain.from_iterable(self.combination.parts.values())
+        contexts = self.combination(self.blocks(list(parts), maps), maps)
         return {
             target: fusion(features[target], [x for block, x in contexts.items() if block.target == target])
             for target, fusion in self.fusions.items()

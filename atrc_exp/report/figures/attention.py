@@ -15,7 +15,7 @@ from torch import Tensor
 from atrc_exp.files import replacing
 from atrc_exp.genotype import NONE, joined
 from atrc_exp.models.contexts.attention_rows import AttentionRow
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import drawing
 from atrc_exp.tasks import TASKS
 
 _COLOURS = "magma"  # its lightness rises all the way
@@ -82,7 +82,7 @@ def draw(
     _show_image(axes[0, 0], place)
     _explain(axes[1, 0], target, place)
     for (source, row), above, below in zip(shown, axes[0, 1:], axes[1, 1:], strict=True):
-        above.set_title(f"{TASKS[source].title}: {figures.title(row.block.context if row else NONE)}", fontsize=10)
+        above.set_title(f"{TASKS[source].title}: {drawing.title(row.block.context if row else NONE)}", fontsize=10)
         if row is None:
             _show_none(above, place)
             below.set_axis_off()
@@ -115,7 +115,7 @@ def _mark(axes: Axes, place: Place) -> None:
 def _explain(axes: Axes, target: str, place: Place) -> None:
     axes.set_axis_off()
     text = (
-        f"target {figures.row_title(target)}\npixel ({place.pixel[0]}, {place.pixel[1]})\n\n"
+        f"target {drawing.row_title(target)}\npixel ({place.pixel[0]}, {place.pixel[1]})\n\n"
         "above: weight of every\nposition of the source;\nbelow: prototypes with the\nlargest weights, the window\n"
         "that the pixel sees, or all\nweights in falling order"
     )

@@ -16,11 +16,12 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.genotype import CONTEXT_TYPES
 from atrc_exp.models.profile import Part, profile_of
-from atrc_exp.report.figures.looks import freeze_layout, short_names
+from atrc_exp.report.figures.drawing import freeze_layout, short_names
 from atrc_exp.report.figures.placing import place_labels
-from atrc_exp.report.results.aggregate import Experiment, Row, Setting
+from atrc_exp.report.results.aggregate import Row
 from atrc_exp.runs.configurations import read_network_config
 from atrc_exp.runs.files import SUMMARY
+from atrc_exp.runs.finished import Experiment, Setting
 
 PROFILE = "profile.json"
 _LOOKS: dict[str, dict[str, Any]] = {  # by kind of network: told apart by shape and by fill

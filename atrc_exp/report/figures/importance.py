@@ -18,11 +18,12 @@ from atrc_exp.files import write_json
 from atrc_exp.genotype import NONE, Genotype, task_of, vote_agreement
 from atrc_exp.metrics.delta import delta_m
 from atrc_exp.models.contexts.maps import Block
-from atrc_exp.report.figures import looks as figures
-from atrc_exp.report.results.aggregate import Row, Setting, Statistic, statistic
+from atrc_exp.report.figures import drawing
+from atrc_exp.report.results.aggregate import Row, Statistic, statistic
 from atrc_exp.report.results.columns import DEFAULT_PLACES, places, scale
 from atrc_exp.report.results.sheet import GAP, Sheet, plain
 from atrc_exp.report.results.tables import console, show_sheet
+from atrc_exp.runs.finished import Setting
 from atrc_exp.tasks import TASKS
 from atrc_exp.words import counted
 
@@ -129,7 +130,7 @@ def write(folder: Path, record: Mapping[str, Any]) -> None:
         record: source, dataset, blocks and correlation, ready for JSON.
     """
     write_json(folder / f"{STEM}.json", record)
-    paths = figures.save(draw(record), folder / STEM)
+    paths = drawing.save(draw(record), folder / STEM)
     output = console()
     show_sheet(_sheet(record), lines=True)
     for note in record["notes"]:
@@ -209,7 +210,7 @@ def draw(record: Mapping[str, Any]) -> Figure:
             _draw_block(axes, x, y, fill, target, entry)
     axes.set(xlim=(0, width), ylim=(height, 0), ylabel="target task")
     axes.set_xticks([index + 0.5 for index in range(width)], [TASKS[task].title for task in tasks])
-    targets = [f"{figures.row_title(target)}\n{unit_of(task_of(target))}" for target in record["blocks"]]
+    targets = [f"{drawing.row_title(target)}\n{unit_of(task_of(target))}" for target in record["blocks"]]
     axes.set_yticks([index + 0.5 for index in range(height)], targets)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
@@ -231,13 +232,13 @@ def _draw_block(axes: Any, x: int, y: int, fill: Any, target: str, entry: Mappin
     hatch = "////" if missing else None
     axes.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor=fill, edgecolor="0.8" if missing else "0.35",
                              linewidth=0.6, hatch=hatch))  # fmt: skip
-    title = figures.title(entry["context"])
+    title = drawing.title(entry["context"])
     if missing:
         axes.text(x + 0.5, y + 0.5, title, ha="center", va="center", fontsize=9,
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
         return
     main, *metric = _numbers(target, entry)
-    axes.text(x + 0.5, y + 0.2, title, ha="center", va="center", fontsize=8)
+    axes.text(x + 0.5, y + 0.2, title, ha="center", va="center", fontsize=8 if len(title) < 24 else 7)
     axes.text(x + 0.5, y + 0.5, main, ha="center", va="center", fontsize=10, weight="bold")
     for text in metric:
         axes.text(x + 0.5, y + 0.8, text, ha="center", va="center", fontsize=8)
@@ -246,7 +247,7 @@ def _draw_block(axes: Any, x: int, y: int, fill: Any, target: str, entry: Mappin
 def _caption(record: Mapping[str, Any]) -> str:
     entries = {target: list(row.values()) for target, row in record["blocks"].items()}
     with_delta = [target for target, row in entries.items() if any(entry["delta_m_drop"] for entry in row)]
-    without = [figures.row_title(target) for target in entries if target not in with_delta]
+    without = [drawing.row_title(target) for target in entries if target not in with_delta]
     lines = ["bold: drop of Δm [percentage points]; below: that of the target's metric"] if with_delta else []
     if without:
         lines.append(f"grey, for {', '.join(without)}: drop of the target's metric, since it has no Δm")

@@ -26,12 +26,12 @@ from atrc_exp.genotype import (
     vote_agreement,
     votes_by_type,
 )
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.page import dynamics, findings
 from atrc_exp.report.page.dynamics import Course
 from atrc_exp.report.results import columns
-from atrc_exp.report.results.aggregate import left_out, read_runs, run_name, seed_folders
 from atrc_exp.report.results.overview import Runs
+from atrc_exp.runs.finished import left_out, read_runs, run_name, seed_folders
 from atrc_exp.runs.logging.jsonl import plain
 from atrc_exp.tasks import TASKS
 from atrc_exp.tasks.kinds.colours import ink
@@ -103,12 +103,12 @@ def _looks(name: str) -> dict[str, Any]:
     types = parted(name)
     known = CONTEXT_TYPES.keys() >= set(types)
     line: dict[str, Any] = (
-        figures.curve(types[0]) if known else {"color": "0.35", "linestyle": (0, (3, 1, 1, 1)), "linewidth": 1.6}
+        drawing.curve(types[0]) if known else {"color": "0.35", "linestyle": (0, (3, 1, 1, 1)), "linewidth": 1.6}
     )
     dashes = () if line["linestyle"] == "-" else line["linestyle"][1]
-    fill = figures.fill(name) if known else "0.8"
+    fill = drawing.fill(name) if known else "0.8"
     return {
-        "title": figures.title(name) if known else name,
+        "title": drawing.title(name) if known else name,
         "fill": to_hex(fill),
         "ink": to_hex(ink(fill)),
         "line": to_hex(line["color"]),
@@ -119,7 +119,7 @@ def _looks(name: str) -> dict[str, Any]:
 
 def _task(row: str) -> dict[str, Any]:
     """What is shown of a task, or of a task at a scale."""
-    title, name = figures.row_title(row), task_of(row)
+    title, name = drawing.row_title(row), task_of(row)
     if name not in TASKS:
         return {"title": title, "metric": "metric", "scale": 1, "places": columns.DEFAULT_PLACES}
     return {"title": title, "metric": columns.heading(name), "scale": columns.scale(name),

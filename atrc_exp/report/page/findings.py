@@ -10,7 +10,7 @@ from atrc_exp.files import read_json
 from atrc_exp.report.figures import gallery, importance
 from atrc_exp.report.figures.cost import PROFILE
 from atrc_exp.report.page.dynamics import read_choices
-from atrc_exp.report.results.aggregate import run_name, seed_folders
+from atrc_exp.runs.finished import run_name, seed_folders
 
 Blocks = Mapping[str, Mapping[str, str]]
 

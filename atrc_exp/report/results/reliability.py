@@ -15,8 +15,8 @@ from scipy import stats
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype, agreement, cohen_kappa, light_kappa, load, overlap
 from atrc_exp.report.paper.published import SEEDS, TABLE_F, TITLES
-from atrc_exp.report.results.aggregate import common_experiment, left_out, read_runs, seed_folders
 from atrc_exp.report.results.sheet import GAP, Cell, Notes, Sheet
+from atrc_exp.runs.finished import common_experiment, left_out, read_runs, seed_folders
 
 PERMUTATIONS = 9_999
 
@@ -33,7 +33,7 @@ class Chance:
     """Share of the permutations that agree at least as much as the searches do, these counted as one of them."""
 
 
-def chance(genotypes: Sequence[Genotype], seed: int = 0) -> Chance | None:
+def chance(genotypes: Sequence[Genotype]) -> Chance | None:
     """The permutation baseline of the agreement of at least two searches; None for fewer."""
     if len(genotypes) < 2:
         return None
@@ -47,7 +47,7 @@ def chance(genotypes: Sequence[Genotype], seed: int = 0) -> Chance | None:
 
     found = stats.permutation_test(
         ratings, agreeing, permutation_type="pairings", n_resamples=PERMUTATIONS, alternative="greater",
-        vectorized=True, batch=1_000, rng=np.random.default_rng(seed),
+        vectorized=True, batch=1_000, rng=np.random.default_rng(0),
     )  # fmt: skip
     drawn = found.null_distribution
     return Chance(float(drawn.mean()), float(np.quantile(drawn, 0.95)), float(found.pvalue))
