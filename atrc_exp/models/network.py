@@ -74,6 +74,7 @@ class Network(nn.Module):
         self.heads = nn.ModuleDict({task.name: head(joined, channels) for task in tasks})
         read: Any = distillation.label_tasks if distillation is not None else ()
         self.label_rows = {row: t for t in tasks for row in read if task_of(row) == t.name}
+        """Whose label regions the distillation reads: tasks, or where it is `multi_scale` tasks at a scale."""
         self.label_tasks = tuple(dict.fromkeys(self.label_rows.values()))
         self.regions_from_labels = regions_from_labels
         predicted = {} if regions_from_labels else self.label_rows
