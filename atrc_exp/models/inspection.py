@@ -37,11 +37,12 @@ class BlockView:
                 + ", ".join(name for name in CONTEXT_TYPES if name != NONE)
             )
         self.network, self.module = network, module
-        scales: Any = module.scales if network.multi_scale else [module]
+        self.multi_scale: bool = getattr(module, "multi_scale", False)
+        scales: Any = module.scales if self.multi_scale else [module]
         self.scales: list[Any] = list(scales)
         """What stands on one map of every task: `blocks` and `fusions`."""
         genotype = module.genotype() if isinstance(module, Architecture) else module.genotype
-        each_alike = network.multi_scale and not genotype.scales
+        each_alike = self.multi_scale and not genotype.scales
         self.genotype: Genotype = genotype.on(len(self.scales)) if each_alike else genotype
         named = [Block(t, s, self.genotype.blocks[t][s]) for t, s in self.genotype.pairs()]
         self.blocks = [block for block in named if block.context != NONE]
@@ -82,7 +83,7 @@ class BlockView:
                 handle.remove()
 
     def _row(self, task: str, scale: int) -> str:
-        return row_of(task, scale) if self.network.multi_scale else task
+        return row_of(task, scale) if self.multi_scale else task
 
     def predict(
         self, task: str, features: Sequence[Tensor], outputs: Mapping[Block, Tensor], size: tuple[int, int]
@@ -90,7 +91,7 @@ class BlockView:
         """Prediction (B, c, H, W) of a task from its features (B, C, h, w), by scale, and the outputs of its blocks."""
         refined = [self._refined(task, scale, x, outputs) for scale, x in enumerate(features)]
         (joined,) = join({task: refined}, [task]).values()
-        head = self.network.heads[task] if self.network.multi_scale else nn.Identity()
+        head = self.network.heads[task] if self.multi_scale else nn.Identity()
         return resize(self.network.predictors[task](head(joined)), size)
 
     def _refined(self, task: str, scale: int, features: Tensor, outputs: Mapping[Block, Tensor]) -> Tensor:
