@@ -146,7 +146,7 @@ def test_published_genotypes_by_name():
     assert pascal.tasks == ("semseg", "human_parts", "sal", "normals", "edge")
     assert pascal.blocks["semseg"]["normals"] == "none"
     assert pascal.blocks["human_parts"]["sal"] == "slabel"
-    with pytest.raises(UserError, match="no published genotype 'nyud'; there are: published/nyud_hrnet18"):
+    with pytest.raises(UserError, match=r"'nyud'.*published/nyud_hrnet18"):
         load("published/nyud")
 
 
@@ -189,7 +189,7 @@ def test_bad_files_are_one_message_with_the_path(tmp_path, content, message):
 
 def test_a_missing_file_names_the_choices(tmp_path):
     for source in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(UserError, match=r"does not exist; give a genotype\.json, .* published/nyud_hrnet18"):
+        with pytest.raises(UserError, match=r"genotype\.json, .* published/nyud_hrnet18"):
             load(source)
 
 

@@ -30,8 +30,8 @@ def pair(*blocks, **details):
 
 
 def one(block):
-    """Genotype whose first block alone has contexts."""
-    return pair(block, "none", "none", "none")
+    """Genotype with this first block."""
+    return pair(block, "none", "local", "none")
 
 
 # --- form and files
@@ -100,7 +100,7 @@ def test_blocks_of_the_command_line_come_in_any_order():
     ],
 )
 def test_searches_vote_by_type(chosen, voted):
-    found = vote([pair("none", block, "none", "none") for block in chosen])
+    found = vote([pair("none", block, "local", "none") for block in chosen])
     assert found.blocks["semseg"]["depth"] == voted
     assert found.details["ties"] == []
     counted = {name: n for name, n in found.details["votes"]["semseg"]["depth"].items() if n}

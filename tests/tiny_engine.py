@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from atrc_exp.config import (
     BackboneConfig,
+    BalanceConfig,
     Config,
     DistillationConfig,
     EngineConfig,
@@ -120,6 +121,11 @@ def exact_config(runs_dir: Path, kind: str, strategy: str = "gumbel") -> Config:
     exact = config(runs_dir, kind=kind, strategy=strategy, iterations=5, log_every=1, validate_every=5)
     exact = replace(exact, distillation=replace(exact.distillation, dropout=0.0))
     return replace(exact, search=replace(exact.search, arch_lr=1.0))
+
+
+def weighing_config(runs_dir: Path) -> Config:
+    """An exact search whose tasks' gradients are weighted."""
+    return replace(exact_config(runs_dir, "search"), balance=BalanceConfig(name="torchjd", aggregator="mgda"))
 
 
 def images(seed: int, number: int, dtype: torch.dtype = torch.float32) -> Batch:

@@ -117,7 +117,7 @@ class BranchSession(Session):
         return next(e for e in range(self.schedule.epochs + 1) if self.schedule.start(e) == self.state.iteration)
 
     def due(self, every: int) -> bool:
-        """Tell whether what is done every so many iterations is due after an epoch. After the last it always is."""
+        """Whether what is done every so many iterations is due after an epoch; after the last it always is."""
         before, now = self.schedule.start(self.first_epoch() - 1), self.state.iteration
         return now // every > before // every or now == self.config.engine.iterations
 

@@ -118,7 +118,7 @@ def _labelled(losses: MultiTaskLoss, counts: Mapping[str, Tensor]) -> list[str]:
 
 
 def branching_bytes(objective: BranchObjective, batch: Batch) -> int:
-    """Bytes that a step of a branch search will take after its warm-up, that of the task which takes most."""
+    """Bytes that a step of a branch search will take after its warm-up, for the task that takes most."""
     network = objective.predictor.network
 
     def step(task: str, crop: Batch) -> object:

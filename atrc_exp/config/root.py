@@ -97,6 +97,7 @@ class Config:
         self._check_tasks()
         self._check_network()
         self._check_branching()
+        self._check_balance()
 
     def _check_stage(self) -> None:
         sources = [key for key in ("run", "checkpoint", "predictions") if getattr(self, key) is not None]
@@ -192,6 +193,16 @@ class Config:
         precision = self.engine.precision
         require(precision != "fp16", "engine.precision", precision, "fp32 or bf16 for stage=branch")
         require(len(self.task_names) > 1, "tasks", self.task_names, "more than one for stage=branch")
+
+    def _check_balance(self) -> None:
+        if self.balance.name != "torchjd" or self.stage.name not in (*TRAINING_STAGES, "benchmark"):
+            return
+        require(self.branching.file is None, "branching.file", self.branching.file, "null for balance=torchjd",
+                "the tasks of a branched encoder share no maps")  # fmt: skip
+        require(not self.engine.compile, "engine.compile", True, "false for balance=torchjd",
+                "it reaches into the graph of the network")  # fmt: skip
+        precision = self.engine.precision
+        require(precision != "fp16", "engine.precision", precision, "fp32 or bf16 for balance=torchjd")
 
     @property
     def task_names(self) -> list[str]:

@@ -1,6 +1,6 @@
 """From a decoded sample to arrays of one size: the training augmentation of the published code and its test-time part.
 
-The harness and the mirror come from albumentations. What it lacks is added: label maps change as their kind has it
+The harness and the mirror come from albumentations. What it lacks is added: label maps change as their kind says
 (depth shrinks as the image is magnified, normals turn at a mirror, padding is unlabelled), crops avoid single-class
 regions, and the colour distortion works in the published order on 8-bit values. Images stay 8-bit from end to end;
 `finish` normalises them, on the device.

@@ -4,7 +4,7 @@ How the published codebooks were made is only known as "k-means"; here it is sph
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +81,7 @@ def codebook_for(config: Config, data: Data) -> Tensor:
     try:
         codebook = _given(path)
     except UserError:  # not there, or not whole
-        codebook = fit_codebook(_training_normals(data, tasks))
+        codebook = fit_codebook(training_pixels(data, tasks, lambda normals: np.asarray(normals.any(axis=1))))
         _keep(codebook, path)
     return torch.from_numpy(codebook).float()
 
@@ -95,15 +95,21 @@ def _means(points: np.ndarray, nearest: np.ndarray, cosine: np.ndarray, codeword
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
-def _training_normals(data: Data, tasks: Sequence[str]) -> Iterable[np.ndarray]:
-    """Random valid pixels (n, 3) of every training image and task, equally many of each."""
+def training_pixels(
+    data: Data, tasks: Sequence[str], valid: Callable[[np.ndarray], np.ndarray]
+) -> Iterable[np.ndarray]:
+    """Random pixels (n, C) of every training image and task, equally many of each, 100,000 in all.
+
+    Args:
+        valid: tells which pixels (n, C) have a label.
+    """
     draw = np.random.default_rng(0)
     share = -(-_PIXELS // len(data.train))
     for index in range(len(data.train)):
         for label in data.train.load(index, tasks).labels.values():
-            normals = label.reshape(-1, 3)
-            valid = np.flatnonzero(normals.any(axis=1))
-            yield normals[draw.choice(valid, min(share, len(valid)), replace=False)]
+            pixels = label.reshape(label.shape[0] * label.shape[1], -1)
+            labelled = np.flatnonzero(valid(pixels))
+            yield pixels[draw.choice(labelled, min(share, len(labelled)), replace=False)]
 
 
 def _given(path: Path) -> np.ndarray:

@@ -127,7 +127,7 @@ def train_loader(
 def val_loader(data: Data, config: Config, *, rank: int, world: int, device: torch.device) -> Iterable[Batch]:
     """The validation images of this rank, each image once over all ranks, in batches of one canvas size.
 
-    Can be iterated again and again; its workers stay alive in between.
+    The loader can be iterated again and again; its workers stay alive in between.
     """
     from atrc_exp.data.augment import EvalTransform
 

@@ -39,7 +39,7 @@ class Observer(Protocol):
 class PredictionWriter:
     """Writes every prediction to `<folder>/<task>/<id>.<suffix>`.
 
-    The one thing that all ranks write: each the images it evaluates.
+    All ranks write here, each the images that it evaluates.
     """
 
     def __init__(self, folder: Path, tasks: Sequence[Task]) -> None:

@@ -48,9 +48,9 @@ class Importance:
     """Headline metrics, NaN where nothing is labelled; tasks that were not scored are absent."""
 
     headline: dict[str, float]
-    """By task, with all outputs in their places."""
+    """Metric of each task with all outputs in their places."""
     permuted: dict[Block, list[float]]
-    """Of the block's target, one for each permutation of its output."""
+    """Metrics of the block's target, one for each permutation of its output."""
 
 
 class Donor(NamedTuple):

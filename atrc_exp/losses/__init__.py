@@ -19,7 +19,7 @@ from atrc_exp.tasks.classification import triangular_code
 from atrc_exp.tasks.regions import region_labels
 
 LOSSES: dict[str, Loss] = {**CLASS_LOSSES, **VALUE_LOSSES, **REGION_LOSSES}
-"""By the name that `Task.loss` gives; which kinds a loss fits is said by the kinds."""
+"""Losses by the name that `Task.loss` gives. Each kind of label lists the losses that fit it."""
 
 
 def _positives(task: str) -> str:

@@ -25,7 +25,7 @@ def cross_entropy(logits: Tensor, label: Tensor, positive_weight: PositiveWeight
 def weighted_cross_entropy(task: Task, logits: Tensor, label: Tensor) -> Tensor:
     """Cross-entropy with the class weights and label smoothing of the task, summed over valid pixels.
 
-    Both are as in `torch.nn.functional.cross_entropy`. A sum of weights is not divided by: each term counts per pixel.
+    Both are as in `torch.nn.functional.cross_entropy`. The sum is not divided by the weights: each pixel is one term.
     """
     if not task.class_weights and not task.label_smoothing:
         return cross_entropy(logits, label)

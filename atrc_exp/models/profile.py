@@ -31,7 +31,7 @@ class Part:
 
     parameters: int
     multiply_adds: int
-    """Of convolutions and matrix products."""
+    """Multiply-adds of convolutions and matrix products."""
     local_attention: int
     """Multiply-adds of local attention, 2 K^2 D per pixel and block; not contained in `multiply_adds`."""
     paper: int
@@ -69,19 +69,6 @@ class Profile:
             for target, row in self.blocks.items()
         }
         return {"image_size": list(self.image_size), "parts": rows, "blocks": blocks, "total": _row(self.total)}
-
-    def table(self) -> str:
-        """Plain text: parameters in millions, multiply-adds in 10^9: plain, with local attention, as Table 1."""
-        lines = [
-            f"{'part':<14}{'parameters [M]':>16}{'multiply-adds [G]':>20}{'with local attention':>23}{'paper':>12}"
-        ]
-        for name, part in (*self.parts.items(), ("total", self.total)):
-            with_local = part.multiply_adds + part.local_attention
-            lines.append(
-                f"{name:<14}{part.parameters / 1e6:>16.3f}{part.multiply_adds / 1e9:>20.4f}{with_local / 1e9:>23.4f}"
-                f"{part.paper / 1e9:>12.4f}"
-            )
-        return "\n".join(lines)
 
 
 def _row(part: Part) -> dict[str, int]:
@@ -136,9 +123,9 @@ class ChoiceCosts:
     """Multiply-adds, local attention among them, of the networks that a search network can become."""
 
     rest: int
-    """Of all that does not depend on the choice."""
+    """Cost of all that does not depend on the choice."""
     blocks: dict[Block, int]
-    """Of every candidate: the context itself and its channels in the fusion; 0 of none."""
+    """Cost of every candidate: the context itself and its channels in the fusion; 0 of none."""
 
 
 def choice_costs(network: Network, image_size: tuple[int, int]) -> ChoiceCosts:

@@ -1,4 +1,4 @@
-"""Did every network learn? `python -m atrc_exp.report.learning RUNS`: training losses at the start and the end.
+"""Whether every network learned: `python -m atrc_exp.report.learning RUNS`: training losses at the start and the end.
 
 The table has a row for each run of a folder: its mean training loss over the first and the last logging interval, and
 its final scores. The exit code is 1 where a loss did not fall or a run cannot be read.

@@ -46,7 +46,7 @@ class Experiment:
     classifications: tuple[str, ...]
     """Regression tasks in the form of a classification (App. D)."""
     objective: tuple[str, ...] = ()
-    """What is not the published sum of losses, as on a command line: `balance=dwa`, `loss_weights.edge=10`."""
+    """What is not the published sum of losses, as on a command line: `balance.name=dwa`, `loss_weights.edge=10`."""
     setting: Setting
 
     @property

@@ -34,7 +34,7 @@ from atrc_exp.training.state import load_network
 
 @contextmanager
 def processes(config: Config) -> Iterator[Ranks]:
-    """Start the processes of a run, which leave their group at the end. Only the first one shows messages."""
+    """Join the processes of a run, and leave their group at the end. Only the first one shows messages."""
     ranks = Ranks.start(config.engine.device)
     show_messages(ranks.is_main)
     try:

@@ -44,8 +44,11 @@ class Task:
     """Values between which the label regions of a kind with bins lie; None where it has none, or for its own range."""
     bins_of: int | None = None
     """Channel whose values the bins of a regression divide; None is the norm of all channels."""
+    centres: tuple[tuple[float, ...], ...] | None = None
+    """Centres (R, C) of its label regions where these are clusters of a regression's values: a pixel belongs to the
+    nearest one. None where they are bins; empty before `data.clusters` has fitted them."""
     values_in: str = ""
-    """Unit of the values where the kind decides none."""
+    """Unit of the values where it is not that of the kind."""
     class_weights: tuple[float, ...] = ()
     """cross_entropy only: weight of the pixels of each class; empty weights all equally."""
     label_smoothing: float = 0.0
@@ -59,12 +62,12 @@ class Task:
 
     @property
     def kind(self) -> Kind:
-        """What is known of the label maps."""
+        """Everything that depends on the kind of label map."""
         return KINDS[self.label]
 
     @property
     def measure(self) -> Measure:
-        """What is known of the headline metric."""
+        """Direction and unit of the headline metric, and what it reads."""
         return self.kind.metrics[self.metric]
 
     @property
@@ -84,7 +87,7 @@ class Task:
     @property
     def value_unit(self) -> str:
         """Unit of the values of label maps."""
-        return self.kind.unit or self.values_in
+        return self.values_in or self.kind.unit
 
     @property
     def reads(self) -> tuple[str, ...]:

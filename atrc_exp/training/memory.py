@@ -1,5 +1,5 @@
 """What a training step on the CPU will take, before the first one: a process that takes more than there is gets killed
-without a word.
+without a message.
 
 The estimate runs the real forward pass on a small crop (two whole images where the backbone takes one size only),
 counts what autograd keeps for the backward pass, and scales it by the number of pixels, to which all maps and contexts

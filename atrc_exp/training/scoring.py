@@ -22,7 +22,7 @@ STATISTICS_BATCHES = 8
 
 @dataclass
 class PathScorer:
-    """Called with a path, gives its summed loss on the held-out images, as a validation would; collective.
+    """Gives the summed loss of a path on the held-out images, as a validation would; collective.
 
     The batch norms behind the blocks have seen the outputs of all paths in training. Each path is therefore given
     statistics of its own before it is scored, as Guo et al. (ECCV 2020) do.
@@ -41,7 +41,7 @@ class PathScorer:
     observe: Observer
     """Called for every held-out image."""
     losses: dict[SinglePath, float] = field(default_factory=dict)
-    """Of all paths that were scored."""
+    """Losses of all paths that were scored."""
 
     def __call__(self, path: SinglePath) -> float:
         self.take(path)

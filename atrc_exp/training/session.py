@@ -115,7 +115,7 @@ class Session(ABC):
     def begin(self) -> Iterator[Logger]:
         """Open the logger of a training.
 
-        Inside, a signal waits until the run asks for it, and the loss of a rank becomes one message.
+        Inside, a signal waits until the run asks for it, and a rank that has died is reported in one message.
         """
         config, state = self.config, self.state
         logger = Logger(

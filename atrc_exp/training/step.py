@@ -80,6 +80,7 @@ def train_step(
             for name, value in values.items():
                 loss = loss + penalties[name].weight * value / len(micro)
                 sums[name] = sums[name] + value.detach() / (len(micro) * ranks.world)
+            state.balance.before_backward(losses, terms, ranks)
             state.scaler.scale(loss).backward()
         for name, term in terms.items():
             sums[name] = sums[name] + term.detach()

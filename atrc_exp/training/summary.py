@@ -1,11 +1,12 @@
 """summary.json: what a finished run hands to tables and votes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from torch import nn
 
-from atrc_exp.config import Config
+from atrc_exp.config import BalanceConfig, Config
 from atrc_exp.models.network import Network
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging.jsonl import plain
@@ -67,9 +68,10 @@ def summarise(
 
 def _objective(config: Config) -> list[str]:
     """What of the objective is not the published one, as on a command line."""
-    balance = [] if config.balance.name == "fixed" else [f"balance={config.balance.name}"]
-    losses = [f"task_losses.{task}={loss}" for task, loss in config.task_losses.items()]
-    return [*balance, *(f"loss_weights.{task}={weight}" for task, weight in config.loss_weights.items()), *losses]
+    values, defaults = asdict(config.balance), asdict(BalanceConfig())
+    changed = [f"balance.{key}={value}" for key, value in values.items() if value != defaults[key]]
+    changed += [f"loss_weights.{task}={weight}" for task, weight in config.loss_weights.items()]
+    return changed + [f"task_losses.{task}={loss}" for task, loss in config.task_losses.items()]
 
 
 def by_task(

@@ -6,6 +6,7 @@ import pytest
 
 from atrc_exp.files import read_json
 from atrc_exp.report.paper import document
+from atrc_exp.report.results import tables
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY = REPOSITORY / "docs" / "study"
@@ -18,6 +19,16 @@ def test_the_tables_of_the_page_follow_from_the_committed_results() -> None:
     assert made[0].name == "table_1_rooms_lite"
     for sheet in made:
         assert sheet.to_markdown() in page, f"{sheet.name}: python -m atrc_exp.report.paper docs/study/results"
+
+
+@pytest.mark.parametrize("names", [("multi_task_1200", "atrc_1200", "single_task_semseg_1200")])
+def test_the_other_tables_of_the_page_follow_from_the_committed_results(names: tuple[str, ...]) -> None:
+    page = PAGE.read_text(encoding="utf-8").splitlines()
+    made = tables.to_markdown(tables.collect(STUDY / "results" / f"rooms_lite_{name}" for name in names))
+    rows = [line for line in made.splitlines() if line.startswith("|")]
+    assert len(rows) > len(names)
+    for row in rows:
+        assert row in page
 
 
 def test_the_rows_in_the_readme_are_rows_of_the_page() -> None:

@@ -171,7 +171,7 @@ def test_permutations_depend_on_the_seed_alone(predict, config):
 def test_a_limit_of_images_holds(predict, config):
     limited = replace(config, debug=replace(config.debug, limit_val=4))
     assert len(measure(predict, limited).permuted[SOLE]) == 3
-    with pytest.raises(UserError, match=r"importance.permutations=3: must be less than the 3 validation images"):
+    with pytest.raises(UserError, match=r"importance\.permutations=3: .* 3 "):
         measure(predict, replace(config, debug=replace(config.debug, limit_val=3)))
 
 
@@ -211,7 +211,7 @@ def test_search_networks_are_measured_with_their_chosen_types(tmp_path):
 
 
 def test_networks_without_blocks_are_refused():
-    with pytest.raises(UserError, match="no context blocks; give a run of distillation=atrc"):
+    with pytest.raises(UserError, match="distillation=atrc"):
         BlockView(SimpleNamespace(distillation=None))  # type: ignore[arg-type]
 
 

@@ -130,7 +130,8 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path, name
     assert cli.same(cli.last(folders[0]), cli.last(folders[1]))
     logged = [[record[f"factor/{task}"] for task in tiny.NAMES] for record in cli.records(folders[1], "train")]
     assert logged[-1] != [1.0, 1.0] and logged[-1] != logged[2]
-    assert read_json(folders[1] / SUMMARY)["objective"] == [f"balance={name}"]
+    objective = read_json(folders[1] / SUMMARY)["objective"]
+    assert objective == [f"balance.name={name}", "balance.lr=0.1", "balance.interval=3"]
 
 
 @pytest.mark.parametrize("name", ["uncertainty", "dwa"])

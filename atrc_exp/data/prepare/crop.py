@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atrc_exp.data.decode import read_array, read_indices, read_photo
+from atrc_exp.data.arrays import read_array
+from atrc_exp.data.decode import read_indices, read_photo
 from atrc_exp.data.readers.nyud import CROPPED, FOLDERS, NYUD
 from atrc_exp.data.readers.reader import IMAGE, SPLITS, Reader, list_files
 from atrc_exp.errors import UserError

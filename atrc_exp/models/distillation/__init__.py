@@ -186,7 +186,7 @@ class Entry(NamedTuple):
     source: str
     """Where it is defined."""
     inferred: str = ""
-    """What of it neither its paper nor ATRC's says, and was chosen so that the resources of Table 1 come out."""
+    """What neither its paper nor ATRC's states: it was chosen so that the resources of Table 1 come out."""
     multi_scale: bool = False
     """It refines the pyramids of a neck instead of the tasks' features."""
 

@@ -1,4 +1,4 @@
-"""What the figures have in common: looks of the context types and of several runs, and the forms of a figure."""
+"""What the figures have in common: how context types and runs are drawn, and in which forms a figure is saved."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""What other runs know about the blocks of a search: importance, attention and cost, found by their genotype."""
+"""Importance, attention and cost of the blocks of a search, from the runs that were built on its genotype."""
 
 from collections.abc import Iterable, Mapping
 from itertools import zip_longest
@@ -16,7 +16,7 @@ Blocks = Mapping[str, Mapping[str, str]]
 
 
 def built_on(names: Iterable[Path], genotypes: Mapping[str, Blocks]) -> dict[Path, str]:
-    """Runs of all names whose genotype is one of those given, with what this one is called."""
+    """Runs of all names whose genotype is one of those given, each with the name of that genotype."""
     found = dict[Path, str]()
     for run in (run for name in names for run in seed_folders(name).values()):
         try:

@@ -35,7 +35,7 @@ class Ours:
     delta: Delta | None
     """None unless every task has a value."""
     parameters: int | None
-    """Of all networks of the row; None unless every name has runs."""
+    """Parameters of all networks of the row; None unless every name has runs."""
     gap: str
     """What stands in place of the number of seeds where there is none: missing, unfinished or left out."""
     notes: tuple[str, ...]

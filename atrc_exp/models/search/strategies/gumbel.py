@@ -21,7 +21,7 @@ class ArchSample(Mixture):
     """A Gumbel-softmax sample: one draw of the architecture, relaxed by its temperature (Eq. 7)."""
 
     temperature: float
-    """Of the Gumbel-softmax, > 0."""
+    """Temperature of the Gumbel-softmax, > 0."""
     noise: Tensor
     """Gumbel(0, 1) variables (blocks, contexts)."""
 
