@@ -323,3 +323,39 @@ def test_two_constant_equal_runs_have_kappa_one_with_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert cohen_kappa("GGG", "LLL") == 0
+
+
+def scaled(*names: str) -> Genotype:
+    """Tasks a and b at as many scales as there are names, each with one type in every block."""
+    rows = {f"{t}@{i}": {"a": name, "b": name} for i, name in enumerate(names) for t in ("a", "b")}
+    return Genotype(("a", "b"), rows)
+
+
+def test_genotype_of_several_scales_is_written_read_and_taken_apart(tmp_path):
+    genotype = scaled("local", "none", "global")
+    assert genotype.scales == 3 and genotype.rows == ("a@0", "b@0", "a@1", "b@1", "a@2", "b@2")
+    save(genotype, tmp_path / "genotype.json")
+    assert load(tmp_path) == genotype
+    assert json.loads((tmp_path / "genotype.json").read_text())["version"] == 2
+    assert genotype.at(2) == uniform(("a", "b"), "global") and uniform(("a", "b"), "local").on(1) == scaled("local")
+    alone = genotype.without_self_attention()
+    assert alone.blocks["b@0"] == {"a": "local", "b": "none"} and alone.blocks["a@2"] == {"a": "none", "b": "global"}
+
+
+def test_scales_vote_each_for_itself_and_only_with_the_same_scales():
+    voted = vote([scaled("local", "none"), scaled("local", "global"), scaled("none", "global")])
+    assert voted == scaled("local", "global") and voted.details["votes"]["b@1"]["a"]["global"] == 2
+    assert voted.details["agreement"] == pytest.approx(1 / 3)
+    for other in (uniform(("a", "b"), "local"), scaled("local")):
+        with pytest.raises(UserError, match="cannot be compared"):
+            vote([scaled("local", "none"), other])
+
+
+@pytest.mark.parametrize("blocks", [
+    {"a@0": {"a": "local"}, "a@2": {"a": "local"}},
+    {"a@0": {"a": "local"}, "a": {"a": "local"}},
+    {"a@0": {"a": "slabel"}},
+])  # fmt: skip
+def test_rows_that_are_not_all_of_some_scales_are_refused(blocks):
+    with pytest.raises(UserError, match="a@"):
+        Genotype(("a",), blocks)

@@ -65,6 +65,10 @@ class NeckConfig:
         require(self.softmax in ("authors", "paper"), "neck.softmax", self.softmax, "authors or paper")
 
 
+SEPARATE = "separate"
+"""Choice of `distillation.scales`: every scale has blocks of its own."""
+
+
 @dataclass(kw_only=True)
 class DistillationConfig:
     """What refines the features of a task by those of the others."""
@@ -73,6 +77,9 @@ class DistillationConfig:
     """One of `atrc_exp.models.distillation.DISTILLATIONS`, as `python -m atrc_exp --help` lists them."""
     channels: int | None = None
     """Head channels C, >= 2; null is a quarter of the concatenated channels, for mti_net all of them."""
+    scales: str | None = None
+    """atrc, search and single context types at every scale of the neck, in front of the heads, instead of once on the
+    tasks' features: shared (one genotype for all scales), separate (a genotype with blocks for each); null is off."""
     kernel_size: int = 9
     """Window of the local context in pixels, odd, 3 to 15."""
     border: str = "zero"
@@ -116,6 +123,12 @@ class DistillationConfig:
         contexts = ("atrc", "search", *(name for name in CONTEXT_TYPES if name != NONE))
         require(self.self_attention or self.name in contexts, "distillation.self_attention", "false",
                 f"true for distillation={self.name}", f"only {', '.join(contexts)} have such blocks")  # fmt: skip
+        key = "distillation.scales"
+        require(self.scales in (None, "shared", SEPARATE), key, self.scales, "shared, separate or null")
+        require(self.scales is None or self.name in contexts, key, self.scales, f"null for distillation={self.name}",
+                f"only {', '.join(contexts)} can stand at every scale")  # fmt: skip
+        require(self.scales != SEPARATE or self.name in ("atrc", "search"), key, self.scales,
+                f"shared or null for distillation={self.name}", "its scales are alike")  # fmt: skip
         own = self._target_ is not None
         wanted = f"{'null' if own else 'given'} for distillation={self.name}"
         require(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from atrc_exp.config.branching import BranchingConfig
 from atrc_exp.config.checks import FREE, free_path, path, positive, require
 from atrc_exp.config.data import DatasetConfig, PrepareConfig
-from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
+from atrc_exp.config.network import SEPARATE, BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.stages import (
     TRAINING_STAGES,
     BenchmarkConfig,
@@ -48,7 +48,8 @@ class Config:
     pixel: list[int] | None = None
     """stage=attention: row and column of a pixel of that image, from 0 at the top left; `pixel=Y,X`."""
     target: str | None = None
-    """stage=attention: the task whose blocks are looked at; null is all of them."""
+    """stage=attention: the task whose blocks are looked at, or with `distillation.scales` the task at a scale, semseg@0
+    at the finest; null is all of them."""
     output: str | None = free_path()
     """Folder of what evaluate, predict, importance, attention, export and prepare write; null is the run folder, for
     predictions= that folder, for prepare `<runs_dir>/datasets/<dataset.name>`."""
@@ -58,6 +59,8 @@ class Config:
     """Loss weights by task that replace the published ones, > 0."""
     task_forms: dict[str, str] = field(default_factory=dict)
     """regression or classification by task; as a classification, depth is 40 bins and normals 40 codewords (App. D)."""
+    task_losses: dict[str, str] = field(default_factory=dict)
+    """Final losses by task that replace the published ones; docs/add_a_task.md has the table of those that fit."""
     genotype: str | None = path()
     """A file, the folder of a run or sweep, or published/<name>."""
     genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -134,6 +137,13 @@ class Config:
         for task, form in self.task_forms.items():
             require(task in self.task_names, "task_forms", task, f"one of {', '.join(self.task_names)}")
             require(form in FORMS, f"task_forms.{task}", form, f"one of {', '.join(FORMS)}")
+        for task, loss in self.task_losses.items():
+            key = f"task_losses.{task}"
+            require(task in self.task_names, "task_losses", task, f"one of {', '.join(self.task_names)}")
+            require(task in PUBLISHED, key, loss, f"left out; dataset.task_table.{task}.loss says it")
+            fitting = ", ".join(PUBLISHED[task].kind.losses)
+            require(loss in PUBLISHED[task].kind.losses, key, loss, f"one that fits the task: {fitting}")
+            require(task not in self.task_forms, key, loss, f"left out beside task_forms.{task}", "a form has its loss")
 
     def _check_network(self) -> None:
         pyramids = self.distillation.name != "mti_net" or self.neck.name == "fpm"
@@ -160,6 +170,9 @@ class Config:
         if self.distillation.name == "atrc":
             require(given, "genotype", self.genotype, "given for distillation=atrc",
                     "give a genotype.json, the folder of a search, or published/nyud_hrnet18")  # fmt: skip
+            whole = self.genotype is not None or self.distillation.scales != SEPARATE
+            require(whole, "genotype", self.genotype, "given for distillation.scales=separate",
+                    "genotype_blocks changes blocks of it; give that of a search with the same scales")  # fmt: skip
         else:
             require(not given, "genotype", self.genotype or self.genotype_blocks, "null for this network",
                     f"only distillation=atrc uses a genotype, not {self.distillation.name}")  # fmt: skip

@@ -48,9 +48,9 @@ class TaskConfig:
     label_smoothing: float = 0.0
     """loss=cross_entropy: share of the target that is spread over all classes, in [0, 1)."""
     positive_weight: float | None = None
-    """loss=weighted_binary: weight of the pixels of class 1, in (0, 1); others get 1 - this."""
+    """loss=weighted_binary and boundary_f: weight of the pixels of class 1, in (0, 1); others get 1 - this."""
     max_distance: float | None = None
-    """metric=ods_f: matching tolerance of the boundary score, share of the image diagonal, in (0, 0.1]."""
+    """metric=ods_f and loss=boundary_f: matching tolerance of boundaries, share of the image diagonal, in (0, 0.1]."""
 
     def row(self, name: str, num_classes: int | None) -> Task:
         """The task `name` of a dataset that has `num_classes` for it.

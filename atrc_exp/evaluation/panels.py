@@ -134,18 +134,18 @@ def save_panel(figure: Figure, path: Path) -> None:
 
 def genotype_map(genotype: Genotype) -> Figure:
     """Context types of all blocks, targets as rows and sources as columns, with probabilities where known."""
-    tasks = genotype.tasks
+    tasks, targets = genotype.tasks, genotype.rows
     names = {(t, s): parted(genotype.blocks[t][s]) for t, s in genotype.pairs()}
     fills = {pair: mean_colour(context_type(name).colour for name in types) for pair, types in names.items()}
-    figure = Figure(figsize=(1.2 * len(tasks) + 1.5, 1.0 * len(tasks) + 1.2), layout="constrained")
+    figure = Figure(figsize=(1.2 * len(tasks) + 1.5, 1.0 * len(targets) + 1.2), layout="constrained")
     axis = figure.subplots()
-    axis.imshow([[to_rgb(fills[t, s]) for s in tasks] for t in tasks])
+    axis.imshow([[to_rgb(fills[t, s]) for s in tasks] for t in targets])
     axis.set_xticks(range(len(tasks)), tasks)
-    axis.set_yticks(range(len(tasks)), tasks)
+    axis.set_yticks(range(len(targets)), targets)
     axis.set_xlabel("source")
     axis.set_ylabel("target")
     probabilities = genotype.details.get("probabilities")
-    for row, target in enumerate(tasks):
+    for row, target in enumerate(targets):
         for column, source in enumerate(tasks):
             lines = [genotype.blocks[target][source]]
             if probabilities:

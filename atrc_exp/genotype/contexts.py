@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from atrc_exp.errors import UserError
+from atrc_exp.genotype.rows import task_of
 
 NONE = "none"
 """The type of a block that is left out."""
@@ -122,7 +123,7 @@ def candidates(target: str, source: str, among: Iterable[str] = CONTEXTS) -> tup
         UserError: `among` holds an unknown type.
     """
     names = in_order(among)
-    return tuple(name for name in names if target != source or CONTEXT_TYPES[name].same_on_diagonal is None)
+    return tuple(name for name in names if task_of(target) != source or CONTEXT_TYPES[name].same_on_diagonal is None)
 
 
 def on_block(name: str, target: str, source: str) -> str:
@@ -132,4 +133,4 @@ def on_block(name: str, target: str, source: str) -> str:
         UserError: there is no type of that name.
     """
     same = context_type(name).same_on_diagonal
-    return same if same is not None and target == source else name
+    return same if same is not None and task_of(target) == source else name

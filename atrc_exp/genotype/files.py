@@ -12,8 +12,9 @@ FILE_NAME = "genotype.json"
 PUBLISHED = "published/"
 VERSIONS = (1, 2)
 """Of the files that are read. Version 2 says that some block has several contexts, which a reader of version 1 would
-take for a type that it does not know. The form is the same, the names of a block joined in one string, as on the
-command line and in the votes: so each block is one value for whatever counts or compares them."""
+take for a type that it does not know, or that the targets are tasks at a scale, `semseg@0`. The form is the same, the
+names of a block joined in one string, as on the command line and in the votes: so each block is one value for whatever
+counts or compares them."""
 
 
 def _rows(tasks: str, rows: str) -> Genotype:
@@ -95,8 +96,8 @@ def _parse_published(content: dict[str, Any]) -> Genotype:
 def save(genotype: Genotype, path: str | Path) -> None:
     """Write `{"version": 1, "tasks": [...], "blocks": {target: {source: name}}, ...details}`.
 
-    The version is 2 where some block has several contexts.
+    The version is 2 where some block has several contexts, or scales have blocks of their own.
     """
-    version = 2 if any(len(genotype.types(t, s)) > 1 for t, s in genotype.pairs()) else 1
-    blocks = {t: {s: genotype.blocks[t][s] for s in genotype.tasks} for t in genotype.tasks}
+    version = 2 if genotype.scales or any(len(genotype.types(t, s)) > 1 for t, s in genotype.pairs()) else 1
+    blocks = {t: {s: genotype.blocks[t][s] for s in genotype.tasks} for t in genotype.rows}
     write_json(Path(path), {"version": version, "tasks": list(genotype.tasks), "blocks": blocks, **genotype.details})

@@ -17,11 +17,14 @@ from atrc_exp.genotype.contexts import (
     on_block,
     parted,
 )
+from atrc_exp.genotype.rows import AT, row_of, rows_of, task_of
 
 
 @dataclass(frozen=True)
 class Genotype:
     """The context types of every ordered pair of tasks, `blocks[target][source]`.
+
+    Where every scale of a pyramid has blocks of its own the targets are tasks at a scale, `semseg@0` at the finest.
 
     A block has one type, or several that are combined (Sec. 3.3), written as `local+tlabel` in the order of the table,
     whatever order they are given in.
@@ -39,7 +42,7 @@ class Genotype:
     def __post_init__(self) -> None:
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
             raise UserError(f"genotype tasks must be distinct and not empty, not [{', '.join(self.tasks)}]")
-        expected = {(t, s) for t in self.tasks for s in self.tasks}
+        expected = {(t, s) for t in self.rows for s in self.tasks}
         given = {(t, s) for t, row in self.blocks.items() for s in row}
         if given != expected:
             lines = [f"missing {t}<-{s}" for t, s in sorted(expected - given)]
@@ -48,9 +51,33 @@ class Genotype:
         blocks = {t: {s: _checked(t, s, block) for s, block in row.items()} for t, row in self.blocks.items()}
         object.__setattr__(self, "blocks", blocks)  # the one form of every set, though the object is frozen
 
+    @property
+    def scales(self) -> int:
+        """Number of scales that have blocks of their own; 0 where the genotype is for no scale in particular."""
+        return len(self.blocks) // len(self.tasks) if any(AT in row for row in self.blocks) else 0
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Targets of the blocks: the tasks, or the tasks at every scale."""
+        return rows_of(self.tasks, self.scales)
+
     def pairs(self) -> list[tuple[str, str]]:
         """All (target, source) pairs, row by row."""
-        return list(itertools.product(self.tasks, self.tasks))
+        return list(itertools.product(self.rows, self.tasks))
+
+    def at(self, scale: int) -> "Genotype":
+        """The blocks of one scale, without details."""
+        return Genotype(self.tasks, {task: self.blocks[row_of(task, scale)] for task in self.tasks})
+
+    def on(self, scales: int) -> "Genotype":
+        """The same blocks at each of so many scales; details that are by target likewise."""
+        rows = rows_of(self.tasks, scales)
+
+        def spread(value: Any) -> Any:
+            by_target = isinstance(value, Mapping) and value.keys() == set(self.tasks)
+            return {row: value[task_of(row)] for row in rows} if by_target else value
+
+        return Genotype(self.tasks, spread(self.blocks), {key: spread(value) for key, value in self.details.items()})
 
     def types(self, target: str, source: str) -> tuple[str, ...]:
         """Types of the contexts of a block, in the order of the table; empty where it is none."""
@@ -67,11 +94,11 @@ class Genotype:
 
     def without_self_attention(self) -> "Genotype":
         """All blocks from a task to itself set to none (App. G)."""
-        return self.changed({task: {task: NONE} for task in self.tasks})
+        return self.changed({row: {task_of(row): NONE} for row in self.rows})
 
     def label_tasks(self) -> tuple[str, ...]:
         """Tasks whose label regions some block reads: targets of T-label, sources of S-label."""
-        used = {context_type(name).regions_of(t, s) for t, s in self.pairs() for name in self.types(t, s)}
+        used = {context_type(name).regions_of(task_of(t), s) for t, s in self.pairs() for name in self.types(t, s)}
         return tuple(task for task in self.tasks if task in used)
 
 

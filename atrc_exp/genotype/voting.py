@@ -29,10 +29,10 @@ def vote(genotypes: Sequence[Genotype], sources: Sequence[str] = ()) -> Genotype
     _require_same_tasks(genotypes, sources)
     _require_same_candidates(genotypes)
     tasks = genotypes[0].tasks
-    blocks: dict[str, dict[str, str]] = {t: {} for t in tasks}
-    counts: dict[str, dict[str, dict[str, int]]] = {t: {} for t in tasks}
+    blocks: dict[str, dict[str, str]] = {row: {} for row in genotypes[0].rows}
+    counts: dict[str, dict[str, dict[str, int]]] = {row: {} for row in genotypes[0].rows}
     ties = []
-    for target, source in itertools.product(tasks, tasks):
+    for target, source in genotypes[0].pairs():
         choices = Counter(g.blocks[target][source] for g in genotypes)
         votes = votes_by_type(choices)
         types = in_order(name for g in genotypes for name in searched(g, target, source))
@@ -74,10 +74,13 @@ def _break_tie(genotypes: Sequence[Genotype], target: str, source: str, tied: Se
 
 def _require_same_tasks(genotypes: Sequence[Genotype], sources: Sequence[str] = ()) -> None:
     for index, other in enumerate(genotypes):
+        where = f" ({sources[index]})" if sources else ""
         if set(other.tasks) != set(genotypes[0].tasks):
             first, second = ", ".join(genotypes[0].tasks), ", ".join(other.tasks)
-            where = f" ({sources[index]})" if sources else ""
             raise UserError(f"genotypes of different tasks cannot be compared: {first} and {second}{where}")
+        if other.scales != genotypes[0].scales:
+            first, second = (f"{each.scales or 'no'} scales" for each in (genotypes[0], other))
+            raise UserError(f"genotypes with rows for {first} and for {second} cannot be compared{where}")
 
 
 def _require_same_candidates(genotypes: Sequence[Genotype]) -> None:

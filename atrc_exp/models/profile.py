@@ -1,6 +1,7 @@
 """Parameters and multiply-adds of a network, in all and by part, by two conventions."""
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from atrc_exp.config import Config
 from atrc_exp.config.derived import build_tasks_of, genotype_of
-from atrc_exp.genotype import NONE
+from atrc_exp.genotype import NONE, row_of, task_of
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.models.distillation.atrc import ContextBlocks
 from atrc_exp.models.network import Network, build_network
@@ -52,7 +53,8 @@ class Profile:
     image_size: tuple[int, int]
     parts: dict[str, Part]
     blocks: dict[str, dict[str, dict[str, Part]]] = field(default_factory=dict)
-    """Context modules by target, source and type, each as if it ran alone; empty where the network has none."""
+    """Context modules by target, source and type, each as if it ran alone; empty where the network has none. Targets
+    are tasks, or tasks at a scale (`semseg@0`)."""
 
     @property
     def total(self) -> Part:
@@ -108,8 +110,9 @@ def profile(network: Network, image_size: tuple[int, int]) -> Profile:
     for path, module in counts.network.named_modules():
         if isinstance(module, ContextBlocks):
             rows: Any = module  # of modules by key, which its type does not tell
+            scale = re.search(r"\.scales\.(\d+)\.", path)
             for target, row in rows.items():
-                blocks[target] = {
+                blocks[row_of(target, int(scale[1])) if scale else target] = {
                     s: {c: _part(counts, f"{path}.{target}.{s}.{c}") for c in types} for s, types in row.items()
                 }
     return Profile(image_size, {name: _part(counts, name) for name in PARTS}, blocks)
@@ -133,9 +136,14 @@ def choice_costs(network: Network, image_size: tuple[int, int]) -> ChoiceCosts:
     """
     counts, search = _count(network, image_size), network.search
     assert search is not None
-    fusions = {task: counts.products(f"distillation.fusions.{task}.context") for task in search.tasks}
+
+    def of(target: str, path: str) -> int:
+        """Multiply-adds of a module of a target, at all scales that it stands for."""
+        return sum(counts.products(f"distillation.{place}{path}") for place in search.paths(target))
+
+    fusions = {target: of(target, f"fusions.{task_of(target)}.context") for target in search.candidates}
     contexts = {
-        Block(target, source, name): counts.products(f"distillation.blocks.{target}.{source}.{name}")
+        Block(target, source, name): of(target, f"blocks.{task_of(target)}.{source}.{name}")
         for target, source in search.pairs
         for name in search.candidates[target][source]
     }

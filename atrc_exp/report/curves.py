@@ -101,7 +101,7 @@ def draw(search: Search) -> Figure:
     The genotype tells which blocks froze; the first record that shows `freeze_gap` tells when. A block that shows it in
     no record froze between two records and is drawn frozen in the last one only.
     """
-    figure, panels = _panels(search.genotype.tasks)
+    figure, panels = _panels(search.genotype)
     for (target, source), axes in panels.items():
         _draw_block(axes, _block(search, target, source))
     _add_legend(figure, search, [Patch(color=FROZEN, label="frozen")])
@@ -117,11 +117,11 @@ def draw_sweep(searches: Sequence[Search]) -> Figure:
     Raises:
         UserError: searches over different tasks or candidates, or without common steps.
     """
-    if len({search.genotype.tasks for search in searches}) > 1:
+    if len({(search.genotype.tasks, search.genotype.rows) for search in searches}) > 1:
         raise UserError("searches over different tasks have no common panels")
     if len({tuple(search.types(*pair) for pair in search.genotype.pairs()) for search in searches}) > 1:
         raise UserError("searches over different candidates have no common curves")
-    figure, panels = _panels(searches[0].genotype.tasks)
+    figure, panels = _panels(searches[0].genotype)
     for (target, source), axes in panels.items():
         _draw_mean(axes, [_block(search, target, source) for search in searches])
     kept = Line2D([], [], color="black", linestyle="none", marker="d", markersize=4, label="marker: one search frozen")
@@ -129,17 +129,18 @@ def draw_sweep(searches: Sequence[Search]) -> Figure:
     return figure
 
 
-def _panels(tasks: Sequence[str]) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    size = len(tasks)
-    figure = Figure(figsize=(1.75 * size + 0.6, 1.45 * size + 0.9), layout="constrained")
-    grid = figure.subplots(size, size, sharex=True, sharey=True, squeeze=False)
+def _panels(genotype: Genotype) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    tasks, targets = genotype.tasks, genotype.rows
+    figure = Figure(figsize=(1.75 * len(tasks) + 0.6, 1.45 * len(targets) + 0.9), layout="constrained")
+    grid = figure.subplots(len(targets), len(tasks), sharex=True, sharey=True, squeeze=False)
+    for index, target in enumerate(targets):
+        grid[index][0].set_ylabel(drawing.row_title(target, "\n"), weight="bold")
     for index, task in enumerate(tasks):
-        grid[index][0].set_ylabel(TASKS[task].title, weight="bold")
         grid[0][index].set_title(TASKS[task].title, fontsize=10, weight="bold")
         grid[-1][index].set_xlabel("iteration", fontsize=8)
     figure.supylabel("target task", fontsize=10)
     figure.suptitle("source task", fontsize=10)
-    return figure, {(t, s): grid[row][column] for row, t in enumerate(tasks) for column, s in enumerate(tasks)}
+    return figure, {(t, s): grid[row][column] for row, t in enumerate(targets) for column, s in enumerate(tasks)}
 
 
 def _add_legend(figure: Figure, search: Search, more: Sequence[Artist]) -> None:

@@ -80,7 +80,7 @@ def _unfinished_notes(voted: Genotype) -> list[str]:
 
 def show(voted: Genotype) -> None:
     """Print the matrix: the chosen type of every block, its votes, and the votes of the other types."""
-    rows = ([target, *(_cell_text(voted, target, source) for source in voted.tasks)] for target in voted.tasks)
+    rows = ([target, *(_cell_text(voted, target, source) for source in voted.tasks)] for target in voted.rows)
     notes = (*_tie_notes(voted), *_unfinished_notes(voted))
     header = ("target ← source", *voted.tasks)
     title = f"Vote of {_agreement(voted)}"
@@ -103,25 +103,23 @@ def _won(chosen: str, votes: Mapping[str, int]) -> str:
 
 def draw(voted: Genotype) -> Figure:
     """Matrix of blocks: colour and name of what was chosen, its votes, and below a box for every vote, cut by type."""
-    tasks, tied = voted.tasks, _tied(voted)
-    size = len(tasks)
-    figure = Figure(figsize=(1.15 * size + 0.8, 0.95 * size + 0.9))
+    tied = _tied(voted)
+    width, height = len(voted.tasks), len(voted.rows)
+    figure = Figure(figsize=(1.15 * width + 0.8, 0.95 * height + 0.9))
     axes = figure.add_subplot()
-    for row, target in enumerate(tasks):
-        for column, source in enumerate(tasks):
+    for row, target in enumerate(voted.rows):
+        for column, source in enumerate(voted.tasks):
             _draw_block(axes, column, row, voted, target, source, TIE if (target, source) in tied else "")
-    axes.set(xlim=(0, size), ylim=(size, 0), ylabel="target task")
-    titles = [title_of(task) for task in tasks]
-    centres = [index + 0.5 for index in range(size)]
-    axes.set_xticks(centres, titles)
-    axes.set_yticks(centres, titles)
+    axes.set(xlim=(0, width), ylim=(height, 0), ylabel="target task")
+    axes.set_xticks([index + 0.5 for index in range(width)], [title_of(task) for task in voted.tasks])
+    axes.set_yticks([index + 0.5 for index in range(height)], [drawing.row_title(row, "\n") for row in voted.rows])
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("source task", labelpad=6)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     notes = [_agreement(voted), *([f"{TIE} decided from a tie"] if tied else []), *_unfinished_notes(voted)]
-    axes.text(0, size + 0.1, "\n".join(notes), fontsize=9, va="top")
+    axes.text(0, height + 0.1, "\n".join(notes), fontsize=9, va="top")
     chosen = (block for row in voted.details["votes"].values() for votes in row.values() for block in votes)
     types = in_order(name for block in chosen for name in parted(block))
     handles = [drawing.patch(name, edgecolor="0.35") for name in types]

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from atrc_exp.data.batch import Batch
 from atrc_exp.evaluation.evaluate import Observer, evaluate
 from atrc_exp.evaluation.scores import Scores
+from atrc_exp.models.distillation.atrc import Fusion
 from atrc_exp.models.predictor import Predictor
-from atrc_exp.models.search import SearchATRC
+from atrc_exp.models.search import Architecture
 from atrc_exp.models.search.strategies.strategy import SinglePath
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import Task
@@ -28,7 +29,7 @@ class PathScorer:
     """
 
     predict: Predictor
-    search: SearchATRC
+    search: Architecture
     """The supergraph inside of `predict`."""
     tasks: Sequence[Task]
     ranks: Ranks
@@ -53,7 +54,13 @@ class PathScorer:
     def take(self, path: SinglePath) -> None:
         """Freeze all blocks to a path, and take the mean batch statistics of the training batches behind them."""
         self.search.take(path)
-        norms = [each for each in self.search.fusions.modules() if isinstance(each, nn.BatchNorm2d | nn.SyncBatchNorm)]
+        fusions = [each for each in self.search.modules() if isinstance(each, Fusion)]
+        norms = [
+            each
+            for fusion in fusions
+            for each in fusion.modules()
+            if isinstance(each, nn.BatchNorm2d | nn.SyncBatchNorm)
+        ]
         momenta, training = [norm.momentum for norm in norms], self.predict.training
         self.predict.eval()
         for norm in norms:

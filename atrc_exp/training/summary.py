@@ -70,7 +70,8 @@ def _objective(config: Config) -> list[str]:
     """What of the objective is not the published one, as on a command line."""
     values, defaults = asdict(config.balance), asdict(BalanceConfig())
     changed = [f"balance.{key}={value}" for key, value in values.items() if value != defaults[key]]
-    return changed + [f"loss_weights.{task}={weight}" for task, weight in config.loss_weights.items()]
+    changed += [f"loss_weights.{task}={weight}" for task, weight in config.loss_weights.items()]
+    return changed + [f"task_losses.{task}={loss}" for task, loss in config.task_losses.items()]
 
 
 def by_task(

@@ -204,9 +204,9 @@ def test_search_networks_are_measured_with_their_chosen_types(tmp_path):
     split = Pictures(predict)
     with torch.no_grad(), BlockView(network).watching() as seen:
         final = predict(split.inputs).final
-        maps, outputs = seen()
+        (maps,), outputs = seen()
     for task in tiny.NAMES:
-        own = BlockView(network).predict(task, maps.features[task], outputs, tiny.SIZE)
+        own = BlockView(network).predict(task, [maps.features[task]], outputs, tiny.SIZE)
         assert torch.allclose(own, final[task], atol=1e-6)
 
 

@@ -47,6 +47,8 @@ class Neck(nn.Module):
 
     channels: list[int]
     """Channels of each map of a task's pyramid."""
+    own_maps: bool = False
+    """Whether every task has a pyramid of its own."""
     initial_scales: int = 0
     """Number of scales at which every task is predicted first, in training; the final loss supervises them."""
 

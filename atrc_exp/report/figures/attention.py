@@ -115,7 +115,7 @@ def _mark(axes: Axes, place: Place) -> None:
 def _explain(axes: Axes, target: str, place: Place) -> None:
     axes.set_axis_off()
     text = (
-        f"target {TASKS[target].title}\npixel ({place.pixel[0]}, {place.pixel[1]})\n\n"
+        f"target {drawing.row_title(target)}\npixel ({place.pixel[0]}, {place.pixel[1]})\n\n"
         "above: weight of every\nposition of the source;\nbelow: prototypes with the\nlargest weights, the window\n"
         "that the pixel sees, or all\nweights in falling order"
     )

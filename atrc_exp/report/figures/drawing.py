@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from atrc_exp.files import replacing
-from atrc_exp.genotype import CONTEXT_TYPES, context_type, parted
+from atrc_exp.genotype import CONTEXT_TYPES, context_type, parted, scale_of, task_of
+from atrc_exp.tasks import title_of
 from atrc_exp.tasks.kinds.colours import mean_colour
 
 FORMATS = (".png", ".pdf")
@@ -37,6 +38,12 @@ def title(context: str) -> str:
         UserError: an unknown type; so in the functions below.
     """
     return " + ".join(context_type(name).title for name in parted(context))
+
+
+def row_title(row: str, between: str = ", ") -> str:
+    """Title of a target: its task, and the scale of one that has a scale, counted from the finest."""
+    title = title_of(task_of(row))
+    return title if row == task_of(row) else f"{title}{between}scale {scale_of(row)}"
 
 
 def fill(context: str) -> str:

@@ -15,7 +15,17 @@ from matplotlib.colors import to_hex
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_text
-from atrc_exp.genotype import CONTEXT_TYPES, CONTEXTS, Genotype, load, parted, vote, vote_agreement, votes_by_type
+from atrc_exp.genotype import (
+    CONTEXT_TYPES,
+    CONTEXTS,
+    Genotype,
+    load,
+    parted,
+    task_of,
+    vote,
+    vote_agreement,
+    votes_by_type,
+)
 from atrc_exp.report.figures import drawing
 from atrc_exp.report.page import dynamics, findings
 from atrc_exp.report.page.dynamics import Course
@@ -74,7 +84,7 @@ def collect(runs: Runs) -> dict[str, Any]:
     budget = PANEL_BYTES // max(len(sweeps), 1)
     searches = [_search(folder, courses, runs, steps, budget) for folder, courses in sweeps.items()]
     chosen = [name for search in searches for name in _chosen(search)]
-    tasks = dict.fromkeys(task for search in searches for task in search["tasks"])
+    tasks = dict.fromkeys(task for search in searches for task in (*search["tasks"], *search["rows"]))
     return plain({
         "types": {name: _looks(name) for name in dict.fromkeys((*CONTEXTS, *curves, *chosen))},
         "tasks": {task: _task(task) for task in tasks},
@@ -107,10 +117,12 @@ def _looks(name: str) -> dict[str, Any]:
     }
 
 
-def _task(name: str) -> dict[str, Any]:
+def _task(row: str) -> dict[str, Any]:
+    """What is shown of a task, or of a task at a scale."""
+    title, name = drawing.row_title(row), task_of(row)
     if name not in TASKS:
-        return {"title": name, "metric": "metric", "scale": 1, "places": columns.DEFAULT_PLACES}
-    return {"title": TASKS[name].title, "metric": columns.heading(name), "scale": columns.scale(name),
+        return {"title": title, "metric": "metric", "scale": 1, "places": columns.DEFAULT_PLACES}
+    return {"title": title, "metric": columns.heading(name), "scale": columns.scale(name),
             "places": columns.places(name)}  # fmt: skip
 
 
@@ -128,7 +140,7 @@ def _search(folder: Path, courses: Mapping[int, Course], runs: Runs, steps: int,
     notes = list[str]()
     unfinished = left_out(folder)
     first = next((shape for course in courses.values() if (shape := _matrix(course))), {})
-    tasks = list(first)
+    tasks = list(dict.fromkeys(map(task_of, first)))
     seeds = []
     for seed, course in courses.items():
         run = folder / f"seed{seed}"
@@ -147,7 +159,7 @@ def _search(folder: Path, courses: Mapping[int, Course], runs: Runs, steps: int,
     panels, missing = findings.panels(built, budget)
     costs, reasons = findings.costs(folder)
     return {
-        "name": run_name(folder), "tasks": tasks, "seeds": seeds, "vote": voted and _votes(voted),
+        "name": run_name(folder), "tasks": tasks, "rows": list(first), "seeds": seeds, "vote": voted and _votes(voted),
         "importance": importances, "attention": panels, "costs": costs, "notes": [*notes, *unread, *missing, *reasons],
     }  # fmt: skip
 

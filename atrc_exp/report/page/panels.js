@@ -137,7 +137,7 @@ function attentionPanel({ search, target }) {
 const GREY = { line: "#59626d", width: 1.6, dashes: [] };
 
 function drawCourse({ search, seed, index }) {
-  const blocks = search.tasks.length ** 2;
+  const blocks = search.rows.length * search.tasks.length;
   const charts = [["entropy", "Mean entropy of the blocks", Math.log(Math.max(2, mostTypes(seed))), (value) => value.toFixed(2)],
     ["frozen", "Frozen blocks", blocks, (value) => (Number.isInteger(value) ? String(value) : "")]];
   for (const [key, title, high, format] of charts) {

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.genotype import CONTEXTS
+from atrc_exp.models.search.architecture import Architecture, Mixture
 from atrc_exp.models.search.strategies.frozen import FrozenBlocks
 from atrc_exp.models.search.strategies.strategy import Draw, Penalty, Strategy
-from atrc_exp.models.search.supergraph import Mixture, SearchATRC
 from atrc_exp.schedules import linear
 
 ENTROPY = "entropy"
@@ -46,7 +46,7 @@ class GumbelSoftmax(Strategy):
 
     penalties = (ENTROPY,)
 
-    def __init__(self, config: Config, search: SearchATRC) -> None:
+    def __init__(self, config: Config, search: Architecture) -> None:
         super().__init__(config, search)
         self.frozen = FrozenBlocks()
 

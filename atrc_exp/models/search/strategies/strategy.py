@@ -14,11 +14,11 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.genotype import Genotype
+from atrc_exp.models.search.architecture import Architecture, Mixture
 from atrc_exp.models.search.strategies.keep import kept
-from atrc_exp.models.search.supergraph import Mixture, SearchATRC
 
 SinglePath = tuple[int, ...]
-"""A context for every block, as indices of `SearchATRC.types`; blocks as in `SearchATRC`."""
+"""A context for every block, as indices of `Architecture.types`; blocks as in `Architecture`."""
 
 
 class Penalty(NamedTuple):
@@ -56,7 +56,7 @@ class Strategy(ABC):
     chooses: bool = False
     """Whether it has `choose`; if so, a part of the training images is held out for that."""
 
-    def __init__(self, config: Config, search: SearchATRC) -> None:
+    def __init__(self, config: Config, search: Architecture) -> None:
         self.config, self.search = config, search
 
     @abstractmethod
