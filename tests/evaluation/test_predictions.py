@@ -83,7 +83,7 @@ GREY, COLOUR = np.zeros((4, 6), np.uint8), np.zeros((4, 6, 3), np.uint8)
         ("normals", COLOUR[:, :5].copy(), "4 x 5 pixels"),
         ("depth", np.full((4, 6), np.nan, np.float32), "NaN or infinite"),
         ("depth", np.full((4, 6), np.inf), "NaN or infinite"),
-        ("depth", np.zeros((4, 6, 1), np.float32), "(4, 6, 1)"),
+        ("depth", np.zeros((4, 6, 2), np.float32), "(4, 6, 2)"),
         ("depth", np.zeros((2, 6), np.float32), "2 x 6 pixels"),
     ],
 )
