@@ -7,39 +7,29 @@ the machine code until this file changes: after a change of a kernel that it imp
 from collections.abc import Sequence
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
+from .graph import FREE, GRAPH, MATCHING, SEARCH, Graph, Matching, room
 from .jit import compiled
 from .maps import disc
-from .matching import FREE, OUTLIER, UNREACHED, assign, bid, can_grow, free_column
-from .saturation import saturates
+from .matching import raise_outlier, settle
 from .thinning import ON, thin_pixels
 
-DENSE = 16  # a truth with more than one pixel in so many has its matchings kept at a low price
-STEP = 4  # from one price of a pixel left alone to the next
+# In a matching anew the first price of a pixel left alone is the last one over FIRST, and grows by the factor STEP.
+FIRST, STEP = 100, 4
+# Where a dense truth has about as many pixels as the prediction, prices change everywhere, and matching anew is faster.
+DENSE, BALANCED = 16, 20
 
 
-@compiled("int64(int64, int32[::1], int64[::1], int64[::1], int32[::1], int32[::1], int64)")
-def _look_up(pixel, numbers, offsets, offset_costs, columns, costs, used):
-    """Append the columns in reach of `pixel`, nearest first, behind the `used` edges; count them all."""
-    for k in range(offsets.size):
-        column = numbers[pixel + offsets[k]]
-        if column >= 0:
-            columns[used], costs[used] = column, offset_costs[k]
-            used += 1
-    return used
-
-
-@compiled(
-    "UniTuple(int64, 3)(int32[::1], uint8[::1], int32[::1], int32[::1], int64[::1], int32[::1], int32[::1], int32[::1])"
-)
-def _exchange(pixels, state, row_at, columns, edge, owner, fresh, lost):
+@compiled(types.UniTuple(types.int64, 2)(types.int32[::1], types.uint8[::1], GRAPH, MATCHING, types.int32[::1]))
+def _exchange(pixels, state, graph, matching, fresh):
     """Enter the rows that thinning has left new, drop those that it has deleted, and clear `state`.
 
-    Returns how many rows there are, how many are new (listed in `fresh`), and how many columns have lost their row
-    (listed in `lost`).
+    Returns how many rows there are, and how many are new, which are listed in `fresh`.
     """
-    alive, n_fresh, n_lost = 0, 0, 0
+    row_at, edge = graph.row_at, matching.edge
+    alive, n_fresh = 0, 0
     for row in range(pixels.size):
         pixel = pixels[row]
         survives = state[pixel] & ON
@@ -52,133 +42,91 @@ def _exchange(pixels, state, row_at, columns, edge, owner, fresh, lost):
         elif not survives and row_at[pixel] >= 0:
             row_at[pixel] = -1
             if edge[row] >= 0:
-                column = columns[edge[row]]
-                owner[column] = -1
-                lost[n_lost] = column
-                n_lost += 1
+                matching.owner[graph.columns[edge[row]]] = -1
             edge[row] = FREE
-    return alive, n_fresh, n_lost
+    return alive, n_fresh
 
 
-@compiled(
-    "void(int64, int32[::1], int32[::1], int64[::1], int64[::1], int64[::1], int64[::1], int32[::1], int32[::1],"
-    " int64, int64[::1], int64[::1], int32[::1], int64[::1], int64[::1], int32[::1], int32[::1], int64[::1],"
-    " int32[::1], int32[::1])"
-)
-def _raise_outlier(
-    by, row_at, place, offsets, offset_costs, start, stop, columns, costs, outlier, price, edge, owner, distance, via,
-    via_row, via_column, heap, stack, touched,
-):  # fmt: skip
-    """Make a matching that is cheapest at `outlier` cheapest at `outlier` + `by`, from the side with fewer left alone.
+@compiled(types.Tuple([GRAPH, types.int64])(types.int32[::1], types.int32[::1], types.int32[::1], GRAPH, types.int64))
+def _look_up(rows, pixels, numbers, graph, used):
+    """Return the graph with the edges of `rows` behind its `used` ones, and how many are used then.
 
-    Rows at their outlier are assigned anew. Or every price is lowered, too, which keeps the choice of every row, and
-    the columns without a row go back to price zero.
+    Edges are looked up late, since most pixels never survive thinning.
     """
-    outlier += by
-    if np.count_nonzero(edge == OUTLIER) < np.count_nonzero(owner < 0):
-        for row in np.flatnonzero(edge == OUTLIER):
-            edge[row] = FREE
-            assign(
-                row, start, stop, columns, costs, outlier, price, edge, owner, distance, via, via_row, heap, stack,
-                touched,
-            )  # fmt: skip
-    else:
-        price -= by
-        for column in np.flatnonzero(owner < 0):
-            if price[column] < 0:
-                free_column(
-                    column, row_at, place, offsets, offset_costs, start, stop, columns, costs, outlier, price, edge,
-                    owner, distance, via_row, via_column, heap, stack, touched,
-                )  # fmt: skip
+    start, stop, columns, costs = graph.start, graph.stop, graph.columns, graph.costs
+    for row in rows:
+        if start[row] >= 0:
+            continue
+        if used + graph.offsets.size > columns.size:
+            columns = np.concatenate((columns, np.empty_like(columns)))
+            costs = np.concatenate((costs, np.empty_like(costs)))
+        start[row] = used
+        for k in range(graph.offsets.size):
+            column = numbers[pixels[row] + graph.offsets[k]]
+            if column >= 0:
+                columns[used], costs[used] = column, graph.offset_costs[k]
+                used += 1
+        stop[row] = used
+    return Graph(graph.row_at, graph.place, graph.offsets, graph.offset_costs, start, stop, columns, costs), used
 
 
-@compiled(
-    "void(int32[::1], int64[::1], int32[::1], int32[::1], int64[::1], int64[::1], int64, int64, int64, int32[::1],"
-    " int32[::1], boolean[:,::1], boolean[::1], int64[::1])"
-)
-def _sweep(
-    pixels, passing, numbers, place, offsets, offset_costs, least, outlier, stride, matched, predicted, hit, found,
-    halves,
-):  # fmt: skip
+@compiled(types.void(types.int32[::1], types.int64, GRAPH, MATCHING, SEARCH))
+def _match_anew(fresh, outlier, graph, matching, search):
+    """Match all rows anew, at a low price of a pixel left alone first, which keeps searches short."""
+    price, edge, owner = matching
+    price[:], edge[:], owner[:] = 0, FREE, -1
+    rows, now = graph.row_at[graph.row_at >= 0], outlier // FIRST | 1
+    fresh[: rows.size], n_fresh = rows, rows.size
+    while True:
+        settle(fresh, n_fresh, now, graph, matching, search)
+        if now == outlier:
+            return
+        by = min(STEP * now, outlier) - now
+        n_fresh = raise_outlier(by, fresh, matching)
+        now += by
+
+
+@compiled(types.void(
+    types.int32[::1], types.int64[::1], types.int32[::1], types.int32[::1], types.int64[::1], types.int64[::1],
+    types.int64, types.int64, types.int32[::1], types.int32[::1], types.boolean[:, ::1], types.boolean[::1],
+))  # fmt: skip
+def _sweep(pixels, passing, numbers, place, offsets, offset_costs, outlier, stride, matched, predicted, hit, found):
     """Fill `matched` and `predicted` (T,) from the highest threshold down; add matched rows to `hit` (T, rows or 0).
 
     `found` (columns) becomes which columns are matched at the lowest threshold.
 
-    What is kept from threshold to threshold is cheapest at the price `least` of a pixel left alone, not at `outlier`.
-    The number of pairs never falls as that price rises. A cheapest matching that no path can augment has as many pairs
-    as any, so it is the cheapest of them and stays so at every higher price. Where one can be augmented, a copy goes on
-    to higher prices. Low prices keep searches short on dense maps, where they would be long; `least` may be `outlier`.
-    Where only numbers are asked for and many pixels change, `saturates` may spare a dense map its matching.
-
     `pixels` are sorted by falling response; the first `passing[t]` of them pass threshold t. `numbers` has the column
     at every flat position, -1 where there is none, `place` the reverse. Rows are positions in `pixels`.
     """
-    n_rows, n_columns = pixels.size, place.size
-    state, row_at = np.zeros(numbers.size, np.uint8), np.full(numbers.size, -1, np.int32)
-    start, stop = np.full(n_rows, -1, np.int64), np.full(n_rows, -1, np.int64)
-    columns, used = np.empty(16 * n_columns + offsets.size, np.int32), 0
-    costs, heap = np.empty(columns.size, np.int32), np.empty(columns.size, np.int64)
-    edge, fresh = np.full(n_rows, FREE, np.int64), np.empty(n_rows, np.int32)
+    n_rows, n_columns, used = pixels.size, place.size, 0
+    state = np.zeros(numbers.size, np.uint8)
+    room_for = 16 * n_columns + offsets.size  # edges
+    graph = Graph(
+        np.full(numbers.size, -1, np.int32), place, offsets, offset_costs, np.full(n_rows, -1, np.int64),
+        np.empty(n_rows, np.int64), np.empty(room_for, np.int32), np.empty(room_for, np.int32),
+    )  # fmt: skip
     price, owner = np.zeros(n_columns, np.int64), np.full(n_columns, -1, np.int32)
-    distance, via = np.full(n_columns, UNREACHED, np.int64), np.empty(n_columns, np.int64)
-    via_row, via_column = np.empty(n_columns, np.int32), np.empty(n_columns, np.int32)
-    stack, touched, lost = (np.empty(n_columns, np.int32), np.empty(n_columns, np.int32), np.empty(n_columns, np.int32))
-    steps = (outlier - 1) // max(offset_costs[-1], 1)
-    previous, alive, pairs, chosen = 0, 0, 0, np.zeros(n_rows, np.bool_)
+    edge, fresh = np.full(n_rows, FREE, np.int64), np.empty(n_rows, np.int32)
+    search = room(n_columns, room_for)
     for t in range(passing.size - 1, -1, -1):
-        if passing[t] != previous:
-            previous = passing[t]
-            thin_pixels(state, stride, pixels[:previous])
-            if least < outlier and hit.size == 0:
-                passed = pixels[:previous]
-                survives = (state[passed] & ON) > 0
-                survivors = passed[survives]
-                few, many = (survivors, place) if survivors.size < place.size else (place, survivors)
-                changed = np.count_nonzero(survives != (row_at[passed] >= 0))
-                if 8 * changed > alive and saturates(few, many, halves, stride, numbers.size, steps):
-                    state[passed] = 0
-                    alive, pairs = survivors.size, few.size
-                    matched[t], predicted[t] = pairs, alive
-                    continue
-            alive, n_fresh, n_lost = _exchange(pixels[:previous], state, row_at, columns, edge, owner, fresh, lost)
-            for i in range(n_lost):
-                if price[lost[i]] < 0:
-                    free_column(
-                        lost[i], row_at, place, offsets, offset_costs, start, stop, columns, costs, least,
-                        price, edge, owner, distance, via_row, via_column, heap, stack, touched,
-                    )  # fmt: skip
-            for i in range(n_fresh):
-                row = fresh[i]
-                if start[row] < 0:  # looked up late, since most pixels never survive thinning
-                    if used + offsets.size > columns.size:
-                        columns = np.concatenate((columns, np.empty_like(columns)))
-                        costs = np.concatenate((costs, np.empty_like(costs)))
-                        heap = np.empty(columns.size, np.int64)
-                    start[row] = used
-                    used = _look_up(pixels[row], numbers, offsets, offset_costs, columns, costs, used)
-                    stop[row] = used
-            left = bid(fresh, n_fresh, start, stop, columns, costs, least, price, edge, owner)
-            for i in range(left):
-                assign(
-                    fresh[i], start, stop, columns, costs, least, price, edge, owner, distance, via, via_row,
-                    heap, stack, touched,
-                )  # fmt: skip
-            kept_price, kept_edge, kept_owner = price.copy(), edge[:previous].copy(), owner.copy()
-            now = least
-            while now < outlier and can_grow(edge[:previous], start, stop, columns, owner, stack):
-                by = min(STEP * now, outlier) - now
-                _raise_outlier(
-                    by, row_at, place, offsets, offset_costs, start, stop, columns, costs, now, price, edge[:previous],
-                    owner, distance, via, via_row, via_column, heap, stack, touched,
-                )  # fmt: skip
-                now += by
-            pairs = int(np.count_nonzero(owner >= 0))
-            chosen[:previous] = edge[:previous] >= 0
-            found[:] = owner >= 0
-            price[:], edge[:previous], owner[:] = kept_price, kept_edge, kept_owner
-        matched[t], predicted[t] = pairs, alive
+        if t + 1 < passing.size and passing[t] == passing[t + 1]:
+            matched[t], predicted[t] = matched[t + 1], predicted[t + 1]
+        else:
+            passed, matching = pixels[: passing[t]], Matching(price, edge[: passing[t]], owner)
+            thin_pixels(state, stride, passed)
+            alive, n_fresh = _exchange(passed, state, graph, matching, fresh)
+            graph, used = _look_up(fresh[:n_fresh], pixels, numbers, graph, used)
+            if search.heap.size < graph.columns.size:
+                search = room(n_columns, graph.columns.size)
+            balanced = n_columns * DENSE > numbers.size and BALANCED * abs(alive - n_columns) < n_columns
+            if n_fresh == alive or balanced:
+                _match_anew(fresh, outlier, graph, matching, search)
+            else:
+                settle(fresh, n_fresh, outlier, graph, matching, search)
+            matched[t], predicted[t] = np.count_nonzero(owner >= 0), alive
         if hit.size > 0:
-            hit[t] |= chosen
+            hit[t] |= edge >= 0
+    found[:] = owner >= 0
 
 
 def cheapest_matchings(
@@ -239,7 +187,6 @@ class _Grid:
         self.passing = np.ascontiguousarray(passing)
         self.stride = levels.shape[1] + 2 * self.margin
         dy, dx, cost = disc(radius)
-        self.halves = np.unique(dy, return_counts=True)[1] // 2
         self.offsets, self.costs = dy * self.stride + dx, 2 * cost
 
     def sweep(self, truth: NDArray[np.bool_], matched: NDArray, predicted: NDArray, hit: NDArray) -> NDArray[np.bool_]:
@@ -249,9 +196,8 @@ class _Grid:
         numbers = np.full(padded.size, -1, np.int32)
         numbers[place] = np.arange(place.size)
         found = np.zeros(place.size, np.bool_)
-        least = self.outlier // 100 | 1 if DENSE * place.size > padded.size else self.outlier
         _sweep(
-            self.pixels, self.passing, numbers, place, self.offsets, self.costs, least, self.outlier, self.stride,
-            matched, predicted, hit, found, self.halves,
+            self.pixels, self.passing, numbers, place, self.offsets, self.costs, self.outlier, self.stride,
+            matched, predicted, hit, found,
         )  # fmt: skip
         return found
