@@ -30,7 +30,7 @@ def warnings_about(pairs: Sequence[Pair], found: Mapping[str, Record], extra: in
             example = next(pair.name for pair in pairs if kind in found[pair.name].doubts)
             warnings.append(text.format(n=kinds[kind], of=of, example=example))
     if extra:
-        warnings.append(f"{extra} predictions have no ground truth and do not count")
+        warnings.append(f"predictions without a ground truth do not count: {extra} of {extra + len(pairs)}")
     return warnings
 
 

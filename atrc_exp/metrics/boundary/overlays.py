@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 COLOURS = {"hit": (0, 120, 90), "miss": (0, 90, 200), "false alarm": (225, 80, 0)}  # told apart by the colour-blind
-_SCALE = 2  # screen pixels a pixel
+_WIDTH = 400  # screen pixels, at least; a pixel has two or more
 _STRIP = 20
 
 
@@ -27,8 +27,9 @@ def draw_overlay(
     for name, mask in (("miss", misses), ("false alarm", false), ("hit", hits)):
         picture[mask] = COLOURS[name]
     height, width = hits.shape
-    body = Image.fromarray(picture).resize((_SCALE * width, _SCALE * height), Image.Resampling.NEAREST)
-    whole = Image.new("RGB", (max(body.width, 8 * len(title), 360), body.height + 2 * _STRIP), "white")
+    scale = max(2, -(-_WIDTH // width))
+    body = Image.fromarray(picture).resize((scale * width, scale * height), Image.Resampling.NEAREST)
+    whole = Image.new("RGB", (max(body.width, 8 * len(title)), body.height + 2 * _STRIP), "white")
     whole.paste(body, (0, 0))
     draw, x = ImageDraw.Draw(whole), 6
     for (name, colour), mask in zip(COLOURS.items(), (hits, misses, false), strict=True):
