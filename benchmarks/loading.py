@@ -27,12 +27,12 @@ import cv2
 import numpy as np
 import plain_loading as plain
 import torch
-from torch.utils.data import default_collate
 
 from atrc_exp.config import Config
 from atrc_exp.config.compose import composed
 from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.augment import EvalTransform, TrainTransform
+from atrc_exp.data.batch import join
 from atrc_exp.data.finish import finish
 from atrc_exp.data.loader import build_datasets, crop_labels, needed_labels
 from atrc_exp.data.readers.datasets import open_reader
@@ -122,7 +122,7 @@ class _Bench:
 
         seeds = [(number, index) for index in batch]
         samples = timed("load", lambda: [source.load(index, self.train.names) for index in batch])
-        collated = timed("train transform", lambda: default_collate(list(map(self.train, samples, seeds))))
+        collated = timed("train transform", lambda: join(list(map(self.train, samples, seeds))))
         timed("evaluation transform", lambda: [self.evaluate(sample) for sample in samples])
         timed("finish on a CPU", lambda: finish(collated, self.tasks, _CPU, IMAGENET))
 

@@ -130,7 +130,7 @@ def _plan(
     """Add what the sources assert and are compiled for.
 
     `warps` of each kernel that a multiprocessor should hold at once: 16 leave a thread 128 registers, 8 leave it 255.
-    There are no more blocks than its shared memory holds, since the registers of others would lie idle.
+    Shared memory bounds the number of blocks, since the registers of further blocks would lie idle.
     """
     derived: dict[str, str | int] = {"BLOCK_THREADS": threads}
     for name, size in shared_bytes.items():

@@ -29,7 +29,7 @@ _SEEDS = {"groupby": "Group", "groupby_aggfunc": "mean", "groupby_rangefunc": "m
 _PROGRESS = ("search/entropy", "search/frozen", "search/temperature", "search/entropy_weight")
 _SYSTEM = ("train/seconds_per_step", "train/memory_mib", "train/lr")
 _OTHER_METRICS = {
-    "miou": (),
+    "miou": ("pixel_accuracy",),
     "max_f": ("max_f_mean_pr", "max_f_mean_f"),
     "rmse": ("rmse_per_image", "invalid_pixels"),
     "mean_error": ("median", "rmse", "within_11.25", "within_22.5", "within_30", "invalid_pixels"),

@@ -6,7 +6,8 @@ set -euo pipefail
 
 runs=runs/demo rooms=(dataset.rooms.train=240 dataset.rooms.val=60)
 export OMP_NUM_THREADS=1 # one seed a core: networks this small do not keep two cores busy
-common=(hydra/launcher=joblib hydra.launcher.n_jobs=-1 "runs_dir=$runs" "${rooms[@]}" logger=none engine.batch_size=4
+# Half of the study's batch, and so half of its learning rate.
+common=(hydra/launcher=joblib hydra.launcher.n_jobs=-1 "runs_dir=$runs" "${rooms[@]}" logger=none engine.batch_size=4 optim.lr=0.01
   engine.checkpoint_every=50 engine.log_every=10 engine.iterations=160 engine.validate_every=160 "$@")
 atrc_exp() { echo "+ python -m atrc_exp $*"; python -m atrc_exp "$@"; }
 

@@ -26,4 +26,5 @@ python -m atrc_exp stage=report "runs_dir=$runs"
 mkdir -p "$kept/results"
 (cd "$runs" && find . \( -name summary.json -o -name genotype.json -o -name metrics.jsonl -o -name constants.json \
   -o -name importance.json \) -print0 | tar --null -cf - -T -) | tar -C "$kept/results" -xf -
+sed -i "s|$PWD/||" "$kept"/results/*/seed*/importance.json # of the paths, what is the same on every machine
 python -m atrc_exp.report.paper "$kept/results" --dataset rooms --backbone lite --out "$kept/tables"

@@ -1,5 +1,5 @@
-"""One of the two processes that `test_distributed.py` starts: `collectives` or `boundaries` alone, or
-`training`, `dying` or `interrupted` into a folder."""
+"""One of the two processes that tests start: `collectives` or `boundaries` alone, or `training`, `weighing`, `dying` or
+`interrupted` into a folder."""
 
 import os
 import signal
@@ -75,6 +75,13 @@ def training(ranks: Ranks, runs_dir: Path) -> None:
         raise AssertionError("a loss that is not finite on one rank must stop every rank")
 
 
+def weighing(ranks: Ranks, runs_dir: Path) -> None:
+    """The search with `balance=torchjd` that the single process makes too."""
+    import tiny_engine as tiny
+
+    tiny.run_training(tiny.weighing_config(runs_dir), ranks, hold_bn=True, dtype=torch.float64)
+
+
 def dying(ranks: Ranks, runs_dir: Path) -> None:
     """Rank 1 is killed in its fourth step."""
     import tiny_engine as tiny
@@ -116,7 +123,7 @@ def interrupted(ranks: Ranks, runs_dir: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     started = Ranks.start("cpu")
-    work = {"collectives": collectives, "boundaries": boundaries, "training": training, "dying": dying,
-            "interrupted": interrupted}[sys.argv[1]]  # fmt: skip
+    work = {"collectives": collectives, "boundaries": boundaries, "training": training, "weighing": weighing,
+            "dying": dying, "interrupted": interrupted}[sys.argv[1]]  # fmt: skip
     work(started, *map(Path, sys.argv[2:]))  # type: ignore[operator]
     started.close()

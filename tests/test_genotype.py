@@ -5,7 +5,6 @@ import warnings
 
 import pytest
 
-from atrc_exp import genotype as module
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import (
     CONTEXT_TYPES,
@@ -20,6 +19,7 @@ from atrc_exp.genotype import (
     save,
     uniform,
     vote,
+    voting,
 )
 
 TASKS = ("semseg", "depth")
@@ -146,7 +146,7 @@ def test_published_genotypes_by_name():
     assert pascal.tasks == ("semseg", "human_parts", "sal", "normals", "edge")
     assert pascal.blocks["semseg"]["normals"] == "none"
     assert pascal.blocks["human_parts"]["sal"] == "slabel"
-    with pytest.raises(UserError, match="no published genotype 'nyud'; there are: published/nyud_hrnet18"):
+    with pytest.raises(UserError, match=r"'nyud'.*published/nyud_hrnet18"):
         load("published/nyud")
 
 
@@ -165,7 +165,7 @@ GOOD = {"version": 1, "tasks": ["depth"], "blocks": {"depth": {"depth": "local"}
         ("{", "JSONDecodeError"),
         ("\x00\xff", "cannot be read as JSON"),
         (json.dumps([1, 2]), "must hold a JSON object"),
-        (json.dumps({**GOOD, "version": 2}), "version 2 is unknown"),
+        (json.dumps({**GOOD, "version": 3}), "version 3 is unknown"),
         (json.dumps({"blocks": {}}), "version None is unknown"),
         (json.dumps({"version": 1, "tasks": ["depth"]}), "KeyError: 'blocks'"),
         (json.dumps({**GOOD, "blocks": []}), "cannot be read as a genotype"),
@@ -189,7 +189,7 @@ def test_bad_files_are_one_message_with_the_path(tmp_path, content, message):
 
 def test_a_missing_file_names_the_choices(tmp_path):
     for source in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(UserError, match=r"does not exist; give a genotype\.json, .* published/nyud_hrnet18"):
+        with pytest.raises(UserError, match=r"genotype\.json, .* published/nyud_hrnet18"):
             load(source)
 
 
@@ -300,7 +300,7 @@ def test_cohens_kappa_of_the_worked_pairs():
 
 
 def test_lights_kappa_and_agreement_of_the_worked_runs(monkeypatch):
-    monkeypatch.setattr(module, "_ratings", list)  # six blocks are no square matrix of tasks
+    monkeypatch.setattr(voting, "_ratings", list)  # six blocks are no square matrix of tasks
     assert light_kappa(WORKED) == pytest.approx(2497 / 4550)
     assert agreement(WORKED) == pytest.approx(2 / 3)
 
@@ -323,3 +323,39 @@ def test_two_constant_equal_runs_have_kappa_one_with_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert cohen_kappa("GGG", "LLL") == 0
+
+
+def scaled(*names: str) -> Genotype:
+    """Tasks a and b at as many scales as there are names, each with one type in every block."""
+    rows = {f"{t}@{i}": {"a": name, "b": name} for i, name in enumerate(names) for t in ("a", "b")}
+    return Genotype(("a", "b"), rows)
+
+
+def test_genotype_of_several_scales_is_written_read_and_taken_apart(tmp_path):
+    genotype = scaled("local", "none", "global")
+    assert genotype.scales == 3 and genotype.rows == ("a@0", "b@0", "a@1", "b@1", "a@2", "b@2")
+    save(genotype, tmp_path / "genotype.json")
+    assert load(tmp_path) == genotype
+    assert json.loads((tmp_path / "genotype.json").read_text())["version"] == 2
+    assert genotype.at(2) == uniform(("a", "b"), "global") and uniform(("a", "b"), "local").on(1) == scaled("local")
+    alone = genotype.without_self_attention()
+    assert alone.blocks["b@0"] == {"a": "local", "b": "none"} and alone.blocks["a@2"] == {"a": "none", "b": "global"}
+
+
+def test_scales_vote_each_for_itself_and_only_with_the_same_scales():
+    voted = vote([scaled("local", "none"), scaled("local", "global"), scaled("none", "global")])
+    assert voted == scaled("local", "global") and voted.details["votes"]["b@1"]["a"]["global"] == 2
+    assert voted.details["agreement"] == pytest.approx(1 / 3)
+    for other in (uniform(("a", "b"), "local"), scaled("local")):
+        with pytest.raises(UserError, match="cannot be compared"):
+            vote([scaled("local", "none"), other])
+
+
+@pytest.mark.parametrize("blocks", [
+    {"a@0": {"a": "local"}, "a@2": {"a": "local"}},
+    {"a@0": {"a": "local"}, "a": {"a": "local"}},
+    {"a@0": {"a": "slabel"}},
+])  # fmt: skip
+def test_rows_that_are_not_all_of_some_scales_are_refused(blocks):
+    with pytest.raises(UserError, match="a@"):
+        Genotype(("a",), blocks)

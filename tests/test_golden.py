@@ -21,6 +21,7 @@ from atrc_exp.config import (
     StageConfig,
 )
 from atrc_exp.config.derived import build_tasks_of
+from atrc_exp.data.batch import Batch
 from atrc_exp.genotype import load
 from atrc_exp.losses import build_losses
 from atrc_exp.models.distillation import build_distillation
@@ -61,7 +62,7 @@ class Backbone(nn.Module):
         return [self.layers(image)]
 
 
-def batches() -> list[dict]:
+def batches() -> list[Batch]:
     draw = np.random.default_rng(0)
     result = []
     for _ in range(STEPS):
@@ -73,7 +74,8 @@ def batches() -> list[dict]:
             "edge": torch.from_numpy((draw.random((2, *SIZE)) < 0.1).astype(np.int64)),
         }
         labels["semseg"][:, :3], labels["depth"][:, :, 5:9] = 255, 0.0
-        result.append({"image": torch.from_numpy(draw.normal(size=(2, 3, *SIZE))), "labels": labels})
+        image = torch.from_numpy(draw.normal(size=(2, 3, *SIZE)))
+        result.append(Batch(image, labels, ["0", "1"], torch.tensor([SIZE] * 2)))
     return result
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import atrc_exp
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.finish import finish
 from atrc_exp.normalisation import IMAGENET, Normalisation
 
@@ -16,11 +17,10 @@ ZERO = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 def finished(pixels: list[list[int]], normalisation: Normalisation) -> torch.Tensor:
     """Pixels (N, 3) in a row, between two pixels of padding."""
-    image = torch.zeros(3, 1, len(pixels) + 2, dtype=torch.uint8)
-    image[:, 0, 1:-1] = torch.tensor(pixels, dtype=torch.uint8).T
-    size = torch.tensor([1, len(pixels)])
-    item = {"image": image, "labels": {}, "id": "", "size": size, "content": size}
-    return finish(item, (), torch.device("cpu"), normalisation)["image"]
+    image = torch.zeros(1, 3, 1, len(pixels) + 2, dtype=torch.uint8)
+    image[0, :, 0, 1:-1] = torch.tensor(pixels, dtype=torch.uint8).T
+    batch = Batch(image, {}, [""], torch.tensor([[1, len(pixels)]]))
+    return finish(batch, (), torch.device("cpu"), normalisation).image[0]
 
 
 def test_worked_values_and_padding():

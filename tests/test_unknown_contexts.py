@@ -12,7 +12,7 @@ from atrc_exp.models.contexts import LocalContext, build_context, shared
 from atrc_exp.models.contexts.attention_rows import attention_row
 from atrc_exp.models.contexts.maps import Block, TaskMaps
 from atrc_exp.models.distillation import build_distillation
-from atrc_exp.report.figures import looks
+from atrc_exp.report.figures import drawing
 
 BLOCK = Block("a", "a", "locl")
 CONTEXT, MAPS = LocalContext(4, 2).eval(), TaskMaps({"a": torch.zeros(1, 4, 3, 3)}, {}, None, {})
@@ -30,10 +30,10 @@ TAKERS = {
     "attention row": lambda: attention_row(CONTEXT, BLOCK, MAPS, (0, 0)),
     "search": lambda: SearchATRC(("a",), 4, types=["none", "locl"]),
     "distillation": lambda: build_distillation(DistillationConfig(name="locl"), ("a",), 4),
-    "figure's title": lambda: looks.title("locl"),
-    "figure's colour": lambda: looks.fill("locl"),
-    "curve": lambda: looks.curve("locl"),
-    "marker": lambda: looks.marker("locl"),
+    "figure's title": lambda: drawing.title("locl"),
+    "figure's colour": lambda: drawing.fill("locl"),
+    "curve": lambda: drawing.curve("locl"),
+    "marker": lambda: drawing.marker("locl"),
     "genotype_blocks": lambda: as_typed("+experiment=rooms_hrnet18_atrc", "+genotype_blocks.depth.semseg=locl"),
     "search.candidates": lambda: as_typed("search.candidates=[none,locl]"),
 }

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from atrc_exp.config import (
     BackboneConfig,
+    BalanceConfig,
     Config,
     DistillationConfig,
     EngineConfig,
@@ -19,6 +20,7 @@ from atrc_exp.config import (
     SearchConfig,
     StageConfig,
 )
+from atrc_exp.data.batch import Batch
 from atrc_exp.genotype import Genotype
 from atrc_exp.models.backbones.necks import build_neck
 from atrc_exp.models.distillation.atrc import ATRC
@@ -121,7 +123,12 @@ def exact_config(runs_dir: Path, kind: str, strategy: str = "gumbel") -> Config:
     return replace(exact, search=replace(exact.search, arch_lr=1.0))
 
 
-def images(seed: int, number: int, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+def weighing_config(runs_dir: Path) -> Config:
+    """An exact search whose tasks' gradients are weighted."""
+    return replace(exact_config(runs_dir, "search"), balance=BalanceConfig(name="torchjd", aggregator="mgda"))
+
+
+def images(seed: int, number: int, dtype: torch.dtype = torch.float32) -> Batch:
     """A batch whose k-th image has about k times as many unlabelled pixels as the first."""
     draw = torch.Generator().manual_seed(seed)
     image = torch.randn(number, 3, *SIZE, generator=draw)
@@ -130,16 +137,15 @@ def images(seed: int, number: int, dtype: torch.dtype = torch.float32) -> dict[s
     for k in range(number):
         semseg[k, : 4 * k] = 255
         depth[k, :, :, : 6 * k] = 0
-    return {"image": image.to(dtype), "labels": {"semseg": semseg, "depth": depth.to(dtype)},
-            "id": [f"{seed}_{k}" for k in range(number)], "size": torch.tensor([SIZE] * number)}  # fmt: skip
+    labels, ids = {"semseg": semseg, "depth": depth.to(dtype)}, [f"{seed}_{k}" for k in range(number)]
+    return Batch(image.to(dtype), labels, ids, torch.tensor([SIZE] * number))
 
 
-def part(batch: dict[str, Any], index: int, parts: int) -> dict[str, Any]:
+def part(batch: Batch, index: int, parts: int) -> Batch:
     """The index-th of equal parts of a batch."""
-    own = len(batch["id"]) // parts
+    own = len(batch.ids) // parts
     cut = slice(index * own, (index + 1) * own)
-    return {"image": batch["image"][cut], "labels": {task: label[cut] for task, label in batch["labels"].items()},
-            "id": batch["id"][cut], "size": batch["size"][cut]}  # fmt: skip
+    return replace(batch.map(lambda x: x[cut]), ids=batch.ids[cut], sizes=batch.sizes[cut])
 
 
 EXACT_RUNS = (("search", "gumbel"), ("search", "gumbel_st"), ("search", "spos"), ("atrc", "gumbel"))
@@ -163,7 +169,7 @@ def loaders(
                 raise Killed
             own = part(images(iteration, config.engine.batch_size, dtype), ranks.rank, ranks.world)
             if iteration == spoil_at and ranks.rank == spoil_rank:
-                own["image"] = own["image"] * float("nan")
+                own = replace(own, image=own.image * float("nan"))
             for micro in range(accumulate):
                 yield part(own, micro, accumulate)
 

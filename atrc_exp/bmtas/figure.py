@@ -16,7 +16,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from atrc_exp.bmtas.tree import FILE_NAME, Branching, load
 from atrc_exp.errors import UserError
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import drawing
 from atrc_exp.tasks import TASKS
 from atrc_exp.words import counted
 
@@ -103,7 +103,7 @@ def _caption(branching: Branching) -> str:
 
 def save(branching: Branching, stem: Path) -> list[Path]:
     """Draw the tree into `<stem>.png` and `<stem>.svg`."""
-    return figures.save(draw(branching), stem, FORMATS)
+    return drawing.save(draw(branching), stem, FORMATS)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

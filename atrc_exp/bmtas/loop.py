@@ -14,7 +14,7 @@ from atrc_exp.bmtas.state import BranchSchedule, BranchState, build_branch_state
 from atrc_exp.bmtas.step import BranchObjective, BranchPredictor, architecture_step, branching_bytes, weight_step
 from atrc_exp.bmtas.supergraph import BranchSearch, Path
 from atrc_exp.config import Config
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.losses import build_losses
 from atrc_exp.processes.ranks import Ranks
@@ -117,7 +117,7 @@ class BranchSession(Session):
         return next(e for e in range(self.schedule.epochs + 1) if self.schedule.start(e) == self.state.iteration)
 
     def due(self, every: int) -> bool:
-        """Tell whether what is done every so many iterations is due after an epoch. After the last it always is."""
+        """Whether what is done every so many iterations is due after an epoch; after the last it always is."""
         before, now = self.schedule.start(self.first_epoch() - 1), self.state.iteration
         return now // every > before // every or now == self.config.engine.iterations
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from atrc_exp.bmtas.state import BranchState
 from atrc_exp.bmtas.supergraph import BranchSearch, Path
 from atrc_exp.config import Config
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.losses import MultiTaskLoss, build_losses
 from atrc_exp.models.network import Output
 from atrc_exp.models.predictor import autocast
@@ -49,8 +49,8 @@ class BranchObjective(nn.Module):
 
     def forward(self, batch: Batch, task: str, path: Path, counts: Mapping[str, Tensor]) -> Tensor:
         """Divide the task's sum over this micro-batch by the valid pixels of the whole batch."""
-        prediction = self.predictor.predict(batch["image"], task, path)
-        terms = self.losses[task]({task: prediction}, {}, {task: batch["labels"][task]}, counts)
+        prediction = self.predictor.predict(batch.image, task, path)
+        terms = self.losses[task]({task: prediction}, {}, {task: batch.labels[task]}, counts)
         return terms[task]
 
 
@@ -118,12 +118,12 @@ def _labelled(losses: MultiTaskLoss, counts: Mapping[str, Tensor]) -> list[str]:
 
 
 def branching_bytes(objective: BranchObjective, batch: Batch) -> int:
-    """Bytes that a step of a branch search will take after its warm-up, that of the task which takes most."""
+    """Bytes that a step of a branch search will take after its warm-up, for the task that takes most."""
     network = objective.predictor.network
 
     def step(task: str, crop: Batch) -> object:
         losses = objective.losses[task]
         assert isinstance(losses, MultiTaskLoss)
-        return objective(crop, task, network.drawn_path(task, 1.0), losses.counts(crop["labels"]))
+        return objective(crop, task, network.drawn_path(task, 1.0), losses.counts(crop.labels))
 
     return max(step_bytes(objective, batch, ADAM, partial(step, task)) for task in network.tasks)

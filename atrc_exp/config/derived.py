@@ -15,6 +15,7 @@ def build_tasks_of(config: Config) -> tuple[Task, ...]:
         rows=config.dataset.rows,
         weights=config.loss_weights,
         forms=config.task_forms,
+        losses=config.task_losses,
     )
 
 

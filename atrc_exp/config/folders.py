@@ -11,7 +11,8 @@ class LabelFilesConfig:
     """The label maps of one task: where they lie, and what their values mean."""
 
     folder: str = "???"
-    """Folder under the root; an id's file lies there as the image lies in the folder of the images."""
+    """Folder under the root; an id's file lies there as the image lies in the folder of the images. What stands for a *
+    in it is where ids begin, as in `images`."""
     suffix: str | None = None
     """What follows the id in a file's name, e.g. _labels.png; null is any suffix of an image or array."""
     encoding: str | None = None
@@ -21,6 +22,8 @@ class LabelFilesConfig:
     task allows."""
     first: int = 0
     """indices: the value of the first class."""
+    mapping: dict[int, int] = field(default_factory=dict)
+    """indices: the class of each value, in place of `first`; several values may be one class."""
     threshold: float = 127
     """mask: values above it are class 1, others class 0."""
     colours: list[list[int]] = field(default_factory=list)
@@ -40,6 +43,9 @@ class LabelFilesConfig:
         require(self.encoding is None or self.encoding in known, "dataset.folders.labels.*.encoding", self.encoding,
                 f"one of {', '.join(known)}")  # fmt: skip
         positive("dataset.folders.labels.*.scale", self.scale)
+        counted = self.encoding in (None, "indices") and not self.first
+        require(counted or not self.mapping, "dataset.folders.labels.*.mapping", self.mapping,
+                "given with encoding=indices only, and without first")  # fmt: skip
         seen: list[list[int]] = []
         for colour in [*self.colours, *(self.invalid_colours or [])]:
             whole = len(colour) == 3 and min(colour) >= 0 and max(colour) <= 255
@@ -55,9 +61,10 @@ class FoldersConfig:
     """Images, splits and label maps of one's own dataset."""
 
     images: str = "images"
-    """Folder of the images under the root. An id is a path in it, with "/" and without suffix."""
+    """Folder of the images under the root. An id is a path in it, with "/" and without suffix. With *, it is every
+    folder that matches, and ids begin with what stands for each *: file val/image/7.npy of */image is val/7."""
     image_suffix: str | None = None
-    """What follows the id in an image's name; null is any suffix of an image."""
+    """What follows the id in an image's name; null is any suffix of an image or array."""
     train: str = "train.txt"
     """A .txt file under the root with an id a line, or a pattern for the images' paths, e.g. train_*.jpg."""
     val: str = "val.txt"

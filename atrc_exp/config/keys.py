@@ -22,6 +22,7 @@ USED_BY: dict[str, Sequence[str]] = {
     "output": (*STORED_STAGES, "prepare"),
     "loss_weights": _NETWORK,
     "task_forms": _NETWORK,
+    "task_losses": _NETWORK,
     "genotype": _NETWORK,
     "genotype_blocks": _NETWORK,
     "backbone": _NETWORK,

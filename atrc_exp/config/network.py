@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from atrc_exp.config.checks import path, require
+from atrc_exp.config.checks import path, positive, require
 from atrc_exp.genotype import CONTEXT_TYPES, NONE
 
 _OWN_KEYS = {"features_only", "out_indices", "output_stride", "pretrained", "checkpoint_path", "pretrained_cfg",
@@ -65,6 +65,10 @@ class NeckConfig:
         require(self.softmax in ("authors", "paper"), "neck.softmax", self.softmax, "authors or paper")
 
 
+SEPARATE = "separate"
+"""Choice of `distillation.scales`: every scale has blocks of its own."""
+
+
 @dataclass(kw_only=True)
 class DistillationConfig:
     """What refines the features of a task by those of the others."""
@@ -73,6 +77,9 @@ class DistillationConfig:
     """One of `atrc_exp.models.distillation.DISTILLATIONS`, as `python -m atrc_exp --help` lists them."""
     channels: int | None = None
     """Head channels C, >= 2; null is a quarter of the concatenated channels, for mti_net all of them."""
+    scales: str | None = None
+    """atrc, search and single context types at every scale of the neck, in front of the heads, instead of once on the
+    tasks' features: shared (one genotype for all scales), separate (a genotype with blocks for each); null is off."""
     kernel_size: int = 9
     """Window of the local context in pixels, odd, 3 to 15."""
     border: str = "zero"
@@ -81,11 +88,16 @@ class DistillationConfig:
     """Label regions of atrc and label contexts: predicted by auxiliary heads, or from the labels themselves, an upper
     bound that exists on labelled images only (App. E)."""
     mask_padding: bool = False
-    """Leave padded pixels out of label regions and of global and axial keys (the published results include them)."""
+    """Leave padded pixels out of label regions, global and axial keys and what a gate reads (the published results
+    include them)."""
     dropout: float = 0.05
     """Channel dropout before the prediction of a fixed network, in [0, 1); cross_stitch and nddr have none."""
     self_attention: bool = True
     """Blocks from a task to itself, of atrc, search and single context types; false leaves them out (App. G)."""
+    combine: str = "static"
+    """atrc, blocks with several contexts: their mean with learned weights (static) or with weights by image (gate)."""
+    temperature: float = 1.0
+    """atrc, gate: divides the logits of the weights, > 0; a small one lets one context through."""
     stitch: str = "channel"
     """cross_stitch: one weight a pair of tasks and channel, or one a pair (scalar)."""
     plain_messages: bool = False
@@ -105,10 +117,18 @@ class DistillationConfig:
         require(self.border in ("zero", "mask"), "distillation.border", self.border, "zero or mask")
         require(0 <= self.dropout < 1, "distillation.dropout", self.dropout, "in [0, 1)")
         require(self.regions in ("predicted", "labels"), "distillation.regions", self.regions, "predicted or labels")
+        require(self.combine in ("static", "gate"), "distillation.combine", self.combine, "static or gate")
+        positive("distillation.temperature", self.temperature)
         require(self.stitch in ("channel", "scalar"), "distillation.stitch", self.stitch, "channel or scalar")
         contexts = ("atrc", "search", *(name for name in CONTEXT_TYPES if name != NONE))
         require(self.self_attention or self.name in contexts, "distillation.self_attention", "false",
                 f"true for distillation={self.name}", f"only {', '.join(contexts)} have such blocks")  # fmt: skip
+        key = "distillation.scales"
+        require(self.scales in (None, "shared", SEPARATE), key, self.scales, "shared, separate or null")
+        require(self.scales is None or self.name in contexts, key, self.scales, f"null for distillation={self.name}",
+                f"only {', '.join(contexts)} can stand at every scale")  # fmt: skip
+        require(self.scales != SEPARATE or self.name in ("atrc", "search"), key, self.scales,
+                f"shared or null for distillation={self.name}", "its scales are alike")  # fmt: skip
         own = self._target_ is not None
         wanted = f"{'null' if own else 'given'} for distillation={self.name}"
         require(

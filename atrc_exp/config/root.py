@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from atrc_exp.config.branching import BranchingConfig
 from atrc_exp.config.checks import FREE, free_path, path, positive, require
 from atrc_exp.config.data import DatasetConfig, PrepareConfig
-from atrc_exp.config.network import BackboneConfig, DistillationConfig, NeckConfig
+from atrc_exp.config.network import SEPARATE, BackboneConfig, DistillationConfig, NeckConfig
 from atrc_exp.config.stages import (
     TRAINING_STAGES,
     BenchmarkConfig,
@@ -18,8 +18,8 @@ from atrc_exp.config.stages import (
     StageConfig,
 )
 from atrc_exp.config.training import BalanceConfig, DebugConfig, EngineConfig, OptimConfig, SearchConfig
-from atrc_exp.genotype import CONTEXT_TYPES, NONE
-from atrc_exp.tasks import FORMS
+from atrc_exp.genotype import CONTEXT_TYPES, NONE, parted
+from atrc_exp.tasks import FORMS, PUBLISHED
 
 
 @dataclass(kw_only=True)
@@ -48,7 +48,8 @@ class Config:
     pixel: list[int] | None = None
     """stage=attention: row and column of a pixel of that image, from 0 at the top left; `pixel=Y,X`."""
     target: str | None = None
-    """stage=attention: the task whose blocks are looked at; null is all of them."""
+    """stage=attention: the task whose blocks are looked at, or with `distillation.scales` the task at a scale, semseg@0
+    at the finest; null is all of them."""
     output: str | None = free_path()
     """Folder of what evaluate, predict, importance, attention, export and prepare write; null is the run folder, for
     predictions= that folder, for prepare `<runs_dir>/datasets/<dataset.name>`."""
@@ -58,10 +59,13 @@ class Config:
     """Loss weights by task that replace the published ones, > 0."""
     task_forms: dict[str, str] = field(default_factory=dict)
     """regression or classification by task; as a classification, depth is 40 bins and normals 40 codewords (App. D)."""
+    task_losses: dict[str, str] = field(default_factory=dict)
+    """Final losses by task that replace the published ones; docs/add_a_task.md has the table of those that fit."""
     genotype: str | None = path()
     """A file, the folder of a run or sweep, or published/<name>."""
     genotype_blocks: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none."""
+    """Single blocks, `<target>.<source>: <context>`, on top of `genotype` or of all none; a block with several contexts
+    is `tlabel+local`."""
     allow: list[str] = field(default_factory=list, metadata=FREE)
     """Python modules or packages from which a `_target_` may come; for a stored run, give them again."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
@@ -93,6 +97,7 @@ class Config:
         self._check_tasks()
         self._check_network()
         self._check_branching()
+        self._check_balance()
 
     def _check_stage(self) -> None:
         sources = [key for key in ("run", "checkpoint", "predictions") if getattr(self, key) is not None]
@@ -115,9 +120,10 @@ class Config:
 
     def _check_tasks(self) -> None:
         facts = {"tasks": "the tasks that it has labels for", "crop": "[height, width] of training crops"}
-        if "edge" in self.task_names:
-            facts |= {"edge_positive_weight": "about 1 - the share of boundary pixels",
-                      "edge_max_distance": "the boundary score's tolerance as a share of the diagonal"}  # fmt: skip
+        options = {"positive_weight": "about 1 - the share of boundary pixels",
+                   "max_distance": "the boundary score's tolerance as a share of the diagonal"}  # fmt: skip
+        read = {option for task in self.task_names if task in PUBLISHED for option in PUBLISHED[task].reads}
+        facts |= {f"edge_{option}": meaning for option, meaning in options.items() if option in read}
         for key, meaning in facts.items():
             value = getattr(self.dataset, key)
             require(value not in (None, []), f"dataset.{key}", value, f"given, {meaning}")
@@ -131,6 +137,13 @@ class Config:
         for task, form in self.task_forms.items():
             require(task in self.task_names, "task_forms", task, f"one of {', '.join(self.task_names)}")
             require(form in FORMS, f"task_forms.{task}", form, f"one of {', '.join(FORMS)}")
+        for task, loss in self.task_losses.items():
+            key = f"task_losses.{task}"
+            require(task in self.task_names, "task_losses", task, f"one of {', '.join(self.task_names)}")
+            require(task in PUBLISHED, key, loss, f"left out; dataset.task_table.{task}.loss says it")
+            fitting = ", ".join(PUBLISHED[task].kind.losses)
+            require(loss in PUBLISHED[task].kind.losses, key, loss, f"one that fits the task: {fitting}")
+            require(task not in self.task_forms, key, loss, f"left out beside task_forms.{task}", "a form has its loss")
 
     def _check_network(self) -> None:
         pyramids = self.distillation.name != "mti_net" or self.neck.name == "fpm"
@@ -157,13 +170,17 @@ class Config:
         if self.distillation.name == "atrc":
             require(given, "genotype", self.genotype, "given for distillation=atrc",
                     "give a genotype.json, the folder of a search, or published/nyud_hrnet18")  # fmt: skip
+            whole = self.genotype is not None or self.distillation.scales != SEPARATE
+            require(whole, "genotype", self.genotype, "given for distillation.scales=separate",
+                    "genotype_blocks changes blocks of it; give that of a search with the same scales")  # fmt: skip
         else:
             require(not given, "genotype", self.genotype or self.genotype_blocks, "null for this network",
                     f"only distillation=atrc uses a genotype, not {self.distillation.name}")  # fmt: skip
         for target, row in self.genotype_blocks.items():
             for source, context in row.items():
                 key = f"genotype_blocks.{target}.{source}"
-                require(context in CONTEXT_TYPES, key, context, f"one of {', '.join(CONTEXT_TYPES)}")
+                known = all(name in CONTEXT_TYPES for name in parted(context))
+                require(known, key, context, f"one of {', '.join(CONTEXT_TYPES)}, or several joined by +")
 
     def _check_branching(self) -> None:
         if self.stage.name != "branch":
@@ -176,6 +193,16 @@ class Config:
         precision = self.engine.precision
         require(precision != "fp16", "engine.precision", precision, "fp32 or bf16 for stage=branch")
         require(len(self.task_names) > 1, "tasks", self.task_names, "more than one for stage=branch")
+
+    def _check_balance(self) -> None:
+        if self.balance.name != "torchjd" or self.stage.name not in (*TRAINING_STAGES, "benchmark"):
+            return
+        require(self.branching.file is None, "branching.file", self.branching.file, "null for balance=torchjd",
+                "the tasks of a branched encoder share no maps")  # fmt: skip
+        require(not self.engine.compile, "engine.compile", True, "false for balance=torchjd",
+                "it reaches into the graph of the network")  # fmt: skip
+        precision = self.engine.precision
+        require(precision != "fp16", "engine.precision", precision, "fp32 or bf16 for balance=torchjd")
 
     @property
     def task_names(self) -> list[str]:

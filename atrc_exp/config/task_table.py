@@ -32,20 +32,25 @@ class TaskConfig:
     """regression: number of channels, >= 1. The number of classes of a class map stands in `dataset.num_classes`."""
     regions: int | None = None
     """depth, disparity and regression: number of label regions, bins of the range, 2 to 254; null is 40."""
+    clusters: int | None = None
+    """regression: number of label regions that are clusters of the training labels, 2 to 254, in place of bins."""
+    centres: list[list[float]] = field(default_factory=list)
+    """regression with clusters: their centres, as many values each as channels; empty fits them by k-means, and the
+    run's config.yaml keeps them."""
     range: list[float] | None = None
     """disparity and regression: least and greatest value, between which the bins lie; depth: null is 0.7 to 10 m."""
     bins_of: int | None = None
     """regression: channel whose values the bins divide, from 0; null is the norm of all channels."""
     unit: str = ""
-    """regression: unit of the values, in tables."""
+    """disparity and regression: unit of the values, in tables; empty is pixels for disparity."""
     class_weights: list[float] = field(default_factory=list)
     """loss=cross_entropy: weight of the pixels of each class, > 0; empty weights all equally."""
     label_smoothing: float = 0.0
     """loss=cross_entropy: share of the target that is spread over all classes, in [0, 1)."""
     positive_weight: float | None = None
-    """loss=weighted_binary: weight of the pixels of class 1, in (0, 1); others get 1 - this."""
+    """loss=weighted_binary and boundary_f: weight of the pixels of class 1, in (0, 1); others get 1 - this."""
     max_distance: float | None = None
-    """metric=ods_f: matching tolerance of the boundary score, share of the image diagonal, in (0, 0.1]."""
+    """metric=ods_f and loss=boundary_f: matching tolerance of boundaries, share of the image diagonal, in (0, 0.1]."""
 
     def row(self, name: str, num_classes: int | None) -> Task:
         """The task `name` of a dataset that has `num_classes` for it.
@@ -64,7 +69,7 @@ class TaskConfig:
         positive(f"{key}.weight", self.weight)
         self._check_values(key, kind)
         self._check_options(key, (*kind.losses[loss], *kind.metrics[metric].reads), num_classes or 2)
-        channels, regions = kind.sizes(loss, self.channels or 0, self.regions or BINS)
+        channels, regions = kind.sizes(loss, self.channels or 0, self.clusters or self.regions or BINS)
         options = {option: getattr(self, option) for option in ("positive_weight", "max_distance")}
         return Task(
             name=name,
@@ -77,6 +82,7 @@ class TaskConfig:
             metric=metric,
             range=None if self.range is None else (self.range[0], self.range[1]),
             bins_of=self.bins_of,
+            centres=tuple(map(tuple, self.centres)) if self.clusters else None,
             values_in=self.unit,
             class_weights=tuple(self.class_weights),
             label_smoothing=self.label_smoothing,
@@ -118,7 +124,20 @@ class TaskConfig:
         inside = self.bins_of is None or 0 <= self.bins_of < (self.channels or 0)
         wanted = f"null or 0 to {(self.channels or 0) - 1}" if kind.any_channels else left_out
         require(inside, f"{key}.bins_of", self.bins_of, wanted)
-        require(kind.any_channels or not self.unit, f"{key}.unit", self.unit, left_out)
+        self._check_clusters(key, kind)
+        require(kind.any_unit or not self.unit, f"{key}.unit", self.unit, left_out)
+
+    def _check_clusters(self, key: str, kind: Kind) -> None:
+        given = self.clusters is not None
+        alone = kind.any_channels and self.regions is None and self.bins_of is None
+        require(alone or not given, f"{key}.clusters", self.clusters,
+                "left out for kinds other than regression, and beside regions and bins_of")  # fmt: skip
+        require(not given or 2 <= (self.clusters or 0) < IGNORE, f"{key}.clusters", self.clusters, f"2 to {IGNORE - 1}")
+        sizes = {len(centre) for centre in self.centres}
+        proper = not self.centres or (len(self.centres) == self.clusters and sizes == {self.channels})
+        require(
+            proper, f"{key}.centres", self.centres, f"empty or {self.clusters or 0} lists of {self.channels} values"
+        )
 
     def _check_options(self, key: str, read: Sequence[str], classes: int) -> None:
         """Options of losses and metrics: what is read must be given where it has no default, others must not."""

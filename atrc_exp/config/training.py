@@ -15,6 +15,9 @@ class SearchConfig:
     five."""
     strategy: str = "gumbel"
     """How the supergraph is trained and a genotype chosen: a name of atrc_exp/models/search/strategies/build.py."""
+    keep: int | float | None = None
+    """Contexts of a block that is not frozen: so many of the most probable types (>= 1), or all of at least such a
+    probability (in (0, 1)) and always the most probable one; none is left out beside others. null keeps one type."""
     arch_lr: float = 5e-4
     """Adam's rate for the architecture logits; belongs to 40 000 iterations, shorter searches need more."""
     temperature: list[float] = field(default_factory=lambda: [1.0, 0.05])
@@ -44,6 +47,9 @@ class SearchConfig:
                 require(name in CONTEXT_TYPES, "search.candidates", name, f"one of {', '.join(CONTEXT_TYPES)}")
             require(len(set(names)) == len(names), "search.candidates", names, "distinct")
             require(len(names) > 1, "search.candidates", names, "two or more", "with less there is nothing to search")
+        keep = self.keep
+        few = keep is None or (keep >= 1 if isinstance(keep, int) else 0 < keep < 1)
+        require(few, "search.keep", keep, "a whole number >= 1, a probability in (0, 1), or null")
         positive("search.arch_lr", self.arch_lr)
         positive("search.clip_norm", self.clip_norm)
         pair = self.temperature
@@ -100,23 +106,32 @@ class OptimConfig:
 
 @dataclass(kw_only=True)
 class BalanceConfig:
-    """Factors on top of the tasks' loss weights that change in training; all terms of a task get the same."""
+    """Factors on top of the tasks' loss weights that change in training; all terms of a task get the same. Or, with
+    torchjd, such weights of the tasks' gradients at the backbone's maps."""
 
     name: str = "fixed"
-    """fixed (none, the paper), uncertainty (Kendall et al., CVPR 2018) or dwa (Liu et al., CVPR 2019)."""
+    """fixed (none, the paper), uncertainty (Kendall et al., CVPR 2018), dwa (Liu et al., CVPR 2019) or torchjd
+    (gradients by the library TorchJD, the extra `balance`)."""
     lr: float = 1e-3
     """uncertainty: Adam's rate for the logarithms of the variances, > 0."""
     interval: int = 100
     """dwa: iterations whose mean losses are compared, >= 1; the paper's epoch is 100 on NYUD-v2 with batches of 8."""
     temperature: float = 2.0
     """dwa: the higher, the more equal are the factors, > 0."""
+    aggregator: str = "upgrad"
+    """torchjd: upgrad, pcgrad, cagrad, mgda, nash_mtl, aligned_mtl or imtl_g."""
+    cagrad_c: float = 0.4
+    """torchjd, cagrad: how far from the mean gradient it may go, as a share of that gradient's norm, in [0, 1)."""
 
     def __post_init__(self) -> None:
-        names = ("fixed", "uncertainty", "dwa")
+        names = ("fixed", "uncertainty", "dwa", "torchjd")
         require(self.name in names, "balance", self.name, f"one of {', '.join(names)}")
         positive("balance.lr", self.lr)
         require(self.interval >= 1, "balance.interval", self.interval, ">= 1")
         positive("balance.temperature", self.temperature)
+        known = ("upgrad", "pcgrad", "cagrad", "mgda", "nash_mtl", "aligned_mtl", "imtl_g")
+        require(self.aggregator in known, "balance.aggregator", self.aggregator, f"one of {', '.join(known)}")
+        require(0 <= self.cagrad_c < 1, "balance.cagrad_c", self.cagrad_c, "in [0, 1)")
 
 
 @dataclass(kw_only=True)

@@ -1,6 +1,6 @@
 """From a decoded sample to arrays of one size: the training augmentation of the published code and its test-time part.
 
-The harness and the mirror come from albumentations. What it lacks is added: label maps change as their kind has it
+The harness and the mirror come from albumentations. What it lacks is added: label maps change as their kind says
 (depth shrinks as the image is magnified, normals turn at a mirror, padding is unlabelled), crops avoid single-class
 regions, and the colour distortion works in the published order on 8-bit values. Images stay 8-bit from end to end;
 `finish` normalises them, on the device.
@@ -17,8 +17,9 @@ import albumentations as A
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
-from atrc_exp.data.finish import Item
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.readers.sample import Sample
 from atrc_exp.tasks import IGNORE, Task
 from atrc_exp.tasks.kinds.kind import Kind
@@ -151,19 +152,19 @@ class TrainTransform:
         steps = [ScaledCrop(*self.size, crop_labels, kinds), HorizontalFlip(kinds), PhotometricDistortion()]
         self.pipeline = A.Compose(steps if augment else [], additional_targets=dict.fromkeys(kinds, "mask"))
 
-    def __call__(self, sample: Sample, rng_seed: int | Sequence[int]) -> dict[str, Any]:
-        """Return an `Item` of crop size. Everything random is a function of `rng_seed` alone."""
+    def __call__(self, sample: Sample, rng_seed: int | Sequence[int]) -> Batch:
+        """Return a batch of one image of crop size. Everything random is a function of `rng_seed` alone."""
         self._seed(rng_seed)
         arrays = self.pipeline(image=sample.image, **{name: sample.labels[name] for name in self.names})
-        return self._padded_item(sample.id, arrays)
+        return self._to_batch(sample.id, arrays)
 
-    def steps(self, rng_seed: int | Sequence[int]) -> dict[str, Callable[[dict[str, np.ndarray]], dict[str, Any]]]:
+    def steps(self, rng_seed: int | Sequence[int]) -> dict[str, Callable[[dict[str, np.ndarray]], Any]]:
         """The steps one by one, for measurements; the first takes `{"image": array, task: label, ...}`."""
         self._seed(rng_seed)
         names = ("scale and crop", "flip", "colours")
         single = {name: lambda arrays, step=step: step(**arrays)
                   for name, step in zip(names, self.pipeline.transforms, strict=True)}  # fmt: skip
-        return {**single, "padding, channels first": lambda arrays: self._padded_item("", arrays)}
+        return {**single, "padding, channels first": lambda arrays: self._to_batch("", arrays)}
 
     def _seed(self, rng_seed: int | Sequence[int]) -> None:
         seed = int(np.random.SeedSequence(rng_seed).generate_state(1, np.uint64)[0])
@@ -171,9 +172,9 @@ class TrainTransform:
         # every image scaled below 1.25 would be flipped.
         self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
-    def _padded_item(self, id: str, arrays: Mapping[str, np.ndarray]) -> Item:
+    def _to_batch(self, id: str, arrays: Mapping[str, np.ndarray]) -> Batch:
         arrays = {name: _centre(array, self.size) for name, array in arrays.items()}
-        return _item(id, arrays, self.tasks, self.size, self.size)
+        return _on_canvas(id, arrays, self.tasks, self.size)
 
 
 class EvalTransform:
@@ -183,26 +184,21 @@ class EvalTransform:
         self.canvas, self.tasks = (canvas[0], canvas[1]), tuple(tasks)
         self.names = tuple(task.name for task in tasks)
 
-    def __call__(self, sample: Sample, rng_seed: int | Sequence[int] = 0) -> dict[str, Any]:
-        """Return an `Item` with the original height and width as "size"; nothing is random."""
-        size = sample.image.shape[:2]
-        canvas = [max(own, wanted) for own, wanted in zip(size, self.canvas, strict=True)]
-        return _item(sample.id, {"image": sample.image, **sample.labels}, self.tasks, canvas, size)
+    def __call__(self, sample: Sample, rng_seed: int | Sequence[int] = 0) -> Batch:
+        """Return a batch of one image; nothing is random."""
+        canvas = [max(own, wanted) for own, wanted in zip(sample.image.shape, self.canvas, strict=False)]
+        return _on_canvas(sample.id, {"image": sample.image, **sample.labels}, self.tasks, canvas)
 
 
-def _item(
-    id: str, arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], canvas: Sequence[int], size: Sequence[int]
-) -> Item:
+def _on_canvas(id: str, arrays: Mapping[str, np.ndarray], tasks: Sequence[Task], canvas: Sequence[int]) -> Batch:
     """Image and labels centred on the canvas, channels first."""
     image = arrays["image"]
-    labels = {task.name: _padded(arrays[task.name], canvas, task.kind.fill) for task in tasks}
-    return {
-        "image": torch.from_numpy(_padded(image, canvas, 0)),
-        "labels": {name: torch.from_numpy(label) for name, label in labels.items()},
-        "id": id,
-        "size": torch.tensor(size),
-        "content": torch.tensor(image.shape[:2]),
-    }
+    labels = {task.name: _as_tensor(arrays[task.name], canvas, task.kind.fill) for task in tasks}
+    return Batch(_as_tensor(image, canvas, 0), labels, [id], torch.tensor([image.shape[:2]]))
+
+
+def _as_tensor(array: np.ndarray, canvas: Sequence[int], fill: float) -> Tensor:
+    return torch.from_numpy(_padded(array, canvas, fill))[None]
 
 
 def _padded(array: np.ndarray, canvas: Sequence[int], fill: float) -> np.ndarray:

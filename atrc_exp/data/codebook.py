@@ -4,7 +4,7 @@ How the published codebooks were made is only known as "k-means"; here it is sph
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ _PIXELS = 100_000  # sampled over all images; 2500 a codeword
 _ITERATIONS = 200
 
 
-def fit_codebook(normals: Iterable[np.ndarray], *, codewords: int = CODEWORDS, seed: int = 0) -> np.ndarray:
+def fit_codebook(normals: Iterable[np.ndarray], *, codewords: int = CODEWORDS) -> np.ndarray:
     """Spherical k-means: unit vectors that maximise the mean cosine between a normal and its nearest one.
 
     Lloyd's loop is our own, since scikit-learn's KMeans has centres inside the sphere, which moves the borders between
@@ -51,7 +51,7 @@ def fit_codebook(normals: Iterable[np.ndarray], *, codewords: int = CODEWORDS, s
             f"the training normals hold {distinct} distinct directions, fewer than the {codewords} codewords; "
             "give a codebook by dataset.codebook"
         )
-    centres, _ = kmeans_plusplus(points, codewords, random_state=seed)
+    centres, _ = kmeans_plusplus(points, codewords, random_state=0)
     previous = np.empty(0)
     for _ in range(_ITERATIONS):
         cosines = points @ centres.T
@@ -81,7 +81,7 @@ def codebook_for(config: Config, data: Data) -> Tensor:
     try:
         codebook = _given(path)
     except UserError:  # not there, or not whole
-        codebook = fit_codebook(_training_normals(data, tasks))
+        codebook = fit_codebook(training_pixels(data, tasks, lambda normals: np.asarray(normals.any(axis=1))))
         _keep(codebook, path)
     return torch.from_numpy(codebook).float()
 
@@ -95,15 +95,21 @@ def _means(points: np.ndarray, nearest: np.ndarray, cosine: np.ndarray, codeword
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
-def _training_normals(data: Data, tasks: Sequence[str]) -> Iterable[np.ndarray]:
-    """Random valid pixels (n, 3) of every training image and task, equally many of each."""
+def training_pixels(
+    data: Data, tasks: Sequence[str], valid: Callable[[np.ndarray], np.ndarray]
+) -> Iterable[np.ndarray]:
+    """Random pixels (n, C) of every training image and task, equally many of each, 100,000 in all.
+
+    Args:
+        valid: tells which pixels (n, C) have a label.
+    """
     draw = np.random.default_rng(0)
     share = -(-_PIXELS // len(data.train))
     for index in range(len(data.train)):
         for label in data.train.load(index, tasks).labels.values():
-            normals = label.reshape(-1, 3)
-            valid = np.flatnonzero(normals.any(axis=1))
-            yield normals[draw.choice(valid, min(share, len(valid)), replace=False)]
+            pixels = label.reshape(label.shape[0] * label.shape[1], -1)
+            labelled = np.flatnonzero(valid(pixels))
+            yield pixels[draw.choice(labelled, min(share, len(labelled)), replace=False)]
 
 
 def _given(path: Path) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
+from atrc_exp.data.arrays import ARRAYS, read_array, read_photo_array, unreadable
 from atrc_exp.errors import UserError
 
 _KINDS = {
@@ -58,8 +59,11 @@ def read_photo(path: Path) -> np.ndarray:
     """Read an image of any kind as (H, W, 3) uint8 RGB, upright; 16-bit values keep their upper half.
 
     Raises:
-        UserError: it is damaged, or its values have no known range (32-bit and floating-point images).
+        UserError: it is damaged, or its values have no known range (32-bit and floating-point images, and arrays that
+            are neither 8-bit nor in [0, 1]).
     """
+    if path.suffix in ARRAYS:
+        return read_photo_array(path)
     image = _load(path)
     deep = image.mode in _DEEP or (image.mode, image.format) == ("I", "PNG")  # as older versions of Pillow give it
     if image.mode in _NO_PHOTOS and not deep:
@@ -86,21 +90,6 @@ def read_grey(path: Path) -> np.ndarray:
         return np.array(image)
 
 
-def read_array(path: Path, channels: int | None = 0) -> np.ndarray:
-    """Read a .npy file of numbers as (H, W) or, with `channels`, (H, W, channels); None takes any of both."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise unreadable(path, error) from error
-    expected = "(H, W) or (H, W, C)" if channels is None else f"(H, W, {channels})" if channels else "(H, W)"
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise UserError(f"{path}: must hold one array of numbers of shape {expected}")
-    allowed = (2, 3) if channels is None else (3,) if channels else (2,)
-    if array.ndim not in allowed or (channels and array.shape[2] != channels):
-        raise UserError(f"{path}: holds an array of shape {array.shape}; must be {expected}")
-    return array
-
-
 def read_normals(path: Path, *, every_code: bool = False) -> np.ndarray:
     """Read vectors (H, W, 3) float32 from an array or an 8-bit RGB image, v = 2 u / 255 - 1; (0, 0, 0) is invalid.
 
@@ -110,7 +99,7 @@ def read_normals(path: Path, *, every_code: bool = False) -> np.ndarray:
     Args:
         every_code: all vectors of an 8-bit image are valid. The published code trains on them and scores them.
     """
-    if path.suffix == ".npy":
+    if path.suffix in ARRAYS:
         vectors: np.ndarray = read_array(path, channels=3).astype(np.float32, copy=False)
         if not np.isfinite(vectors.sum()):  # much faster than to look at each vector
             vectors[~np.isfinite(vectors).all(axis=2)] = 0
@@ -130,7 +119,7 @@ def read_normals(path: Path, *, every_code: bool = False) -> np.ndarray:
 
 def read_values(path: Path) -> np.ndarray:
     """Read one number a pixel, (H, W), from an array or from a grey or palette image of any depth."""
-    if path.suffix == ".npy":
+    if path.suffix in ARRAYS:
         return read_array(path)
     with _open(path, ("L", "P", "1", "I;16", "I", "F"), lossless=True) as image:
         return np.array(image)
@@ -182,14 +171,10 @@ def read_size(path: Path) -> tuple[int, int]:
 
 def read_orientation(path: Path) -> int:
     """The EXIF orientation of an image, 1 to 8; 1 is upright, and so is an image without a valid one."""
+    if path.suffix in ARRAYS:
+        return 1
     with _header(path) as image:
         return _orientation(image)
-
-
-def unreadable(path: Path, error: Exception) -> UserError:
-    """The message for a file that cannot be decoded."""
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return UserError(f"{path}: cannot be read, it is damaged or incomplete ({reason}); replace it by a good copy")
 
 
 def _header(path: Path) -> Image.Image:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from atrc_exp.config import Config
 from atrc_exp.config.derived import build_tasks_of
+from atrc_exp.data.batch import Batch, join
 from atrc_exp.data.decode import read_ids
-from atrc_exp.data.finish import Batch, Item, finish
+from atrc_exp.data.finish import finish
 from atrc_exp.data.prepare.plausible import FirstLook
 from atrc_exp.data.readers.datasets import open_dataset
 from atrc_exp.data.readers.packed import pack
@@ -126,7 +127,7 @@ def train_loader(
 def val_loader(data: Data, config: Config, *, rank: int, world: int, device: torch.device) -> Iterable[Batch]:
     """The validation images of this rank, each image once over all ranks, in batches of one canvas size.
 
-    Can be iterated again and again; its workers stay alive in between.
+    The loader can be iterated again and again; its workers stay alive in between.
     """
     from atrc_exp.data.augment import EvalTransform
 
@@ -141,7 +142,7 @@ def val_loader(data: Data, config: Config, *, rank: int, world: int, device: tor
 def val_samples(
     data: Data, config: Config, *, rank: int, world: int, ids: Collection[str] | None = None
 ) -> Iterator[Batch]:
-    """The validation images of this rank one by one at their own size: items of a batch, without padding.
+    """The validation images of this rank one by one at their own size, without padding.
 
     Args:
         ids: the images to load, all by default.
@@ -155,8 +156,7 @@ def val_samples(
     transform = EvalTransform((1, 1), tasks)
     wanted = [i for i in range(val_count(data, config)) if ids is None or data.val.ids[i] in ids]
     for index in wanted[rank::world]:
-        item = transform(data.val.load(index, transform.names))
-        yield finish(item, tasks, torch.device("cpu"), data.normalisation)
+        yield finish(transform(data.val.load(index, transform.names)), tasks, torch.device("cpu"), data.normalisation)
 
 
 def val_count(data: Data, config: Config) -> int:
@@ -200,7 +200,7 @@ class _Loaded(Dataset):
     def __init__(self, source: Source, transform: Any, seed: int) -> None:
         self.source, self.transform, self.seed = source, transform, seed
 
-    def __getitem__(self, key: Key) -> Item | UserError:
+    def __getitem__(self, key: Key) -> Batch | UserError:
         epoch, index = key
         try:
             sample: Sample = self.source.load(index, self.transform.names)
@@ -228,7 +228,7 @@ class _OnDevice:
                 raise batches
             for batch in batches:
                 if self.look is not None:
-                    self.look(batch["id"], {task.name: batch["labels"][task.name].numpy() for task in self.tasks})
+                    self.look(batch.ids, {task.name: batch.labels[task.name].numpy() for task in self.tasks})
                 yield finish(batch, self.tasks, self.device, self.normalisation)
 
 
@@ -248,14 +248,14 @@ def _data_loader(
     )
 
 
-def _collate(items: list[Item | UserError]) -> list[Item] | UserError:
-    """Batch items of one canvas size, in the order in which the sizes occur."""
-    groups: dict[torch.Size, list[Item]] = {}
+def _collate(items: list[Batch | UserError]) -> list[Batch] | UserError:
+    """Join the images of one canvas size, in the order in which the sizes occur."""
+    groups: dict[tuple[int, int], list[Batch]] = {}
     for item in items:
         if isinstance(item, UserError):
             return item
-        groups.setdefault(item["image"].shape, []).append(item)
-    return [default_collate(group) for group in groups.values()]
+        groups.setdefault(item.canvas, []).append(item)
+    return [join(group) for group in groups.values()]
 
 
 def _init_worker(worker: int) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.evaluation.predictions import load_prediction, save_prediction
 from atrc_exp.evaluation.scores import Scores
 from atrc_exp.losses import build_losses
@@ -39,7 +39,7 @@ class Observer(Protocol):
 class PredictionWriter:
     """Writes every prediction to `<folder>/<task>/<id>.<suffix>`.
 
-    The one thing that all ranks write: each the images it evaluates.
+    All ranks write here, each the images that it evaluates.
     """
 
     def __init__(self, folder: Path, tasks: Sequence[Task]) -> None:
@@ -97,7 +97,7 @@ def evaluate(
     zero = torch.zeros((), dtype=torch.float64, device=ranks.device)
     sums: dict[str, Tensor] = {key: zero.clone() for task in tasks for key in (task.name, f"{task.name} pixels")}
     for batch in batches:
-        for result in _without_padding(batch, predict(batch["image"], labels=batch["labels"]).final):
+        for result in _without_padding(batch, predict(batch.image, labels=batch.labels).final):
             labels = {task: label[None] for task, label in result.labels.items()}
             predictions = {task: prediction[None] for task, prediction in result.predictions.items()}
             counts, terms = losses.counts(labels), losses(predictions, {}, labels)
@@ -120,7 +120,7 @@ def evaluate(
 
 def evaluate_files(
     folder: Path,
-    samples: Iterable[Mapping[str, Any]],
+    batches: Iterable[Batch],
     tasks: Sequence[Task],
     scores: Scores,
     observers: Sequence[Observer] = (),
@@ -128,32 +128,32 @@ def evaluate_files(
     """Scores of predictions that lie in files; collective. There are no losses, since files hold no logits.
 
     Args:
-        folder: holds a file for every sample and task that `scores` looks at, see `predictions`.
-        samples: "id", "image", "labels" and "size" of this rank's images, without padding.
+        folder: holds a file for every image and task that `scores` looks at, see `predictions`.
+        batches: of this rank's images.
 
     Raises:
         UserError: a file that is damaged, or of another kind or size.
     """
-    for sample in samples:
-        size = sample["size"].tolist()
-        wanted = [task for task in tasks if scores.wants(task.name, sample["id"])]
-        predictions = {task.name: load_prediction(folder, task, sample["id"], size) for task in wanted}
-        result = ImageResult(sample["id"], sample["image"], sample["labels"], predictions)
-        scores.add(result.id, result.predictions, result.labels)
-        for observe in observers:
-            observe(result)
+    for batch in batches:
+        for image in _without_padding(batch, {}):
+            wanted = [task for task in tasks if scores.wants(task.name, image.id)]
+            size = image.image.shape[-2:]
+            predictions = {task.name: load_prediction(folder, task, image.id, size) for task in wanted}
+            result = replace(image, predictions=predictions)
+            scores.add(result.id, result.predictions, result.labels)
+            for observe in observers:
+                observe(result)
     return scores.compute()
 
 
 def _without_padding(batch: Batch, final: Mapping[str, Tensor]) -> Iterator[ImageResult]:
     """Cut each image of the batch out of the centre of its canvas."""
-    canvas = batch["image"].shape[-2:]
-    for index, size in enumerate(batch["size"].tolist()):
-        window = (..., *content(size, canvas))
+    for index, size in enumerate(batch.sizes.tolist()):
+        window = (..., *content(size, batch.canvas))
         yield ImageResult(
-            batch["id"][index],
-            batch["image"][index][window],
-            {task: label[index][window] for task, label in batch["labels"].items()},
+            batch.ids[index],
+            batch.image[index][window],
+            {task: label[index][window] for task, label in batch.labels.items()},
             {task: full_precision(prediction[index][window]) for task, prediction in final.items()},
         )
 

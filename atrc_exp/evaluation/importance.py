@@ -24,12 +24,13 @@ import torch
 from torch import Tensor
 
 from atrc_exp.config import Config
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.loader import val_count, val_loader
 from atrc_exp.data.readers.sample import Data, DatasetInfo, Sample, Source, Truth
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.evaluate import content, full_precision
 from atrc_exp.evaluation.scores import Scores
+from atrc_exp.genotype import scale_of, task_of
 from atrc_exp.metrics.boundary import available_cores
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.models.inspection import BlockView
@@ -47,16 +48,16 @@ class Importance:
     """Headline metrics, NaN where nothing is labelled; tasks that were not scored are absent."""
 
     headline: dict[str, float]
-    """By task, with all outputs in their places."""
+    """Metric of each task with all outputs in their places."""
     permuted: dict[Block, list[float]]
-    """Of the block's target, one for each permutation of its output."""
+    """Metrics of the block's target, one for each permutation of its output."""
 
 
 class Donor(NamedTuple):
-    """Outputs (1, D, h, w) of all blocks for one image, and which part of these maps is not padding."""
+    """Outputs (1, D, h, w) of all blocks for one image, and by scale which part of these maps is not padding."""
 
     outputs: dict[Block, Tensor]
-    window: Window
+    windows: list[Window]
 
 
 @torch.inference_mode()
@@ -88,11 +89,12 @@ def measure_importance(
         earlier: deque[Donor] = deque(maxlen=permutations)
         with view.watching() as seen:
             for batch in _along(order, permutations, data, config, ranks):
-                predict(batch["image"], labels=batch["labels"])
+                predict(batch.image, labels=batch.labels)
                 maps, outputs = seen()
-                own = Donor(outputs, _on_grid(batch, next(iter(outputs.values()))))
+                features = [each.features for each in maps]
+                own = Donor(outputs, [_on_grid(batch, next(iter(each.values()))) for each in features])
                 if len(earlier) == permutations:
-                    scores.add(batch, maps.features, own, list(reversed(earlier)), decode)
+                    scores.add(batch, features, own, list(reversed(earlier)), decode)
                     advance()
                 earlier.append(own)
         return scores.compute()
@@ -133,11 +135,10 @@ class _Reordered:
 
 def _on_grid(batch: Batch, output: Tensor) -> Window:
     """Cells of the (..., h, w) maps that see the image, not its padding alone."""
-    canvas = batch["image"].shape[-2:]
-    pixels = content(batch["size"][0].tolist(), canvas)
+    pixels = content(batch.sizes[0].tolist(), batch.canvas)
     rows, columns = (
         slice(part.start * cells // whole, ceil(part.stop * cells / whole))
-        for part, cells, whole in zip(pixels, output.shape[-2:], canvas, strict=True)
+        for part, cells, whole in zip(pixels, output.shape[-2:], batch.canvas, strict=True)
     )
     return rows, columns
 
@@ -172,28 +173,33 @@ class _Board:
         self.tasks = {task.name: task for task in tasks}
         self.plain = {task.name: scores(task) for task in tasks}
         each = range(config.importance.permutations)
-        self.permuted = {block: [scores(self.tasks[block.target]) for _ in each] for block in view.blocks}
+        self.permuted = {block: [scores(self.tasks[task_of(block.target)]) for _ in each] for block in view.blocks}
 
     def add(
-        self, batch: Batch, features: dict[str, Tensor], own: Donor, donors: Sequence[Donor], decode: Decoder
+        self, batch: Batch, features: list[dict[str, Tensor]], own: Donor, donors: Sequence[Donor], decode: Decoder
     ) -> None:
-        """Score one image with its own outputs, and with those of `donors`, one for each permutation."""
-        canvas = batch["image"].shape[-2:]
-        window = (0, ..., *content(batch["size"][0].tolist(), canvas))
+        """Score one image with its own outputs, and with those of `donors`, one for each permutation.
+
+        Args:
+            features: by scale and task.
+        """
+        window = (0, ..., *content(batch.sizes[0].tolist(), batch.canvas))
 
         def score(scores: Scores, target: str, outputs: dict[Block, Tensor]) -> None:
-            with autocast(batch["image"].device, self.precision):
-                final = self.view.predict(target, features[target], outputs, canvas)
+            with autocast(batch.image.device, self.precision):
+                final = self.view.predict(target, [each[target] for each in features], outputs, batch.canvas)
             decoded = decode({target: full_precision(final[window])[None]})
-            label = batch["labels"][target][window]
-            scores.add(batch["id"][0], {target: decoded[target][0]}, {target: label})
+            label = batch.labels[target][window]
+            scores.add(batch.ids[0], {target: decoded[target][0]}, {target: label})
 
         for target in self.tasks:
             outputs = {block: own.outputs[block] for block in self.view.of(target)}
             score(self.plain[target], target, outputs)
             for block in outputs:
+                scale = scale_of(block.target)
                 for scores, donor in zip(self.permuted[block], donors, strict=True):
-                    other = transplanted(outputs[block], own.window, donor.outputs[block], donor.window)
+                    given = donor.outputs[block]
+                    other = transplanted(outputs[block], own.windows[scale], given, donor.windows[scale])
                     score(scores, target, outputs | {block: other})
 
     def compute(self) -> Importance:
@@ -205,7 +211,7 @@ class _Board:
 
         headline = {task: found[0] for task, scores in self.plain.items() if (found := value(scores, task))}
         permuted = {
-            block: [number for scores in each for number in value(scores, block.target)]
+            block: [number for scores in each for number in value(scores, task_of(block.target))]
             for block, each in self.permuted.items()
         }
         return Importance(headline, permuted)

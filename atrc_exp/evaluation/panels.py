@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from atrc_exp.files import replacing
-from atrc_exp.genotype import Genotype, context_type
+from atrc_exp.genotype import Genotype, context_type, parted
 from atrc_exp.tasks import Task
-from atrc_exp.tasks.kinds.colours import UNLABELLED, ink, palette
+from atrc_exp.tasks.kinds.colours import UNLABELLED, ink, mean_colour, palette
 
 _PANEL_COLUMNS = 3
 _PANEL_WIDTH = 3.2  # inches of one picture
@@ -134,22 +134,24 @@ def save_panel(figure: Figure, path: Path) -> None:
 
 def genotype_map(genotype: Genotype) -> Figure:
     """Context types of all blocks, targets as rows and sources as columns, with probabilities where known."""
-    tasks = genotype.tasks
-    fills = [[to_rgb(context_type(genotype.blocks[t][s]).colour) for s in tasks] for t in tasks]
-    figure = Figure(figsize=(1.2 * len(tasks) + 1.5, 1.0 * len(tasks) + 1.2), layout="constrained")
+    tasks, targets = genotype.tasks, genotype.rows
+    names = {(t, s): parted(genotype.blocks[t][s]) for t, s in genotype.pairs()}
+    fills = {pair: mean_colour(context_type(name).colour for name in types) for pair, types in names.items()}
+    figure = Figure(figsize=(1.2 * len(tasks) + 1.5, 1.0 * len(targets) + 1.2), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(fills)
+    axis.imshow([[to_rgb(fills[t, s]) for s in tasks] for t in targets])
     axis.set_xticks(range(len(tasks)), tasks)
-    axis.set_yticks(range(len(tasks)), tasks)
+    axis.set_yticks(range(len(targets)), targets)
     axis.set_xlabel("source")
     axis.set_ylabel("target")
     probabilities = genotype.details.get("probabilities")
-    for row, target in enumerate(tasks):
+    for row, target in enumerate(targets):
         for column, source in enumerate(tasks):
-            name = genotype.blocks[target][source]
-            share = f"\n{probabilities[target][source][name]:.2f}" if probabilities else ""
-            colour = ink(context_type(name).colour)
-            axis.text(column, row, name + share, ha="center", va="center", fontsize=9, color=colour)
+            lines = [genotype.blocks[target][source]]
+            if probabilities:
+                lines.append(" + ".join(f"{probabilities[target][source][name]:.2f}" for name in names[target, source]))
+            colour = ink(fills[target, source])
+            axis.text(column, row, "\n".join(lines), ha="center", va="center", fontsize=9, color=colour)
     return figure
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from atrc_exp.data.decode import read_array, read_grey, read_indices, read_rgb
+from atrc_exp.data.arrays import read_array
+from atrc_exp.data.decode import read_grey, read_indices, read_rgb
 from atrc_exp.errors import UserError
 from atrc_exp.files import replacing
 from atrc_exp.metrics import is_summed

@@ -144,6 +144,6 @@ def _bands(outputs: Outputs) -> Bands:
 
 def on_canvas(image: np.ndarray, crop: Sequence[int], normalisation: Normalisation) -> tuple[Tensor, int, int]:
     """Normalised image (3, h, w), padded to at least the crop size, and the offset of its content."""
-    item = EvalTransform(crop, ())(Sample("", image, {}))
-    canvas = finish(item, (), torch.device("cpu"), normalisation)["image"]
+    batch = EvalTransform(crop, ())(Sample("", image, {}))
+    (canvas,) = finish(batch, (), torch.device("cpu"), normalisation).image
     return canvas, (canvas.shape[1] - image.shape[0]) // 2, (canvas.shape[2] - image.shape[1]) // 2

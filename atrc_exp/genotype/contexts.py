@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from atrc_exp.errors import UserError
+from atrc_exp.genotype.rows import task_of
 
 NONE = "none"
 """The type of a block that is left out."""
+
+JOINT = "+"
+"""Between the types of a block that has several contexts: `local+tlabel`."""
 
 _ATRC = "Bruggemann et al., ICCV 2021"
 _HOME = "atrc_exp.models.contexts"
@@ -95,6 +99,20 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in CONTEXT_TYPES if name in given)
 
 
+def parted(block: str) -> tuple[str, ...]:
+    """The types of a block as a genotype has it: of `local+tlabel` two, of any single type, none too, itself."""
+    return tuple(block.split(JOINT))
+
+
+def joined(names: Iterable[str]) -> str:
+    """The block that has contexts of these types; whatever their order, a set of them has one name.
+
+    Raises:
+        UserError: there is no type of such a name.
+    """
+    return JOINT.join(in_order(names))
+
+
 def candidates(target: str, source: str, among: Iterable[str] = CONTEXTS) -> tuple[str, ...]:
     """Types that a block can take, in the order of the table: on the diagonal those that are of their own kind there.
 
@@ -105,7 +123,7 @@ def candidates(target: str, source: str, among: Iterable[str] = CONTEXTS) -> tup
         UserError: `among` holds an unknown type.
     """
     names = in_order(among)
-    return tuple(name for name in names if target != source or CONTEXT_TYPES[name].same_on_diagonal is None)
+    return tuple(name for name in names if task_of(target) != source or CONTEXT_TYPES[name].same_on_diagonal is None)
 
 
 def on_block(name: str, target: str, source: str) -> str:
@@ -115,4 +133,4 @@ def on_block(name: str, target: str, source: str) -> str:
         UserError: there is no type of that name.
     """
     same = context_type(name).same_on_diagonal
-    return same if same is not None and target == source else name
+    return same if same is not None and task_of(target) == source else name

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from atrc_exp.genotype.rows import task_of
 from atrc_exp.losses.classes import CLASS_LOSSES, cross_entropy
 from atrc_exp.losses.loss import Loss, PositiveWeight
 from atrc_exp.losses.regions import REGION_LOSSES
@@ -18,7 +19,7 @@ from atrc_exp.tasks.classification import triangular_code
 from atrc_exp.tasks.regions import region_labels
 
 LOSSES: dict[str, Loss] = {**CLASS_LOSSES, **VALUE_LOSSES, **REGION_LOSSES}
-"""By the name that `Task.loss` gives; which kinds a loss fits is said by the kinds."""
+"""Losses by the name that `Task.loss` gives. Each kind of label lists the losses that fit it."""
 
 
 def _positives(task: str) -> str:
@@ -33,11 +34,12 @@ class MultiTaskLoss(nn.Module):
     """The sum over tasks of weighted final, auxiliary and initial losses (Sec. 3.3, App. A).
 
     Terms are `<task>`, `<task>_aux` and, by scale from the finest on, `<task>_initial<i>`. All terms of a task have its
-    weight; an initial prediction has the loss of the final one (MTI-Net).
+    weight; an initial prediction has the loss of the final one (MTI-Net). Auxiliary maps of several scales, which are
+    named by row (`semseg@0`), add up in one term.
 
     Args:
         tasks: the tasks of the network.
-        aux_tasks: names of those whose auxiliary map the network predicts and trains.
+        aux_maps: tasks, or rows, whose auxiliary map the network predicts and trains.
         codebook: (40, 3) unit normals; needed where normals have an auxiliary map or the form of a classification.
         initial_scales: number of scales at which the network makes initial predictions of every task.
 
@@ -54,13 +56,14 @@ class MultiTaskLoss(nn.Module):
     def __init__(
         self,
         tasks: Iterable[Task],
-        aux_tasks: Iterable[str] = (),
+        aux_maps: Iterable[str] = (),
         codebook: Tensor | None = None,
         initial_scales: int = 0,
     ) -> None:
         super().__init__()
         self.tasks = {task.name: task for task in tasks}
-        self.aux_tasks = tuple(aux_tasks)
+        self.aux_maps = tuple(aux_maps)
+        self.aux_tasks = tuple(dict.fromkeys(map(task_of, self.aux_maps)))
         for name in self.aux_tasks:
             if name not in self.tasks:
                 raise ValueError(f"auxiliary task '{name}' is not one of {', '.join(self.tasks)}")
@@ -99,14 +102,14 @@ class MultiTaskLoss(nn.Module):
 
         Args:
             final: predictions (B, `task.channels`, h, w) of every task; like all others they are resized to the labels.
-            aux: logits (B, `task.regions`, h, w) of the auxiliary tasks; empty in evaluation.
+            aux: logits (B, `task.regions`, h, w) of the auxiliary maps; empty in evaluation.
             labels: of every task, in the form of batches.
             counts: from `counts`, summed over the whole batch; None: these images are the whole batch.
             initial: predictions (B, `task.channels`, h_i, w_i) of every task, scale by scale; none in evaluation.
         """
-        if aux and set(aux) != set(self.aux_tasks):
+        if aux and set(aux) != set(self.aux_maps):
             raise ValueError(
-                f"auxiliary maps of {', '.join(aux)} given; expected: {', '.join(self.aux_tasks) or 'none'}"
+                f"auxiliary maps of {', '.join(aux)} given; expected: {', '.join(self.aux_maps) or 'none'}"
             )
         if counts is None:
             counts = self.counts(labels)
@@ -117,9 +120,10 @@ class MultiTaskLoss(nn.Module):
                 loss, weight = LOSSES[task.loss].total, _positive_weight(task, counts)
                 valid = counts[name].clamp(min=1)
                 terms[name] = loss(task, final[name], labels[name], weight, self.code) / valid
-                if name in aux:
+                if aux and name in self.aux_tasks:
                     regions = region_labels(task, labels[name], self.codebook)
-                    terms[f"{name}_aux"] = cross_entropy(aux[name], regions, weight) / valid
+                    maps = [logits for row, logits in aux.items() if task_of(row) == name]
+                    terms[f"{name}_aux"] = sum(cross_entropy(logits, regions, weight) for logits in maps) / valid
                 for scale, prediction in enumerate((initial or {}).get(name, ())):
                     total = loss(task, prediction, labels[name], weight, self.code)
                     terms[_initial(name, scale)] = total / valid

@@ -1,4 +1,6 @@
-"""Losses of class maps: cross-entropy, plain or weighted by class 1 (App. A), focal loss and Dice."""
+"""Losses of class maps: cross-entropy, plain or weighted by class 1 (App. A), focal loss, Dice and boundary F."""
+
+import math
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +25,7 @@ def cross_entropy(logits: Tensor, label: Tensor, positive_weight: PositiveWeight
 def weighted_cross_entropy(task: Task, logits: Tensor, label: Tensor) -> Tensor:
     """Cross-entropy with the class weights and label smoothing of the task, summed over valid pixels.
 
-    Both are as in `torch.nn.functional.cross_entropy`. A sum of weights is not divided by: each term counts per pixel.
+    Both are as in `torch.nn.functional.cross_entropy`. The sum is not divided by the weights: each pixel is one term.
     """
     if not task.class_weights and not task.label_smoothing:
         return cross_entropy(logits, label)
@@ -64,6 +66,44 @@ def binary_cross_entropy(logits: Tensor, label: Tensor, positive_weight: Tensor 
     return F.binary_cross_entropy_with_logits(logits, (label == 1).to(logits), weights, reduction="sum")
 
 
+def boundary_f(logits: Tensor, label: Tensor, radius: int) -> Tensor:
+    """1 - F of boundaries within a tolerance, of each image, times its valid pixels.
+
+    F is the harmonic mean of precision, the share of the predicted probabilities at most `radius` rows and columns from
+    a labelled boundary, and recall, the share of the labelled pixels that a prediction is so near to, counted by the
+    largest probability there (Bokhovkin & Burnaev, "Boundary Loss for Remote Sensing Imagery Semantic Segmentation",
+    ISNN 2019, Sec. 3). Their maps are boundaries of regions, these are boundaries already. As in `dice`, one pixel is
+    added to numerators and denominators, so that an image without boundaries costs nothing where none is predicted.
+
+    Args:
+        logits: (B, 1, h, w), resized to the label.
+        label: (B, H, W), 1 at boundaries, 255 unlabelled.
+    """
+    valid = label != IGNORE
+    p = mask(mask(at_label_size(logits, label), valid).sigmoid(), valid)
+    truth = (label == 1).unsqueeze(1).to(p)
+
+    def share_near(values: Tensor, others: Tensor) -> Tensor:
+        near = F.max_pool2d(others, (2 * radius + 1, 1), stride=1, padding=(radius, 0))
+        near = F.max_pool2d(near, (1, 2 * radius + 1), stride=1, padding=(0, radius))
+        return ((values * near).flatten(1).sum(1) + 1) / (values.flatten(1).sum(1) + 1)
+
+    precision, recall = share_near(p, truth), share_near(truth, p)
+    f = 2 * precision * recall / (precision + recall)
+    return ((1 - f) * valid.flatten(1).sum(1)).sum()
+
+
+def boundary_cross_entropy(task: Task, logits: Tensor, label: Tensor) -> Tensor:
+    """Class-weighted binary cross-entropy plus `boundary_f` with the tolerance of the task's boundary score.
+
+    The sum keeps what the score asks for and F does not see: every boundary pixel has a match of its own. It also has a
+    gradient where nothing is right yet, for which the authors add the loss to another, and Deng et al. ("Learning to
+    Predict Crisp Boundaries", ECCV 2018, Sec. 3.3) Dice to cross-entropy. The score's disc is a square here.
+    """
+    radius = int(task.max_distance * math.hypot(*label.shape[-2:]))
+    return binary_cross_entropy(logits, label, task.positive_weight) + boundary_f(logits, label, radius)
+
+
 def _class_weights(label: Tensor, positive_weight: Tensor | float, like: Tensor) -> Tensor:
     positive = (label == 1).to(like)
     return positive * positive_weight + (1 - positive) * (1 - positive_weight)
@@ -83,6 +123,10 @@ CLASS_LOSSES = {
     ),
     "weighted_binary": Loss(
         lambda task, logits, label, weight, code: binary_cross_entropy(logits, label, task.positive_weight),
+        positive_weight=lambda task, valid, positives: task.positive_weight,
+    ),
+    "boundary_f": Loss(
+        lambda task, logits, label, weight, code: boundary_cross_entropy(task, logits, label),
         positive_weight=lambda task, valid, positives: task.positive_weight,
     ),
     "focal": Loss(lambda task, logits, label, weight, code: focal(logits, label)),

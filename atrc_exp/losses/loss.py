@@ -19,10 +19,10 @@ class Loss:
     """A loss of one task, summed over valid pixels, so that micro-batches and ranks add up."""
 
     total: Callable[[Task, Tensor, Tensor, PositiveWeight, TriangularCode | None], Tensor]
-    """Of a task: the sum for a prediction (B, `task.channels`, h, w), which is resized to the label, and the label in
+    """Sum of a task for a prediction (B, `task.channels`, h, w), which is resized to the label, and the label in
     the form of batches. Pixels without a label take no part in value or gradient."""
     positive_weight: Callable[[Task, Tensor, Tensor], PositiveWeight] | None = None
-    """Of a task, the number of its valid pixels and that of class 1: the weight, which the auxiliary loss has too."""
+    """Weight of class 1 from a task, its valid pixels and those of class 1; the auxiliary loss has it, too."""
     counts_positives: bool = False
     """`positive_weight` reads the number of pixels of class 1 in the whole batch."""
 

@@ -1,7 +1,7 @@
 """Metrics, one file a kind of task, as `torchmetrics.Metric` with exact sum states that add up over ranks.
 
-torchmetrics takes seconds to import, so the classes are imported where they are built. Direction and unit of a headline
-are said by the kind of label (`Kind.metrics`), whose measures name their entry of `METRICS`.
+torchmetrics takes seconds to import, so the classes are imported where they are built. The kind of label says
+direction and unit of a headline (`Kind.metrics`); its measures name their entry of `METRICS`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,6 @@ def _miou(task: Task, rules: Rules) -> Metric:
     return MeanIoU(task.channels, absent=rules.absent)
 
 
-def _pixel_accuracy(task: Task, rules: Rules) -> Metric:
-    from atrc_exp.metrics.miou import PixelAccuracy
-
-    return PixelAccuracy(task.channels, absent=rules.absent)
-
-
 def _binary_f(task: Task, rules: Rules) -> Metric:
     from atrc_exp.metrics.binary import BinaryF
 
@@ -48,6 +42,12 @@ def _value_errors(task: Task, rules: Rules) -> Metric:
     from atrc_exp.metrics.values import ValueErrors
 
     return ValueErrors(task)
+
+
+def _structural_similarity(task: Task, rules: Rules) -> Metric:
+    from atrc_exp.metrics.values import StructuralSimilarity
+
+    return StructuralSimilarity(task)
 
 
 def _range_errors(task: Task, rules: Rules) -> Metric:
@@ -79,12 +79,12 @@ METRICS: dict[str, Callable[[Task, Rules], Metric]] = {
     "depth_error": _depth_error,
     "angular_error": _angular_error,
     "max_f": _max_f,
-    "pixel_accuracy": _pixel_accuracy,
     "binary_f": _binary_f,
     "value_errors": _value_errors,
+    "structural_similarity": _structural_similarity,
     "range_errors": _range_errors,
 }
-"""By the name that `Measure.scorer` gives. Boundaries are none of them: they are matched image by image in threads."""
+"""Makers of metrics, by `Measure.scorer`. Boundaries have none: they are matched image by image in threads."""
 
 
 def build_metrics(tasks: Iterable[Task], *, absent: str = "zero", reference_invalid: bool = False) -> dict[str, Metric]:

@@ -11,7 +11,7 @@ from atrc_exp.tasks.regions import require_classes
 class MeanIoU(Metric):
     """Mean over classes of TP / (TP + FP + FN), pooled over all valid pixels of the dataset.
 
-    `compute()` gives `miou` in [0, 1].
+    `compute()` gives `miou` and `pixel_accuracy`, the share of valid pixels of the right class, in [0, 1].
 
     Args:
         classes: number of classes C.
@@ -45,12 +45,13 @@ class MeanIoU(Metric):
         self.confusion += torch.bincount(pairs, minlength=self.classes**2).view(self.classes, self.classes)
 
     def compute(self) -> dict[str, float]:
-        """`miou`; NaN under `skip` where no class occurs."""
+        """See the class; the accuracy is NaN where no pixel was valid, `miou` under `skip` where no class occurs."""
         intersection, union = self._overlap()
         iou = intersection / union.clamp(min=1)
         if self.absent == "skip":
             iou = iou[union > 0]
-        return {"miou": iou.mean().item()}
+        right = self.confusion.diag().sum() / self.confusion.sum()
+        return {"miou": iou.mean().item(), "pixel_accuracy": right.item()}
 
     def total(self) -> Tensor:
         """`confusion` over all ranks; every rank must call it."""
@@ -66,12 +67,3 @@ class MeanIoU(Metric):
     def _overlap(self) -> tuple[Tensor, Tensor]:
         intersection = self.confusion.diag().double()
         return intersection, self.confusion.sum(dim=0) + self.confusion.sum(dim=1) - intersection
-
-
-class PixelAccuracy(MeanIoU):
-    """As `MeanIoU`; `compute()` also gives `pixel_accuracy` in [0, 1], the share of valid pixels of the right class."""
-
-    def compute(self) -> dict[str, float]:
-        """`miou` and `pixel_accuracy`; NaN where no pixel was valid."""
-        right = self.confusion.diag().sum() / self.confusion.sum()
-        return {"pixel_accuracy": right.item(), **super().compute()}

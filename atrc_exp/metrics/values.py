@@ -1,14 +1,16 @@
-"""Errors of values, by their difference and, of positive ones, by their ratio (Eigen et al., NIPS 2014)."""
+"""Errors of values, by their difference, structure and, of positive ones, ratio (Eigen et al., NIPS 2014)."""
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
 from atrc_exp.tasks import Task
 
 THRESHOLD = 1.25
+_WINDOW = 11  # pixels; of the structural similarity
 _LEAST = 1e-3  # smaller predictions count as this one, whose logarithm is defined
 
 
@@ -62,6 +64,43 @@ class ValueErrors(Metric):
         self.values += error.numel()
         self.absolute += error.abs().sum()
         self.squared += error.square().sum()
+
+
+class StructuralSimilarity(ValueErrors):
+    """As `ValueErrors`; `compute()` also gives `ssim`, the mean structural similarity (Wang et al., TIP 2004).
+
+    It is that of Gaussian windows of 11 x 11 pixels and sigma 1.5, with the task's range as the signal's, and pooled
+    over the channels of all pixels whose window lies in the image and is valid.
+    """
+
+    similarity: Tensor
+    windows: Tensor
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.add_state("similarity", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("windows", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, label: Tensor) -> None:
+        """Add a batch: values (B, C, H, W), and labels likewise."""
+        from torchmetrics.functional.image import structural_similarity_index_measure
+
+        super().update(prediction, label)
+        if min(label.shape[2:]) < _WINDOW:
+            return
+        valid = self.task.kind.valid(label).unsqueeze(1)
+        whole = -F.max_pool2d(-valid.double(), _WINDOW, stride=1) > 0
+        found, wanted = (values.double().masked_fill(~valid, 0) for values in (prediction, label))
+        low, high = self.task.kind.span(self.task)
+        maps = structural_similarity_index_measure(found, wanted, data_range=high - low, return_full_image=True)[1]
+        border = _WINDOW // 2
+        inner = maps[..., border:-border, border:-border]
+        self.similarity += (inner * whole).sum()
+        self.windows += whole.sum() * label.shape[1]
+
+    def compute(self) -> dict[str, float]:
+        """See the class; `ssim` is NaN where no window was valid."""
+        return {"ssim": (self.similarity / self.windows).item(), **super().compute()}
 
 
 class RangeErrors(ValueErrors):

@@ -1,6 +1,7 @@
 """Parameters and multiply-adds of a network, in all and by part, by two conventions."""
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from atrc_exp.config import Config
 from atrc_exp.config.derived import build_tasks_of, genotype_of
+from atrc_exp.genotype import NONE, row_of, task_of
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.models.distillation.atrc import ContextBlocks
 from atrc_exp.models.network import Network, build_network
@@ -29,7 +31,7 @@ class Part:
 
     parameters: int
     multiply_adds: int
-    """Of convolutions and matrix products."""
+    """Multiply-adds of convolutions and matrix products."""
     local_attention: int
     """Multiply-adds of local attention, 2 K^2 D per pixel and block; not contained in `multiply_adds`."""
     paper: int
@@ -51,7 +53,8 @@ class Profile:
     image_size: tuple[int, int]
     parts: dict[str, Part]
     blocks: dict[str, dict[str, dict[str, Part]]] = field(default_factory=dict)
-    """Context modules by target, source and type, each as if it ran alone; empty where the network has none."""
+    """Context modules by target, source and type, each as if it ran alone; empty where the network has none. Targets
+    are tasks, or tasks at a scale (`semseg@0`)."""
 
     @property
     def total(self) -> Part:
@@ -66,19 +69,6 @@ class Profile:
             for target, row in self.blocks.items()
         }
         return {"image_size": list(self.image_size), "parts": rows, "blocks": blocks, "total": _row(self.total)}
-
-    def table(self) -> str:
-        """Plain text: parameters in millions, multiply-adds in 10^9: plain, with local attention, as Table 1."""
-        lines = [
-            f"{'part':<14}{'parameters [M]':>16}{'multiply-adds [G]':>20}{'with local attention':>23}{'paper':>12}"
-        ]
-        for name, part in (*self.parts.items(), ("total", self.total)):
-            with_local = part.multiply_adds + part.local_attention
-            lines.append(
-                f"{name:<14}{part.parameters / 1e6:>16.3f}{part.multiply_adds / 1e9:>20.4f}{with_local / 1e9:>23.4f}"
-                f"{part.paper / 1e9:>12.4f}"
-            )
-        return "\n".join(lines)
 
 
 def _row(part: Part) -> dict[str, int]:
@@ -120,8 +110,9 @@ def profile(network: Network, image_size: tuple[int, int]) -> Profile:
     for path, module in counts.network.named_modules():
         if isinstance(module, ContextBlocks):
             rows: Any = module  # of modules by key, which its type does not tell
+            scale = re.search(r"\.scales\.(\d+)\.", path)
             for target, row in rows.items():
-                blocks[target] = {
+                blocks[row_of(target, int(scale[1])) if scale else target] = {
                     s: {c: _part(counts, f"{path}.{target}.{s}.{c}") for c in types} for s, types in row.items()
                 }
     return Profile(image_size, {name: _part(counts, name) for name in PARTS}, blocks)
@@ -132,9 +123,9 @@ class ChoiceCosts:
     """Multiply-adds, local attention among them, of the networks that a search network can become."""
 
     rest: int
-    """Of all that does not depend on the choice."""
+    """Cost of all that does not depend on the choice."""
     blocks: dict[Block, int]
-    """Of every candidate: the context itself and its channels in the fusion; 0 of "none"."""
+    """Cost of every candidate: the context itself and its channels in the fusion; 0 of none."""
 
 
 def choice_costs(network: Network, image_size: tuple[int, int]) -> ChoiceCosts:
@@ -145,15 +136,20 @@ def choice_costs(network: Network, image_size: tuple[int, int]) -> ChoiceCosts:
     """
     counts, search = _count(network, image_size), network.search
     assert search is not None
-    fusions = {task: counts.products(f"distillation.fusions.{task}.context") for task in search.tasks}
+
+    def of(target: str, path: str) -> int:
+        """Multiply-adds of a module of a target, at all scales that it stands for."""
+        return sum(counts.products(f"distillation.{place}{path}") for place in search.paths(target))
+
+    fusions = {target: of(target, f"fusions.{task_of(target)}.context") for target in search.candidates}
     contexts = {
-        Block(target, source, name): counts.products(f"distillation.blocks.{target}.{source}.{name}")
+        Block(target, source, name): of(target, f"blocks.{task_of(target)}.{source}.{name}")
         for target, source in search.pairs
         for name in search.candidates[target][source]
     }
     parts = sum((_part(counts, name) for name in PARTS), Part(0, 0, 0, 0))
     rest = parts.multiply_adds + parts.local_attention - sum(fusions.values()) - sum(contexts.values())
-    share = {block: 0 if block.context == "none" else fusions[block.target] // len(search.tasks) for block in contexts}
+    share = {block: 0 if block.context == NONE else fusions[block.target] // len(search.tasks) for block in contexts}
     return ChoiceCosts(rest, {block: count + share[block] for block, count in contexts.items()})
 
 

@@ -24,12 +24,12 @@ from atrc_exp.ops.vectors import LANES, load, multiply, splat, store
 GROUP = 9  # a whole row of the usual window, and with their operands no more than 16 registers
 ZERO = np.float32(0)
 
-# Of kernels, which alone are called from outside. (numba's annotations lack these options.)
+# Options of the kernels, the only functions called from outside; numba's annotations lack them.
 part = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # type: ignore[call-overload]
 
 
 class Sizes(NamedTuple):
-    """Of the maps and of the scratch."""
+    """Sizes of the maps and of the scratch."""
 
     channels: int
     height: int
@@ -93,7 +93,7 @@ def frame(source, image, y, sizes, framed):
 
 @part
 def first_pixel(vector, sizes):
-    """Of the LANES pixels that are computed together; the last overlap others, so as not to end outside the image."""
+    """First of LANES pixels that are computed together; the last group starts earlier, to end inside the image."""
     return max(0, min(vector * LANES, sizes.width - LANES))
 
 

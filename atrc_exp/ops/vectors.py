@@ -80,7 +80,7 @@ def splat(typing: Any, value: Any) -> Any:
 def shifted(typing: Any, a: Any, b: Any, by: Any) -> Any:
     """LANES values from lane `by` of `a` on, followed by those of `b`; `by` is written out as a number <= LANES.
 
-    Two loads and this for every shift: a load that crosses two cache lines, as most unaligned ones do, takes longer.
+    Two loads and a shift replace an unaligned load, which takes longer where it crosses two cache lines.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Memory of this process and of its device: what a pass without gradients takes, what is free, the peak afterwards."""
+"""Memory of this process and its device: how much a pass without gradients takes, how much is free, and the peak."""
 
 import resource
 import sys

@@ -21,9 +21,9 @@ from matplotlib.patches import Patch
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_settings
 from atrc_exp.genotype import Genotype, in_order, load
-from atrc_exp.report.figures import looks as figures
-from atrc_exp.report.results.aggregate import common_experiment, read_runs, seed_folders
+from atrc_exp.report.figures import drawing
 from atrc_exp.runs.files import CONFIG, RECORDS
+from atrc_exp.runs.finished import common_experiment, read_runs, seed_folders
 from atrc_exp.runs.logging import jsonl
 from atrc_exp.tasks import TASKS
 
@@ -101,7 +101,7 @@ def draw(search: Search) -> Figure:
     The genotype tells which blocks froze; the first record that shows `freeze_gap` tells when. A block that shows it in
     no record froze between two records and is drawn frozen in the last one only.
     """
-    figure, panels = _panels(search.genotype.tasks)
+    figure, panels = _panels(search.genotype)
     for (target, source), axes in panels.items():
         _draw_block(axes, _block(search, target, source))
     _add_legend(figure, search, [Patch(color=FROZEN, label="frozen")])
@@ -117,11 +117,11 @@ def draw_sweep(searches: Sequence[Search]) -> Figure:
     Raises:
         UserError: searches over different tasks or candidates, or without common steps.
     """
-    if len({search.genotype.tasks for search in searches}) > 1:
+    if len({(search.genotype.tasks, search.genotype.rows) for search in searches}) > 1:
         raise UserError("searches over different tasks have no common panels")
     if len({tuple(search.types(*pair) for pair in search.genotype.pairs()) for search in searches}) > 1:
         raise UserError("searches over different candidates have no common curves")
-    figure, panels = _panels(searches[0].genotype.tasks)
+    figure, panels = _panels(searches[0].genotype)
     for (target, source), axes in panels.items():
         _draw_mean(axes, [_block(search, target, source) for search in searches])
     kept = Line2D([], [], color="black", linestyle="none", marker="d", markersize=4, label="marker: one search frozen")
@@ -129,23 +129,24 @@ def draw_sweep(searches: Sequence[Search]) -> Figure:
     return figure
 
 
-def _panels(tasks: Sequence[str]) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    size = len(tasks)
-    figure = Figure(figsize=(1.75 * size + 0.6, 1.45 * size + 0.9), layout="constrained")
-    grid = figure.subplots(size, size, sharex=True, sharey=True, squeeze=False)
+def _panels(genotype: Genotype) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    tasks, targets = genotype.tasks, genotype.rows
+    figure = Figure(figsize=(1.75 * len(tasks) + 0.6, 1.45 * len(targets) + 0.9), layout="constrained")
+    grid = figure.subplots(len(targets), len(tasks), sharex=True, sharey=True, squeeze=False)
+    for index, target in enumerate(targets):
+        grid[index][0].set_ylabel(drawing.row_title(target, "\n"), weight="bold")
     for index, task in enumerate(tasks):
-        grid[index][0].set_ylabel(TASKS[task].title, weight="bold")
         grid[0][index].set_title(TASKS[task].title, fontsize=10, weight="bold")
         grid[-1][index].set_xlabel("iteration", fontsize=8)
     figure.supylabel("target task", fontsize=10)
     figure.suptitle("source task", fontsize=10)
-    return figure, {(t, s): grid[row][column] for row, t in enumerate(tasks) for column, s in enumerate(tasks)}
+    return figure, {(t, s): grid[row][column] for row, t in enumerate(targets) for column, s in enumerate(tasks)}
 
 
 def _add_legend(figure: Figure, search: Search, more: Sequence[Artist]) -> None:
     types = in_order(name for pair in search.genotype.pairs() for name in search.types(*pair))
-    handles: list[Artist] = [Line2D([], [], label=figures.title(name), marker=figures.marker(name), markersize=4,
-                                    **figures.curve(name)) for name in types]  # fmt: skip
+    handles: list[Artist] = [Line2D([], [], label=drawing.title(name), marker=drawing.marker(name), markersize=4,
+                                    **drawing.curve(name)) for name in types]  # fmt: skip
     handles += more
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, handlelength=3,
                   fontsize=9, title="probability of the context type", title_fontsize=9)  # fmt: skip
@@ -203,7 +204,7 @@ def _draw_block(axes: Axes, block: BlockCurves) -> None:
         axes.axvspan(since, steps[-1], color=FROZEN, zorder=1)
         late = since - steps[0] > (steps[-1] - steps[0]) / 2
         x, y, side = (0.04, 0.83, "left") if late else (0.96, 0.5, "right")  # where no curve of such a block runs
-        axes.text(x, y, f"{figures.title(block.kept)}\nsince {since}", fontsize=7, ha=side, va="center",
+        axes.text(x, y, f"{drawing.title(block.kept)}\nsince {since}", fontsize=7, ha=side, va="center",
                   transform=axes.transAxes)  # fmt: skip
     _draw_curves(axes, steps, block.curves)
     axes.set_ylim(-0.04, 1.04)
@@ -220,7 +221,7 @@ def _draw_mean(axes: Axes, blocks: Sequence[BlockCurves]) -> None:
     for number, (step, kept) in enumerate(frozen):
         before = sum(other == step for other, _ in frozen[:number])  # searches that froze at one step stand in a column
         axes.plot(
-            [step], [1.12 + 0.1 * before], figures.marker(kept), color=figures.curve(kept)["color"], markersize=3.5
+            [step], [1.12 + 0.1 * before], drawing.marker(kept), color=drawing.curve(kept)["color"], markersize=3.5
         )
     axes.axhline(1.04, color="0.8", linewidth=0.6)
     axes.set_ylim(-0.04, 1.12 + 0.1 * len(blocks))
@@ -229,8 +230,8 @@ def _draw_mean(axes: Axes, blocks: Sequence[BlockCurves]) -> None:
 
 def _draw_curves(axes: Axes, steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
     for name, curve in curves.items():
-        marker = figures.marker(name) if len(steps) == 1 else None  # a line of one point cannot be seen
-        axes.plot(steps, curve, marker=marker, markersize=4, **figures.curve(name), zorder=3)
+        marker = drawing.marker(name) if len(steps) == 1 else None  # a line of one point cannot be seen
+        axes.plot(steps, curve, marker=marker, markersize=4, **drawing.curve(name), zorder=3)
     axes.set_yticks((0, 0.5, 1))
     axes.tick_params(labelsize=8)
     axes.margins(x=0)
@@ -243,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = parser.parse_args(arguments).folder
     try:
         figure = draw_sweep(read_sweep(folder)) if seed_folders(folder) else draw(read_finished(folder))
-        paths = figures.save(figure, folder / FIGURE)
+        paths = drawing.save(figure, folder / FIGURE)
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
     print("written: " + ", ".join(map(str, paths)))

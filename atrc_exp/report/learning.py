@@ -1,4 +1,4 @@
-"""Did every network learn? `python -m atrc_exp.report.learning RUNS`: training losses at the start and the end.
+"""Whether every network learned: `python -m atrc_exp.report.learning RUNS`: training losses at the start and the end.
 
 The table has a row for each run of a folder: its mean training loss over the first and the last logging interval, and
 its final scores. The exit code is 1 where a loss did not fall or a run cannot be read.
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import print_any_text, write_json, write_text
-from atrc_exp.report.results.aggregate import left_out, read_runs, run_name, run_names, seed_folders
-from atrc_exp.report.results.sheet import GAP, Sheet, markdown, plain
+from atrc_exp.report.results.sheet import GAP, Sheet, plain
 from atrc_exp.runs.files import RECORDS
+from atrc_exp.runs.finished import left_out, read_runs, run_name, run_names, seed_folders
 from atrc_exp.runs.logging import jsonl
 from atrc_exp.tasks import TASKS
 
@@ -68,7 +68,7 @@ def to_markdown(rows: Sequence[Learning]) -> str:
             for task in tasks
         ]
         lines.append(line)
-    return markdown(Sheet("learning", "", header, plain(lines)))
+    return Sheet("learning", "", header, plain(lines)).to_markdown()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

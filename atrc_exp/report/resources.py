@@ -20,7 +20,7 @@ from atrc_exp.files import print_any_text, read_json, write_json, write_text
 from atrc_exp.models.distillation import DISTILLATIONS
 from atrc_exp.models.profile import Part, profile_of
 from atrc_exp.report.paper.published import TABLE_1, Published
-from atrc_exp.report.results.sheet import GAP, Sheet, markdown, plain
+from atrc_exp.report.results.sheet import GAP, Sheet, plain
 
 _LABELS = "one more product of label regions and features would explain the difference"
 _NOTES = {
@@ -100,7 +100,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
             cells += [GAP] * len(measured)
         lines.append([*cells, row.inferred])
     align = f"l{'r' * (len(header) - 1)}l"
-    return markdown(Sheet("resources", "", (*header, "inferred"), plain(lines), align=align))
+    return Sheet("resources", "", (*header, "inferred"), plain(lines), align=align).to_markdown()
 
 
 def _network(row: Mapping[str, Any]) -> tuple[str, int]:

@@ -112,8 +112,8 @@ def finish(runs_dir: str | Path, sweep_id: str, expected: int, ranking: str | No
 
 def _damaged(folders: Iterable[Path]) -> list[str]:
     """Finished runs that vote and table had to do without."""
-    from atrc_exp.report.results.aggregate import left_out
     from atrc_exp.runs.files import SUMMARY
+    from atrc_exp.runs.finished import left_out
 
     return [reason for folder in folders for path, reason in left_out(folder).items() if (path / SUMMARY).is_file()]
 

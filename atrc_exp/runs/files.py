@@ -17,7 +17,7 @@ LAST = "last.pt"
 PREVIOUS = "previous.pt"
 BEST = "best.json"
 CHECKPOINT = Path(CHECKPOINTS) / LAST
-"""From which the run goes on."""
+"""The checkpoint from which the run goes on."""
 CODEBOOK = "codebook.npy"
 """Unit normals (40, 3), where label regions of normals are read."""
 WEIGHTS = "weights.safetensors"

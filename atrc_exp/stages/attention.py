@@ -14,13 +14,12 @@ from atrc_exp.config.derived import build_tasks_of
 from atrc_exp.data.decode import read_photo
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.tiled import on_canvas
-from atrc_exp.genotype import NONE
+from atrc_exp.genotype import scale_of, task_of
 from atrc_exp.models.contexts.attention_rows import AttentionRow, attention_row
-from atrc_exp.models.contexts.maps import Block, TaskMaps
+from atrc_exp.models.contexts.maps import TaskMaps
 from atrc_exp.models.inspection import BlockView
 from atrc_exp.processes.ranks import Ranks
-from atrc_exp.report.figures import attention
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import attention, drawing
 from atrc_exp.report.figures.attention import Place
 from atrc_exp.runs.logging.console import show_messages
 from atrc_exp.stages.common import TrainedRun, load_run
@@ -49,18 +48,19 @@ def run(config: Config) -> None:
             f"pixel={pixel[0]},{pixel[1]}: is outside of {path}, which has rows 0 to {image.shape[0] - 1} and columns "
             f"0 to {image.shape[1] - 1}"
         )
-    targets = _targets(config)
     tasks = build_tasks_of(config)
     trained = load_run(config, ranks, tasks)
     view = BlockView(trained.predict.network)
-    maps, place = observe(trained, view, image, pixel, config.dataset.crop, ranks.device)
+    targets = _targets(config, view.genotype.rows)
+    observed = observe(trained, view, image, pixel, config.dataset.crop, ranks.device)
     names = {task.name: task.kind.region_names(task, trained.dataset["class_names"].get(task.name)) for task in tasks}
     folder = Path(config.output or trained.folder).expanduser() / "attention" / f"{path.stem}_{pixel[0]}_{pixel[1]}"
     for target in targets:
+        maps, place = observed[scale_of(target)]
         rows = rows_of(view, target, maps, place.cell)
         densities = {task: maps.regions[task][0] for task in maps.regions}
         attention.save_arrays(folder / f"{target}.npz", place, rows, densities)
-        figures.save(attention.draw(target, place, rows, names), folder / target)
+        drawing.save(attention.draw(target, place, rows, names), folder / target)
     print(f"attention of {', '.join(targets)} at ({pixel[0]}, {pixel[1]}): panels and arrays in {folder}")
 
 
@@ -75,12 +75,12 @@ def _pixel(config: Config) -> tuple[int, int]:
     return config.pixel[0], config.pixel[1]
 
 
-def _targets(config: Config) -> list[str]:
-    if config.target is None:
-        return config.task_names
-    if config.target not in config.task_names:
-        raise UserError(f"target={config.target}: is no task of the run; one of {', '.join(config.task_names)}")
-    return [config.target]
+def _targets(config: Config, rows: Sequence[str]) -> list[str]:
+    """Rows that are looked at: all, one, or those of a task at every scale."""
+    targets = [row for row in rows if config.target in (None, row, task_of(row))]
+    if not targets:
+        raise UserError(f"target={config.target}: is no target of the run; one of {', '.join(rows)}")
+    return targets
 
 
 @torch.inference_mode()
@@ -91,8 +91,8 @@ def observe(
     pixel: tuple[int, int],
     crop: Sequence[int],
     device: torch.device,
-) -> tuple[TaskMaps, Place]:
-    """Observe what the blocks read for an image (H, W, 3) uint8; return it and the place of the pixel in these maps."""
+) -> list[tuple[TaskMaps, Place]]:
+    """By scale, what the blocks read for an image (H, W, 3) uint8, and the place of the pixel in these maps."""
     scale = min(1.0, crop[0] / image.shape[0], crop[1] / image.shape[1])
     fitted = image
     if scale < 1:
@@ -101,9 +101,10 @@ def observe(
     canvas, top, left = on_canvas(fitted, crop, trained.normalisation)
     with view.watching() as seen:
         trained.predict(canvas[None].to(device))
-        maps = seen()[0]
-    grid = next(iter(maps.features.values())).shape[2:]
-    return maps, _place(image, pixel, fitted.shape, canvas, (top, left), grid)
+        read = seen()[0]
+    grids = [next(iter(maps.features.values())).shape[2:] for maps in read]
+    return [(maps, _place(image, pixel, fitted.shape, canvas, (top, left), grid))
+            for maps, grid in zip(read, grids, strict=True)]  # fmt: skip
 
 
 def _place(
@@ -127,10 +128,11 @@ def _place(
 
 
 @torch.inference_mode()
-def rows_of(view: BlockView, target: str, maps: TaskMaps, cell: tuple[int, int]) -> dict[str, AttentionRow | None]:
-    """Return the attention rows of all blocks of a target by source; None stands for a block that is none."""
-    blocks = [Block(target, source, view.genotype.blocks[target][source]) for source in view.genotype.tasks]
-    return {
-        block.source: None if block.context == NONE else attention_row(view.context(block), block, maps, cell)
-        for block in blocks
-    }
+def rows_of(view: BlockView, target: str, maps: TaskMaps, cell: tuple[int, int]) -> dict[str, list[AttentionRow]]:
+    """Return the attention rows of a target by source, one for each context of the block."""
+    rows: dict[str, list[AttentionRow]] = {source: [] for source in view.genotype.tasks}
+    for block in (each for each in view.blocks if each.target == target):
+        rows[block.source] = [
+            attention_row(view.context(part), part._replace(target=task_of(target)), maps, cell) for part in block.parts
+        ]
+    return rows

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.config.derived import genotype_of
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.codebook import codebook_for
-from atrc_exp.data.loader import Batch, Data, build_datasets, train_loader
+from atrc_exp.data.loader import Data, build_datasets, train_loader
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, replacing
 from atrc_exp.models import build_network
@@ -33,7 +34,7 @@ from atrc_exp.training.state import load_network
 
 @contextmanager
 def processes(config: Config) -> Iterator[Ranks]:
-    """Start the processes of a run, which leave their group at the end. Only the first one shows messages."""
+    """Join the processes of a run, and leave their group at the end. Only the first one shows messages."""
     ranks = Ranks.start(config.engine.device)
     show_messages(ranks.is_main)
     try:

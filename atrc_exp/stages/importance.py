@@ -15,9 +15,10 @@ from atrc_exp.genotype import Genotype, load
 from atrc_exp.models.inspection import BlockView
 from atrc_exp.report.figures import importance
 from atrc_exp.report.figures.importance import Baseline
-from atrc_exp.report.results.aggregate import RunResult, find_baselines, left_out, read_runs, runs_root
+from atrc_exp.report.results.aggregate import find_baselines
 from atrc_exp.runs.configurations import run_folder
 from atrc_exp.runs.files import GENOTYPE, SUMMARY
+from atrc_exp.runs.finished import RunResult, left_out, read_runs, runs_root
 from atrc_exp.runs.logging.console import image_progress
 from atrc_exp.runs.logging.jsonl import plain
 from atrc_exp.stages.common import TrainedRun, load_run, open_data, processes

@@ -18,7 +18,7 @@ from atrc_exp.data.readers.reader import SPLITS, Reader, count_notes, load_sampl
 from atrc_exp.data.readers.sample import Sample
 from atrc_exp.errors import UserError
 from atrc_exp.files import alone, scratch_beside
-from atrc_exp.report.results import dataset as report
+from atrc_exp.report.results import dataset as dataset_report
 from atrc_exp.runs.logging.console import image_progress, show_messages
 from atrc_exp.words import counted
 
@@ -43,12 +43,13 @@ def run(config: Config) -> None:
         reader = _cropped(config, reader)
     record = _check(config, reader)
     folder = Path(config.output or Path(config.runs_dir) / "datasets" / config.dataset.name).expanduser()
-    report.write(folder, record, _samples(config, reader), reader.class_names)
+    dataset_report.write(folder, record, _samples(config, reader), reader.class_names)
     count_notes(config.dataset, record["dataset"]["counts"])
     if record["problems"]:
         first = record["problems"][0]
         raise UserError(
-            f"{reader.root}: {counted(len(record['problems']), 'problem')}, listed in {folder / report.FILE_NAME}; "
+            f"{reader.root}: {counted(len(record['problems']), 'problem')}, "
+            f"listed in {folder / dataset_report.FILE_NAME}; "
             f"the first: {first['file']}: {first['problem']}"
         )
     print(f"{reader.root} is ready: dataset={config.dataset.name} dataset.root={reader.root}")
@@ -118,7 +119,7 @@ def _check(config: Config, reader: Reader) -> dict[str, Any]:
         findings = check_files(
             reader, needed_labels(config), values=config.prepare.values, workers=config.engine.workers, advance=advance
         )
-    return report.as_record(reader, config.dataset, findings)
+    return dataset_report.as_record(reader, config.dataset, findings)
 
 
 def _images(reader: Reader) -> int:

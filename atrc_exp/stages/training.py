@@ -14,7 +14,9 @@ import torch
 from atrc_exp.bmtas import tree as branchings
 from atrc_exp.config import Config
 from atrc_exp.config.derived import build_tasks_of, genotype_of
-from atrc_exp.data.loader import Batch, Data, check_batch, val_loader
+from atrc_exp.data.batch import Batch
+from atrc_exp.data.clusters import unfitted, with_centres, with_centres_of
+from atrc_exp.data.loader import Data, check_batch, val_loader
 from atrc_exp.data.readers.parts import divide
 from atrc_exp.data.readers.sample import Source
 from atrc_exp.errors import UserError
@@ -22,7 +24,7 @@ from atrc_exp.models import build_network
 from atrc_exp.models.search.strategies.build import build_strategy
 from atrc_exp.models.search.strategies.strategy import Strategy
 from atrc_exp.processes.ranks import Ranks
-from atrc_exp.runs.configurations import has_begun
+from atrc_exp.runs.configurations import has_begun, read_network_config, training_folder
 from atrc_exp.runs.files import SUMMARY
 from atrc_exp.runs.folder import Run
 from atrc_exp.stages.common import batches, keep_codebook, open_data, processes
@@ -41,6 +43,7 @@ def run(config: Config) -> None:
     with processes(config) as ranks:
         data = open_data(config, ranks)
         check_batch(config, len(data.train), ranks.world)
+        config = _with_clusters(config, ranks, data)
         tasks, genotype = build_tasks_of(config), genotype_of(config)
         torch.manual_seed(config.seed)  # initial weights; the same on every rank
         network = build_network(_without_download(config), tasks, genotype)  # what fails before the folder leaves none
@@ -71,6 +74,15 @@ def run(config: Config) -> None:
                 data.truth,
             )
             train(config, folder, ranks, network, strategy, tasks, loaders, codebook)
+
+
+def _with_clusters(config: Config, ranks: Ranks, data: Data) -> Config:
+    """The configuration with the centres of clusters: those of the run where it has begun, else fitted by rank 0."""
+    if not unfitted(config):
+        return config
+    if has_begun(config):
+        config = with_centres_of(config, read_network_config(training_folder(config)))
+    return ranks.on_main(lambda: with_centres(config, data))
 
 
 def _without_download(config: Config) -> Config:

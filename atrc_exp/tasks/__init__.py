@@ -44,27 +44,30 @@ class Task:
     """Values between which the label regions of a kind with bins lie; None where it has none, or for its own range."""
     bins_of: int | None = None
     """Channel whose values the bins of a regression divide; None is the norm of all channels."""
+    centres: tuple[tuple[float, ...], ...] | None = None
+    """Centres (R, C) of its label regions where these are clusters of a regression's values: a pixel belongs to the
+    nearest one. None where they are bins; empty before `data.clusters` has fitted them."""
     values_in: str = ""
-    """Unit of the values where the kind decides none."""
+    """Unit of the values where it is not that of the kind."""
     class_weights: tuple[float, ...] = ()
     """cross_entropy only: weight of the pixels of each class; empty weights all equally."""
     label_smoothing: float = 0.0
     """cross_entropy only: share of the target that is spread over all classes."""
     positive_weight: float = 0.5
-    """weighted_binary only: weight of positive pixels, negative ones get 1 - this (dataset)."""
+    """weighted_binary and boundary_f only: weight of positive pixels, negative ones get 1 - this (dataset)."""
     max_distance: float = 0.0075
-    """Boundary metric only: matching tolerance as a share of the image diagonal (dataset)."""
+    """Boundary metric and boundary_f only: matching tolerance as a share of the image diagonal (dataset)."""
     background_is_unlabelled: bool = False
     """A label map with nothing but class 0 counts as unlabelled (images without people)."""
 
     @property
     def kind(self) -> Kind:
-        """What is known of the label maps."""
+        """Everything that depends on the kind of label map."""
         return KINDS[self.label]
 
     @property
     def measure(self) -> Measure:
-        """What is known of the headline metric."""
+        """Direction and unit of the headline metric, and what it reads."""
         return self.kind.metrics[self.metric]
 
     @property
@@ -84,7 +87,12 @@ class Task:
     @property
     def value_unit(self) -> str:
         """Unit of the values of label maps."""
-        return self.kind.unit or self.values_in
+        return self.values_in or self.kind.unit
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Options that its loss and metric need."""
+        return (*self.kind.losses.get(self.loss, ()), *self.kind.metrics[self.metric].reads)
 
     @property
     def is_classification(self) -> bool:
@@ -166,6 +174,7 @@ def build_tasks(
     edge_max_distance: float | None,
     weights: Mapping[str, float] | None = None,
     forms: Mapping[str, str] | None = None,
+    losses: Mapping[str, str] | None = None,
     rows: Mapping[str, Task] = TASKS,
 ) -> tuple[Task, ...]:
     """Fill the dataset's facts into the rows of the table, in the order of `names`.
@@ -175,6 +184,7 @@ def build_tasks(
         edge_positive_weight, edge_max_distance: as in `Task`, for published tasks; None where none predicts boundaries.
         weights: loss weights that replace the table's.
         forms: form, of `FORMS`, of tasks that are not predicted as in the table.
+        losses: loss, one that fits the kind, of tasks that do not have the table's.
         rows: the tasks that there can be (`DatasetConfig.rows`).
 
     Raises:
@@ -189,6 +199,9 @@ def build_tasks(
         if not task.channels:
             classes = class_count(name, num_classes, rows)
             task = replace(task, channels=classes, regions=classes)
+        if losses and name in losses:
+            channels, regions = task.kind.sizes(losses[name], task.channels, task.regions)
+            task = replace(task, loss=losses[name], channels=channels or task.channels, regions=regions or task.regions)
         if (forms or {}).get(name) == "classification":
             task = _as_classification(task, rows)
         if name in PUBLISHED and edge_positive_weight is not None and edge_max_distance is not None:

@@ -1,4 +1,4 @@
-"""To which label region each pixel belongs (Sec. 3.2.3, App. D), and which labels there can be."""
+"""The label region of each pixel (Sec. 3.2.3, App. D), and a check of the labels."""
 
 from torch import Tensor
 

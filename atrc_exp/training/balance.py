@@ -1,14 +1,17 @@
-"""Balance of the tasks: factors on top of their loss weights that change while a network is trained."""
+"""Balance of the tasks: factors of their losses, or weights of their gradients, that change in training."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atrc_exp.config import BalanceConfig
 from atrc_exp.losses import MultiTaskLoss
 from atrc_exp.processes.ranks import Ranks
+from atrc_exp.training.aggregators import build_aggregator
 
 
 class Fixed:
@@ -25,12 +28,22 @@ class Fixed:
         self.config, self.tasks, self.device = config, tuple(tasks), device
         self.factors: Tensor | None = None
 
+    def attach(self, backbone: nn.Module) -> None:
+        """Called once, with the module whose maps all tasks share."""
+
     def scaled(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """All terms of a task times its factor."""
         if self.factors is None:
             return terms
         factors = dict(zip(self.tasks, self.factors.unbind(), strict=True))
         return {name: factors[losses.owners[name]] * term for name, term in terms.items()}
+
+    def before_backward(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor], ranks: Ranks) -> None:
+        """Reach into the graph of a micro-batch; collective.
+
+        Args:
+            terms: this rank's shares of the micro-batch, unscaled.
+        """
 
     def after_step(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor], ranks: Ranks) -> None:
         """Learn from a step; collective, without waiting for the device.
@@ -52,14 +65,17 @@ class Fixed:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
 
-    def _task_losses(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor], ranks: Ranks) -> Tensor:
-        """Weighted loss of every task (K,) on the whole batch, all its terms together."""
-        total = ranks.sum({name: terms[name] for name in losses.owners})
+    def _task_losses(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor]) -> list[Tensor]:
+        """Weighted loss of every task, all its terms together."""
         own = {
-            task: [losses.weights[name] * total[name] for name, owner in losses.owners.items() if owner == task]
+            task: [losses.weights[name] * terms[name] for name, owner in losses.owners.items() if owner == task]
             for task in self.tasks
         }
-        return torch.stack([torch.stack(values).sum() for values in own.values()])
+        return [torch.stack(values).sum() for values in own.values()]
+
+    def _whole_task_losses(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor], ranks: Ranks) -> Tensor:
+        """Those of all ranks together (K,)."""
+        return torch.stack(self._task_losses(losses, ranks.sum({name: terms[name] for name in losses.owners})))
 
 
 class Uncertainty(Fixed):
@@ -81,7 +97,7 @@ class Uncertainty(Fixed):
         self._refresh()
 
     def after_step(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor], ranks: Ranks) -> None:
-        values = self._task_losses(losses, terms, ranks).to(self.log_variances.dtype)
+        values = self._whole_task_losses(losses, terms, ranks).to(self.log_variances.dtype)
         self.log_variances.grad = 0.5 - self.factors * values
         self.optimizer.step()
         self._refresh()
@@ -117,7 +133,7 @@ class DWA(Fixed):
         self.previous: Tensor | None = None
 
     def after_step(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor], ranks: Ranks) -> None:
-        self.sums = self.sums + self._task_losses(losses, terms, ranks)
+        self.sums = self.sums + self._whole_task_losses(losses, terms, ranks)
         self.steps += 1
         if self.steps < self.config.interval:
             return
@@ -137,9 +153,64 @@ class DWA(Fixed):
         self.previous = None if state["previous"] is None else state["previous"].to(self.device)
 
 
-BALANCES: dict[str, type[Fixed]] = {"fixed": Fixed, "uncertainty": Uncertainty, "dwa": DWA}
+class TorchJD(Fixed):
+    """Weights of the tasks' gradients at the maps of the backbone, by `balance.aggregator`.
+
+    The published, weighted loss of each task, all its terms together, has a gradient at the maps, which all tasks read.
+    The aggregator weighs these gradients by their Gramian on the images of a micro-batch over all ranks, and the
+    backbone gets their weighted sum. What lies behind the maps gets the plain gradient of the total loss, and so does
+    the architecture of a search.
+
+    Attributes:
+        factors: weights (K,) of the latest micro-batch; None before the first.
+    """
+
+    def __init__(self, config: BalanceConfig, tasks: Sequence[str], device: torch.device) -> None:
+        super().__init__(config, tasks, device)
+        self.weigh = build_aggregator(config)
+        self.maps: list[Tensor] = []
+
+    def attach(self, backbone: nn.Module) -> None:
+        backbone.register_forward_hook(self._keep)
+
+    def _keep(self, backbone: nn.Module, inputs: tuple[Tensor, ...], maps: list[Tensor]) -> list[Tensor]:
+        if torch.is_grad_enabled():
+            # Aliases, since coarser maps are made from finer ones: each gets its direct gradient alone.
+            maps = self.maps = [each.view_as(each) for each in maps]
+        return maps
+
+    def scaled(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return terms  # the factors are those of the gradients
+
+    def before_backward(self, losses: MultiTaskLoss, terms: Mapping[str, Tensor], ranks: Ranks) -> None:
+        """Take each task's gradient at the maps, and let the backward pass go on from there with their weighted sum.
+
+        It waits for the device once.
+        """
+        maps, self.maps = self.maps, []
+        gradients = [
+            torch.autograd.grad(loss, maps, retain_graph=True, materialize_grads=True)
+            for loss in self._task_losses(losses, terms)
+        ]
+        rows = torch.stack([torch.cat([part.flatten() for part in own]).double() for own in gradients])
+        self.factors = self.weigh(ranks.total(rows @ rows.T).cpu()).to(self.device)
+        ranks.copy_from_main([self.factors])  # pcgrad draws an order from the random state of each rank
+        for each, parts in zip(maps, zip(*gradients, strict=True), strict=True):
+            shared = reduce(add, (w * part for w, part in zip(self.factors.unbind(), parts, strict=True)))
+            each.register_hook(partial(_replace, ranks.world * shared))  # DDP takes the mean over ranks
+
+
+def _replace(shared: Tensor, _: Tensor) -> Tensor:
+    return shared
+
+
+BALANCES: dict[str, type[Fixed]] = {"fixed": Fixed, "uncertainty": Uncertainty, "dwa": DWA, "torchjd": TorchJD}
 
 
 def build_balance(config: BalanceConfig, tasks: Sequence[str], device: torch.device) -> Fixed:
-    """The balance `config.name` at its start."""
+    """The balance `config.name` at its start.
+
+    Raises:
+        UserError: a package is missing.
+    """
     return BALANCES[config.name](config, tasks, device)

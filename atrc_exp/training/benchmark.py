@@ -6,7 +6,7 @@ within a turn. Peak memory is measured in a process of its own for each.
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from atrc_exp.config import Config
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.errors import UserError
 from atrc_exp.losses import build_losses
 from atrc_exp.models.network import Network
@@ -59,7 +59,7 @@ class Measurement:
     seconds: list[dict[str, float]]
     """By phase; "step" is all of it by the wall clock."""
     peak_mib: float
-    """Of a process that does nothing else: resident memory on the CPU, allocated memory on a CUDA device."""
+    """Peak of a process that does nothing else: resident memory on the CPU, allocated memory on a CUDA device."""
 
     def row(self, base: "Measurement") -> dict[str, Any]:
         """Medians, and what follows from them for the configured number of iterations."""
@@ -187,27 +187,10 @@ def random_batches(config: Config, tasks: Iterable[Task], device: torch.device, 
     """The same random micro-batch again and again, in the format of the dataset and on the device."""
     images = config.engine.batch_size // config.engine.accumulate
     height, width = config.dataset.crop
-    batch = {
-        "image": torch.randn(images, 3, height, width, device=device),
-        "labels": {task.name: task.kind.random(task, images, height, width).to(device) for task in tasks},
-        "id": [str(index) for index in range(images)],
-        "size": torch.tensor([[height, width]] * images),
-    }
-    return repeat(batch, steps * config.engine.accumulate)
-
-
-def table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Plain text, a line for each configuration: milliseconds by phase, images/s, MiB, hours, ratios to the first."""
-    heading = ("configuration", *PHASES, "step [ms]", "images/s", "peak [MiB]", "hours", "x time", "x memory")
-    lines = [heading]
-    for row in rows:
-        times = (f"{1000 * row['seconds'][phase]:.1f}" for phase in (*PHASES, "step"))
-        rest = (f"{row['images_per_second']:.2f}", f"{row['peak_memory_mib']:.0f}", f"{row['projected_hours']:.2f}",
-                f"{row['step_ratio']:.2f}", f"{row['memory_ratio']:.2f}")  # fmt: skip
-        lines.append((row["label"], *times, *rest))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
-    return "\n".join(
-        line[0].ljust(widths[0])
-        + "".join(cell.rjust(width + 2) for cell, width in zip(line[1:], widths[1:], strict=True))
-        for line in lines
+    batch = Batch(
+        torch.randn(images, 3, height, width, device=device),
+        {task.name: task.kind.random(task, images, height, width).to(device) for task in tasks},
+        [str(index) for index in range(images)],
+        torch.tensor([[height, width]] * images),
     )
+    return repeat(batch, steps * config.engine.accumulate)

@@ -18,7 +18,7 @@ from atrc_exp.runs.configurations import init_file
 log = logging.getLogger(__name__)
 
 CLASS_LAYERS = ("predictors.", "aux_heads.", "neck.initial.")
-"""Where tensors may have another shape: their number of channels is that of the classes."""
+"""Layers whose tensors may have another shape: their number of channels is that of the classes."""
 ARCHITECTURE = ("distillation.arch", "distillation.frozen")
 """State of a search, not weights: every search begins with open blocks."""
 
@@ -80,7 +80,7 @@ def _by_part(names: Iterable[str]) -> dict[str, int]:
 
 
 def report(record: dict[str, Any]) -> None:
-    """Tell what of the weights was used, and what did not fit."""
+    """Log which weights were used, and which did not fit."""
     log.info("init: %d of %d tensors from %s (SHA-256 %s)", record["loaded"], record["tensors"], record["file"],
              record["sha256"])  # fmt: skip
     if record["resized"]:

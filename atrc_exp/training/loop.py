@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atrc_exp import genotype as genotypes
 from atrc_exp.config import Config
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.files import replacing
 from atrc_exp.losses import build_losses

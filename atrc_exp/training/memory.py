@@ -1,5 +1,5 @@
 """What a training step on the CPU will take, before the first one: a process that takes more than there is gets killed
-without a word.
+without a message.
 
 The estimate runs the real forward pass on a small crop (two whole images where the backbone takes one size only),
 counts what autograd keeps for the backward pass, and scales it by the number of pixels, to which all maps and contexts
@@ -16,7 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_map
 
 from atrc_exp.config import Config
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.errors import UserError
 from atrc_exp.models.recompute import recomputed_blocks
 from atrc_exp.models.search import Mixture
@@ -38,9 +38,7 @@ def training_bytes(objective: Objective, batch: Batch, optimizer: str = "sgd") -
     draw = None if objective.predict.network.search is None else Draw(Mixture())  # all candidates run
     moments = ADAM if optimizer == "adamw" else SGD
     side = None if objective.predict.network.backbone.fixed_size else _CROP
-    return step_bytes(
-        objective, batch, moments, lambda crop: objective(crop["image"], crop["labels"], None, draw), side
-    )
+    return step_bytes(objective, batch, moments, lambda crop: objective(crop.image, crop.labels, None, draw), side)
 
 
 def step_bytes(
@@ -51,8 +49,8 @@ def step_bytes(
     Args:
         side: of the crop that is run; None takes whole images.
     """
-    image = _crop(batch["image"], side)
-    crop = {"image": image, "labels": {task: _crop(label, side) for task, label in batch["labels"].items()}}
+    # Cloned, since a view would count with its whole storage.
+    crop = batch.map(lambda maps: maps[:_IMAGES, ..., :side, :side].clone())
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     fixed = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
     kept = _Kept(fixed)
@@ -64,14 +62,10 @@ def step_bytes(
         hook.remove()
     del result
     _restore(module, buffers)
-    pixels, crop_pixels = (x.shape[0] * x.shape[-2] * x.shape[-1] for x in (batch["image"], image))
+    pixels, crop_pixels = (x.shape[0] * x.shape[-2] * x.shape[-1] for x in (batch.image, crop.image))
     states = (1 + moments) * sum(p.numel() * p.element_size() for p in module.parameters())
     largest = max((block.bytes for block in blocks), default=0)
     return round(_BACKWARD * (kept.bytes + largest) * pixels / crop_pixels) + states
-
-
-def _crop(maps: Tensor, side: int | None) -> Tensor:
-    return maps[:_IMAGES, ..., :side, :side].clone()  # a view would count with its whole storage
 
 
 class _Kept(saved_tensors_hooks):

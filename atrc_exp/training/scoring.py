@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from atrc_exp.data.batch import Batch
 from atrc_exp.evaluation.evaluate import Observer, evaluate
 from atrc_exp.evaluation.scores import Scores
-from atrc_exp.models.search import SearchATRC
+from atrc_exp.models.distillation.atrc import Fusion
+from atrc_exp.models.predictor import Predictor
+from atrc_exp.models.search import Architecture
 from atrc_exp.models.search.strategies.strategy import SinglePath
 from atrc_exp.processes.ranks import Ranks
 from atrc_exp.tasks import Task
-from atrc_exp.training.step import Batch, Predictor
 
 STATISTICS_BATCHES = 8
 """Micro-batches of training images from which a path gets its batch statistics."""
@@ -20,14 +22,14 @@ STATISTICS_BATCHES = 8
 
 @dataclass
 class PathScorer:
-    """Called with a path, gives its summed loss on the held-out images, as a validation would; collective.
+    """Gives the summed loss of a path on the held-out images, as a validation would; collective.
 
     The batch norms behind the blocks have seen the outputs of all paths in training. Each path is therefore given
     statistics of its own before it is scored, as Guo et al. (ECCV 2020) do.
     """
 
     predict: Predictor
-    search: SearchATRC
+    search: Architecture
     """The supergraph inside of `predict`."""
     tasks: Sequence[Task]
     ranks: Ranks
@@ -39,7 +41,7 @@ class PathScorer:
     observe: Observer
     """Called for every held-out image."""
     losses: dict[SinglePath, float] = field(default_factory=dict)
-    """Of all paths that were scored."""
+    """Losses of all paths that were scored."""
 
     def __call__(self, path: SinglePath) -> float:
         self.take(path)
@@ -52,7 +54,13 @@ class PathScorer:
     def take(self, path: SinglePath) -> None:
         """Freeze all blocks to a path, and take the mean batch statistics of the training batches behind them."""
         self.search.take(path)
-        norms = [each for each in self.search.fusions.modules() if isinstance(each, nn.BatchNorm2d | nn.SyncBatchNorm)]
+        fusions = [each for each in self.search.modules() if isinstance(each, Fusion)]
+        norms = [
+            each
+            for fusion in fusions
+            for each in fusion.modules()
+            if isinstance(each, nn.BatchNorm2d | nn.SyncBatchNorm)
+        ]
         momenta, training = [norm.momentum for norm in norms], self.predict.training
         self.predict.eval()
         for norm in norms:
@@ -60,7 +68,7 @@ class PathScorer:
             norm.momentum = None  # the mean over all batches
             norm.train()
         for batch in self.statistics:
-            self.predict(batch["image"], labels=batch["labels"])
+            self.predict(batch.image, labels=batch.labels)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         self.predict.train(training)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from atrc_exp.config import Config
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.readers.sample import Truth
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.evaluate import FirstImages, ImageResult, Observer, PredictionWriter, evaluate
@@ -115,7 +115,7 @@ class Session(ABC):
     def begin(self) -> Iterator[Logger]:
         """Open the logger of a training.
 
-        Inside, a signal waits until the run asks for it, and the loss of a rank becomes one message.
+        Inside, a signal waits until the run asks for it, and a rank that has died is reported in one message.
         """
         config, state = self.config, self.state
         logger = Logger(

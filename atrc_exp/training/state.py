@@ -29,13 +29,13 @@ class TrainState:
     network: Network
     optimizer: torch.optim.SGD | torch.optim.AdamW
     arch_optimizer: torch.optim.Adam | None
-    """Of the logits of a search strategy that learns them."""
+    """Optimiser of the logits, where the search strategy learns them."""
     strategy: Strategy | None
     """How a search network is searched; None for a fixed one."""
     scaler: torch.amp.GradScaler
     record: LossRecord
     balance: Fixed
-    """Factors of the tasks' losses."""
+    """Factors of the tasks' losses, or weights of their gradients."""
     run_id: str
     """Identity of the run in W&B, the same after every resume."""
     codebook: Tensor | None = None
@@ -51,7 +51,7 @@ class TrainState:
     and is repeated by a start from there."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """That of the network and, in a search, Adam of the architecture."""
+        """The optimiser of the network and, in a search, Adam of the architecture."""
         return [self.optimizer, *([self.arch_optimizer] if self.arch_optimizer else [])]
 
     def set_learning_rate(self, config: Config) -> float:
@@ -142,6 +142,7 @@ def build_state(
         )
     scaler = torch.amp.GradScaler(record.sums.device.type, enabled=config.engine.precision == "fp16")
     balance = build_balance(config.balance, config.task_names, record.sums.device)
+    balance.attach(network.backbone)
     return TrainState(network, optimizer, adam, strategy, scaler, record, balance, run_id, codebook=codebook)
 
 

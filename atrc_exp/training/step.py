@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from atrc_exp.config import Config
-from atrc_exp.data.finish import Batch
+from atrc_exp.data.batch import Batch
 from atrc_exp.losses import MultiTaskLoss
 from atrc_exp.models.predictor import Predictor
 from atrc_exp.models.search.strategies.strategy import Draw
@@ -74,12 +74,13 @@ def train_step(
     for index, batch in enumerate(micro):
         last = index == len(micro) - 1
         with nullcontext() if last or ranks.world == 1 else objective.no_sync():  # type: ignore[operator]
-            terms = objective(batch["image"], batch["labels"], counts, draw)
+            terms = objective(batch.image, batch.labels, counts, draw)
             values = {name: terms.pop(name) for name in penalties}
             loss = ranks.world * losses.total(state.balance.scaled(losses, terms))
             for name, value in values.items():
                 loss = loss + penalties[name].weight * value / len(micro)
                 sums[name] = sums[name] + value.detach() / (len(micro) * ranks.world)
+            state.balance.before_backward(losses, terms, ranks)
             state.scaler.scale(loss).backward()
         for name, term in terms.items():
             sums[name] = sums[name] + term.detach()
@@ -91,7 +92,7 @@ def train_step(
 
 def whole_batch_counts(losses: MultiTaskLoss, micro: Sequence[Batch], ranks: Ranks) -> dict[str, Tensor]:
     """`losses.counts` summed over all micro-batches and ranks; collective."""
-    each = [losses.counts(batch["labels"]) for batch in micro]
+    each = [losses.counts(batch.labels) for batch in micro]
     return ranks.sum({name: torch.stack([counts[name] for counts in each]).sum(0) for name in each[0]})
 
 

@@ -1,11 +1,12 @@
 """summary.json: what a finished run hands to tables and votes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from torch import nn
 
-from atrc_exp.config import Config
+from atrc_exp.config import BalanceConfig, Config
 from atrc_exp.models.network import Network
 from atrc_exp.runs.folder import Run
 from atrc_exp.runs.logging.jsonl import plain
@@ -47,6 +48,7 @@ def summarise(
         "distillation": config.distillation.name,
         "tasks": [task.name for task in tasks],
         "classifications": [task.name for task in tasks if task.is_classification],
+        "objective": _objective(config),
         "iteration": state.iteration,
         "metrics": metrics,
         "losses": losses,
@@ -62,6 +64,14 @@ def summarise(
         "skipped_steps": state.skipped,
         "status": "done",
     })  # fmt: skip
+
+
+def _objective(config: Config) -> list[str]:
+    """What of the objective is not the published one, as on a command line."""
+    values, defaults = asdict(config.balance), asdict(BalanceConfig())
+    changed = [f"balance.{key}={value}" for key, value in values.items() if value != defaults[key]]
+    changed += [f"loss_weights.{task}={weight}" for task, weight in config.loss_weights.items()]
+    return changed + [f"task_losses.{task}={loss}" for task, loss in config.task_losses.items()]
 
 
 def by_task(

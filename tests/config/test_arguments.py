@@ -119,6 +119,7 @@ VALUES = {
     "neck": "neck=skip",
     "distillation": "distillation.dropout=0",
     "loss_weights": "+loss_weights.depth=1",
+    "task_losses": "+task_losses.depth=l2",
     "task_forms": "+task_forms.depth=regression",
     "genotype_blocks": "genotype_blocks={}",
     "genotype": "genotype=null",

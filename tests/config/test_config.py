@@ -106,7 +106,6 @@ def test_presets_on_large_transformers_differ_in_the_module_alone(start, neck):
 @pytest.mark.slow
 def test_lite_has_the_presets_of_the_papers_tables_with_the_same_modules():
     whats = {name.removeprefix("rooms_hrnet18_") for name in PRESETS if name.startswith("rooms_hrnet18_")}
-    whats = {what for what in whats if not what.startswith(("fpm", "mti_net"))}
     assert {f"rooms_lite_{what}" for what in whats} == {name for name in PRESETS if name.startswith("rooms_lite_")}
     for what in whats:
         lite, other = preset(f"rooms_lite_{what}"), preset(f"rooms_hrnet18_{what}")
@@ -160,8 +159,18 @@ def test_single_task_preset_takes_its_name_from_the_task():
         (["+loss_weights.sal=2"], ["loss_weights", "sal"]),
         (["+task_forms.edge=regresion"], ["task_forms.edge=regresion", "regression, classification"]),
         (["+task_forms.sal=classification"], ["task_forms", "sal"]),
+        (["+task_losses.sal=dice"], ["task_losses=sal", "semseg, depth, normals, edge"]),
+        (["+task_losses.depth=dice"], ["task_losses.depth=dice", "l1, l2, berhu, silog"]),
+        (["+task_losses.depth=l2", "+task_forms.depth=regression"], ["task_losses.depth=l2", "task_forms.depth"]),
         (["distillation.regions=labels"], ["distillation.regions=labels", "atrc, tlabel, slabel"]),
         (["distillation=none"], ["stage=search", "stage=retrain"]),
+        (["distillation.scales=all"], ["distillation.scales=all", "shared, separate or null"]),
+        (["+experiment=rooms_lite_mti_net", "distillation.scales=shared"], ["distillation.scales=shared", "mti_net"]),
+        (["+experiment=rooms_lite_local", "distillation.scales=separate"], ["distillation.scales=separate", "local"]),
+        (
+            ["+experiment=rooms_lite_atrc", "distillation.scales=separate", "+genotype_blocks.depth.edge=local"],
+            ["genotype=None", "distillation.scales=separate"],
+        ),
         (["distillation=mti_net", "stage=retrain"], ["neck=shared", "fpm for distillation=mti_net"]),
         (["neck=fmp"], ["no neck", "fmp", "fpm"]),
         (["neck=fpm", "neck.softmax=tasks"], ["neck.softmax=tasks", "authors or paper"]),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from atrc_exp.data.augment import EvalTransform, TrainTransform
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.finish import finish
 from atrc_exp.data.readers.sample import Sample
 from atrc_exp.normalisation import IMAGENET
@@ -35,9 +36,10 @@ def random_sample(size=(60, 80), seed=0) -> Sample:
     )
 
 
-def apply(transform: TrainTransform | EvalTransform, sample: Sample, seed=0) -> dict:
-    """The sample as the network gets it."""
-    return finish(transform(sample, seed), transform.tasks, torch.device("cpu"), IMAGENET)
+def apply(transform: TrainTransform | EvalTransform, sample: Sample, seed=0) -> Batch:
+    """The sample as the network gets it, without the dimension of the batch."""
+    batch = finish(transform(sample, seed), transform.tasks, torch.device("cpu"), IMAGENET)
+    return batch.map(lambda x: x[0])
 
 
 def drawn(transform: TrainTransform) -> dict:
@@ -110,21 +112,22 @@ def test_training_steps_equal_the_published_ones(size):
         params = drawn(transform)
         flips.add(bool(params["HorizontalFlip"]))
         truth = expected(sample, crop, KINDS, params)
-        np.testing.assert_allclose(result["image"].numpy(), truth["image"], atol=1e-5)
+        np.testing.assert_allclose(result.image.numpy(), truth["image"], atol=1e-5)
         for task in KINDS:
-            np.testing.assert_array_equal(result["labels"][task.name].numpy(), truth[task.name], err_msg=task.name)
-        assert result["size"].tolist() == list(crop) and result["id"] == "0001"
+            np.testing.assert_array_equal(result.labels[task.name].numpy(), truth[task.name], err_msg=task.name)
+        left, top, right, bottom = params["ScaledCrop"]["crop_coords"]
+        assert result.sizes.tolist() == [[bottom - top, right - left]] and result.ids == ["0001"]
     assert flips == {True, False}
 
 
 def test_shapes_and_types():
     result = apply(TrainTransform((48, 64), KINDS, "semseg"), random_sample(), 5)
-    assert result["image"].shape == (3, 48, 64) and result["image"].dtype == torch.float32
+    assert result.image.shape == (3, 48, 64) and result.image.dtype == torch.float32
     shapes = {"semseg": (48, 64), "depth": (1, 48, 64), "normals": (3, 48, 64), "edge": (48, 64)}
     types = {"semseg": torch.int64, "depth": torch.float32, "normals": torch.float32, "edge": torch.int64}
-    for name, label in result["labels"].items():
+    for name, label in result.labels.items():
         assert label.shape == shapes[name] and label.dtype == types[name]
-    assert result["size"].dtype == torch.int64
+    assert result.sizes.dtype == torch.int64
 
 
 def test_the_kind_of_label_decides_not_the_name():
@@ -135,7 +138,7 @@ def test_the_kind_of_label_decides_not_the_name():
     one = TrainTransform((48, 64), KINDS, "semseg")
     other = TrainTransform((48, 64), tasks, crop_labels="a")
     for seed in range(8):
-        first, second = apply(one, sample, seed)["labels"], apply(other, renamed, seed)["labels"]
+        first, second = apply(one, sample, seed).labels, apply(other, renamed, seed).labels
         for name, new in names.items():
             assert torch.equal(first[name], second[new])
 
@@ -148,9 +151,9 @@ def test_only_the_seed_decides():
     other = TrainTransform((48, 64), KINDS, "semseg")
     again = [apply(other, sample, (1, 2, index)) for index in reversed(range(6))][::-1]
     for one, two in zip(first, again, strict=True):
-        assert torch.equal(one["image"], two["image"])
-        assert all(torch.equal(label, two["labels"][name]) for name, label in one["labels"].items())
-    assert all(not torch.equal(first[0]["image"], other["image"]) for other in first[1:])
+        assert torch.equal(one.image, two.image)
+        assert all(torch.equal(label, two.labels[name]) for name, label in one.labels.items())
+    assert all(not torch.equal(first[0].image, other.image) for other in first[1:])
     for name, label in sample.labels.items():
         np.testing.assert_array_equal(label, before[name])
 
@@ -159,13 +162,13 @@ def test_crop_labels_need_not_be_a_task():
     sample, depth = random_sample(), KINDS[1:2]
     with_guide = TrainTransform((30, 40), depth, "semseg")
     result = apply(with_guide, sample, 4)
-    assert list(result["labels"]) == ["depth"] and set(with_guide.names) == {"semseg", "depth"}
+    assert list(result.labels) == ["depth"] and set(with_guide.names) == {"semseg", "depth"}
     assert torch.equal(
-        result["labels"]["depth"], apply(TrainTransform((30, 40), KINDS, "semseg"), sample, 4)["labels"]["depth"]
+        result.labels["depth"], apply(TrainTransform((30, 40), KINDS, "semseg"), sample, 4).labels["depth"]
     )
     without = TrainTransform((30, 40), depth, crop_labels=None)
     assert without.names == ("depth",)
-    assert apply(without, sample, 4)["labels"]["depth"].shape == (1, 30, 40)
+    assert apply(without, sample, 4).labels["depth"].shape == (1, 30, 40)
 
 
 def test_draws_have_the_published_distributions():
@@ -203,7 +206,7 @@ def test_crops_mix_classes_where_they_can():
         transform = TrainTransform((16, 16), KINDS[:1], crop_labels)
         mixed = []
         for seed in range(200):
-            counts = np.bincount(transform(sample, seed)["labels"]["semseg"].flatten(), minlength=256)[:IGNORE]
+            counts = np.bincount(transform(sample, seed).labels["semseg"].flatten(), minlength=256)[:IGNORE]
             mixed.append(0 < counts.max() < 0.75 * counts.sum())
         return float(np.mean(mixed))
 
@@ -217,16 +220,16 @@ def test_crops_mix_classes_where_they_can():
 def test_a_crop_that_cannot_mix_is_taken_anyway(fill):
     sample = Sample("0001", np.zeros((40, 40, 3), np.uint8), {"semseg": np.full((40, 40), fill, np.uint8)})
     result = TrainTransform((16, 16), KINDS[:1], "semseg")(sample, 0)
-    assert set(result["labels"]["semseg"].flatten().tolist()) == {fill}
+    assert set(result.labels["semseg"].flatten().tolist()) == {fill}
 
 
 def test_without_augmentation_only_the_centre_is_cut_out():
     sample = random_sample((60, 50))
     result = apply(TrainTransform((40, 64), KINDS, "semseg", augment=False), sample, 9)
-    np.testing.assert_array_equal(result["labels"]["depth"][0], padded(sample.labels["depth"], (60, 64), 0)[10:50])
-    np.testing.assert_array_equal(result["labels"]["edge"], padded(sample.labels["edge"], (60, 64), IGNORE)[10:50])
+    np.testing.assert_array_equal(result.labels["depth"][0], padded(sample.labels["depth"], (60, 64), 0)[10:50])
+    np.testing.assert_array_equal(result.labels["edge"], padded(sample.labels["edge"], (60, 64), IGNORE)[10:50])
     image = padded((sample.image / 255 - MEAN) / STD, (60, 64), 0)[10:50].transpose(2, 0, 1)
-    np.testing.assert_allclose(result["image"], image, atol=1e-5)
+    np.testing.assert_allclose(result.image, image, atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "canvas"), [((37, 50), (48, 64)), ((60, 50), (48, 64)), ((60, 80), (48, 64))])
@@ -234,19 +237,19 @@ def test_evaluation_pads_and_never_shrinks(size, canvas):
     sample = random_sample(size)
     result = apply(EvalTransform(canvas, KINDS), sample)
     height, width = (max(own, wanted) for own, wanted in zip(size, canvas, strict=True))
-    assert result["image"].shape == (3, height, width) and result["size"].tolist() == list(size)
+    assert result.image.shape == (3, height, width) and result.sizes.tolist() == [list(size)]
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     inside = np.s_[..., top : top + size[0], left : left + size[1]]
     image = ((sample.image / 255 - MEAN) / STD).transpose(2, 0, 1)
-    np.testing.assert_allclose(result["image"][inside], image, atol=1e-5)
+    np.testing.assert_allclose(result.image[inside], image, atol=1e-5)
     outside = np.ones((height, width), dtype=bool)
     outside[inside[1:]] = False
-    assert not result["image"].numpy()[:, outside].any()
+    assert not result.image.numpy()[:, outside].any()
     for task in KINDS:
         label = sample.labels[task.name]
         shown = {"depth": label[None], "normals": label.T.swapaxes(-1, -2)}.get(task.label, label)
-        np.testing.assert_array_equal(result["labels"][task.name][inside], shown)
-        assert (result["labels"][task.name].numpy()[..., outside] == FILL[task.label]).all()
+        np.testing.assert_array_equal(result.labels[task.name][inside], shown)
+        assert (result.labels[task.name].numpy()[..., outside] == FILL[task.label]).all()
 
 
 def test_parts_without_people_are_unlabelled():
@@ -257,14 +260,14 @@ def test_parts_without_people_are_unlabelled():
     person = Sample("0002", empty.image, {"human_parts": label.copy()})
     person.labels["human_parts"][20, 20] = 6
     evaluate = EvalTransform((48, 48), [parts])
-    assert (apply(evaluate, empty)["labels"]["human_parts"] == IGNORE).all()
-    assert apply(evaluate, person)["labels"]["human_parts"].unique().tolist() == [0, 6, IGNORE]
+    assert (apply(evaluate, empty).labels["human_parts"] == IGNORE).all()
+    assert apply(evaluate, person).labels["human_parts"].unique().tolist() == [0, 6, IGNORE]
     train = TrainTransform((16, 16), [parts], crop_labels=None)
-    seen = {tuple(apply(train, person, seed)["labels"]["human_parts"].unique().tolist()) for seed in range(60)}
+    seen = {tuple(apply(train, person, seed).labels["human_parts"].unique().tolist()) for seed in range(60)}
     assert (IGNORE,) in seen and any(6 in values for values in seen)
     assert all(values == (IGNORE,) or 6 in values for values in seen)  # the crop decides, not the image
     background = EvalTransform((48, 48), [replace(parts, background_is_unlabelled=False)])
-    assert 0 in apply(background, empty)["labels"]["human_parts"]
+    assert 0 in apply(background, empty).labels["human_parts"]
 
 
 def test_flipping_twice_gives_the_sample_back():

@@ -9,6 +9,7 @@ import torch
 from test_augment import MEAN, STD, apply, distorted
 
 from atrc_exp.data.augment import TrainTransform
+from atrc_exp.data.batch import Batch
 from atrc_exp.data.readers.sample import Sample
 from atrc_exp.tasks import IGNORE, TASKS
 
@@ -54,7 +55,7 @@ class Draws(random.Random):
         return self._next("coin")
 
 
-def replayed(script: Script, transform: TrainTransform, sample: Sample) -> dict:
+def replayed(script: Script, transform: TrainTransform, sample: Sample) -> Batch:
     """The sample as the network gets it; all draws of the script have been asked for."""
     crop, flip, colours = transform.pipeline.transforms
     height, width = (int(side * script.scale) for side in sample.image.shape[:2])
@@ -160,9 +161,9 @@ def test_scripted_draws_give_what_a_loop_over_pixels_does(sample, name):
     script = SCRIPTS[name]
     found, expected = replayed(script, TrainTransform(CROP, KINDS, "semseg"), sample), plain(script, sample)
     image = np.nan_to_num((expected["image"] / 255 - MEAN) / STD).transpose(2, 0, 1)
-    np.testing.assert_allclose(found["image"], image, atol=1e-5)
+    np.testing.assert_allclose(found.image, image, atol=1e-5)
     for task in KINDS:
-        label = found["labels"][task.name]
+        label = found.labels[task.name]
         label = label[0] if task.label == "depth" else label.permute(1, 2, 0) if task.label == "normals" else label
         np.testing.assert_array_equal(label, torch.from_numpy(expected[task.name]), err_msg=task.name)
 

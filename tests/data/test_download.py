@@ -127,7 +127,7 @@ def test_a_web_page_is_no_archive(tmp_path, server):
 @pytest.mark.parametrize("status", [404, 403])
 def test_a_wrong_address_is_not_tried_again(tmp_path, server, status):
     server.status = status
-    with pytest.raises(UserError, match=f"the server answers {status} .*check the address"):
+    with pytest.raises(UserError, match=f" {status} "):
         get(server, tmp_path)
     assert len(server.asked) == 1 and list(tmp_path.iterdir()) == []
 

@@ -1,6 +1,7 @@
 """The NYUD reader: conventions of both packagings, and a short message for everything a copy can lack."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -197,7 +198,7 @@ def test_values_out_of_range(tmp_path):
     message = load_error(tmp_path)
     assert str(path) in message and "41" in message and "1 to 40" in message
     np.save(tmp_path / "edge" / "0002.npy", np.full((40, 52), 255))
-    assert "0002.npy: holds the value 255; allowed are 0 and 1" in load_error(tmp_path, 1)
+    assert re.search(r"0002\.npy: .*\b255\b.* 0 and 1", load_error(tmp_path, 1))
 
 
 def test_boundaries_between_0_and_255_are_in_the_upper_half(tmp_path):
@@ -256,7 +257,7 @@ def test_the_classes_that_guide_crops_are_needed(tmp_path):
     write_nyud(tmp_path)
     shutil.rmtree(tmp_path / "segmentation")
     described = {"root": str(tmp_path), "crop": [32, 32]}
-    with pytest.raises(UserError, match=r"segmentation: this folder is missing.*dataset\.tasks"):
+    with pytest.raises(UserError, match=r"segmentation: .*dataset\.tasks"):
         build_datasets(Config(name="x", tasks=["depth"], dataset=small_rooms.dataset(**described)))
     without = small_rooms.dataset(**described, tasks=["depth", "normals", "edge"])
     assert build_datasets(Config(name="x", tasks=["depth"], dataset=without)).train.load(0, ["depth"]).labels

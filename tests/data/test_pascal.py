@@ -114,9 +114,9 @@ def test_images_without_parts_are_ignored_in_training_and_validation(tmp_path, k
     config = Config(name="test", dataset=dataset(tmp_path / "data"), engine=EngineConfig(batch_size=2, workers=0))
     data, cpu = open_dataset(config.dataset), torch.device("cpu")
     for batch in train_loader(data, config, start_iteration=0, iterations=3, rank=0, world=1, device=cpu):
-        assert (batch["labels"]["human_parts"] == 255).all()
+        assert (batch.labels["human_parts"] == 255).all()
     (batch,) = val_loader(data, config, rank=0, world=1, device=cpu)
-    labelled, ignored = batch["labels"]["human_parts"]
+    labelled, ignored = batch.labels["human_parts"]
     assert (ignored == 255).all() and set(labelled[7:57, 13:50].unique().tolist()) > {0}
 
 
@@ -124,10 +124,10 @@ def test_validation_pads_to_the_centre_of_the_canvas(root):
     config = Config(name="test", dataset=dataset(root), engine=EngineConfig(val_batch_size=2, workers=0))
     data = open_dataset(config.dataset)
     (batch,) = val_loader(data, config, rank=0, world=1, device=torch.device("cpu"))
-    assert batch["image"].shape == (2, 3, 64, 64) and batch["size"].tolist() == [[37, 50], [50, 37]]
-    assert (batch["image"][0][:, :13] == 0).all() and (batch["image"][0][:, 50:] == 0).all()
+    assert batch.image.shape == (2, 3, 64, 64) and batch.sizes.tolist() == [[37, 50], [50, 37]]
+    assert (batch.image[0][:, :13] == 0).all() and (batch.image[0][:, 50:] == 0).all()
     for task, fill in {"semseg": 255, "sal": 255, "edge": 255, "normals": 0}.items():
-        label = batch["labels"][task][0]
+        label = batch.labels[task][0]
         inside = label[..., 13:50, 7:57].clone()
         label[..., 13:50, 7:57] = fill
         assert (label == fill).all()

@@ -4,6 +4,7 @@ import importlib.util
 import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -40,6 +41,21 @@ def known(key: str) -> bool:
             return False
         node = types[part]
     return True
+
+
+def test_the_configuration_reference_has_every_section():
+    page = text(REPOSITORY / "docs" / "configuration.md")
+    sections, left = set(), [Config]
+    while left:
+        section = left.pop()
+        sections.add(section)
+        hints = get_type_hints(section).values()
+        inner = [kind for hint in hints for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
+        left += [kind for kind in inner if kind not in sections]
+    assert len(sections) > 20
+    for section in sections:
+        name = section.__module__
+        assert re.search(rf"^::: {re.escape(name)}(\.{section.__name__})?$", page, re.MULTILINE), section
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,5 +1,6 @@
 """Validation against values worked out on the images themselves."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from atrc_exp.data.batch import Batch
 from atrc_exp.evaluation.evaluate import FirstImages, ImageResult, evaluate
 from atrc_exp.evaluation.predictions import save_prediction
 from atrc_exp.losses import build_losses
@@ -39,7 +41,7 @@ class Oracle(nn.Module):
         return Output({"depth": first, "semseg": image, "sal": image[:, :2], "edge": first}, {}, {})
 
 
-def batch(index: int, sizes: list[tuple[int, int]]) -> dict[str, Any]:
+def batch(index: int, sizes: list[tuple[int, int]]) -> Batch:
     """Images centred on one canvas, whose padding holds values that would spoil every score."""
     canvas = (max(h for h, _ in sizes), max(w for _, w in sizes))
     draw = torch.Generator().manual_seed(index)
@@ -55,12 +57,12 @@ def batch(index: int, sizes: list[tuple[int, int]]) -> dict[str, Any]:
         sal[k][window] = torch.randint(0, 2, (h, w), generator=draw)
         edge[k][window] = torch.randint(0, 2, (h, w), generator=draw)
         depth[k][0][window][0] = 0  # unlabelled row
-    return {"image": image, "labels": {"depth": depth, "semseg": semseg, "sal": sal, "edge": edge},
-            "id": [f"{index}_{k}" for k in range(len(sizes))], "size": torch.tensor(sizes)}  # fmt: skip
+    labels = {"depth": depth, "semseg": semseg, "sal": sal, "edge": edge}
+    return Batch(image, labels, [f"{index}_{k}" for k in range(len(sizes))], torch.tensor(sizes))
 
 
-def one_by_one(whole: dict[str, Any]) -> list[dict[str, Any]]:
-    return [tiny.part(whole, k, len(whole["id"])) for k in range(len(whole["id"]))]
+def one_by_one(whole: Batch) -> list[Batch]:
+    return [tiny.part(whole, k, len(whole.ids)) for k in range(len(whole.ids))]
 
 
 def test_padding_takes_no_part() -> None:
@@ -123,19 +125,19 @@ class Coded(nn.Module):
 def test_classification_forms_are_scored_and_shown_in_metres_and_unit_vectors() -> None:
     codebook = nn.functional.normalize(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), dim=1)
     whole = batch(3, [(6, 9), (6, 9)])
-    whole["labels"] = {"depth": whole["labels"]["depth"], "normals": torch.randn(2, 3, 6, 9)}
-    whole["labels"]["normals"][:, :, 2] = 0
+    whole = replace(whole, labels={"depth": whole.labels["depth"], "normals": torch.randn(2, 3, 6, 9)})
+    whole.labels["normals"][:, :, 2] = 0
     seen: list[ImageResult] = []
     results = evaluate(Coded(), [whole], CODED, Ranks(), [seen.append], codebook=codebook)  # type: ignore[arg-type]
 
-    logits = Coded()(whole["image"]).final
-    expected = build_losses(CODED, codebook=codebook)(logits, {}, whole["labels"])
+    logits = Coded()(whole.image).final
+    expected = build_losses(CODED, codebook=codebook)(logits, {}, whole.labels)
     values = Decoder(CODED, codebook)(logits)
-    valid = whole["labels"]["depth"] > 0
-    error = (values["depth"] - whole["labels"]["depth"])[valid]
+    valid = whole.labels["depth"] > 0
+    error = (values["depth"] - whole.labels["depth"])[valid]
     assert results["depth/rmse"] == pytest.approx(float(error.square().mean().sqrt()))
-    cosine = nn.functional.cosine_similarity(values["normals"], whole["labels"]["normals"])
-    angle = cosine.clamp(-1, 1).acos().rad2deg()[(whole["labels"]["normals"] != 0).any(1)]
+    cosine = nn.functional.cosine_similarity(values["normals"], whole.labels["normals"])
+    angle = cosine.clamp(-1, 1).acos().rad2deg()[(whole.labels["normals"] != 0).any(1)]
     assert results["normals/mean_error"] == pytest.approx(float(angle.mean()), rel=1e-4)
     for task in ("depth", "normals"):
         assert results[f"{task}/loss"] == pytest.approx(float(expected[task]), rel=1e-5)

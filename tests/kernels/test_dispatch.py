@@ -29,7 +29,7 @@ def broken(monkeypatch):
 
 def test_falls_back_with_one_warning(broken):
     q, k, v = maps(3)
-    with pytest.warns(UserWarning, match="runs in PyTorch, as the CUDA kernels cannot: the reason") as caught:
+    with pytest.warns(UserWarning, match="PyTorch.*: the reason") as caught:
         for _ in range(2):
             out, lse = registration._forward_cuda(q, k, v, 3, 0.5, True, "auto")
             gradients = registration._backward_cuda(out, q, k, v, out, lse, 3, 0.5, "auto")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 
 from atrc_exp.config import DatasetConfig
 from atrc_exp.config.task_table import TaskConfig
@@ -34,7 +35,7 @@ def scores(task, *batches):
 def test_every_headline_is_computed_and_perfect_predictions_are_best(kind, metric):
     task = task_of(kind, metric)
     assert is_summed(task)
-    label = task.kind.random(task, 2, 6, 7)
+    label = task.kind.random(task, 2, 13, 14)
     restored = [task.kind.restore(task, task.kind.store(_output(task, one)).numpy()) for one in label]
     found = scores(task, (torch.stack(restored), label))
     wrong = scores(task, (torch.stack(restored).flip(3), label))
@@ -97,3 +98,21 @@ def test_pixel_accuracy_is_the_share_of_right_pixels():
     logits = torch.nn.functional.one_hot(torch.tensor([[[0, 1, 1, 0, 3]]]), 4).movedim(-1, 1).float()
     found = scores(task_of("classes", "pixel_accuracy"), (logits, label))
     assert found == {"pixel_accuracy": 0.75, "miou": pytest.approx((1 + 0.5 + 0 + 1) / 4)}
+
+
+def test_structural_similarity_is_that_of_scikit_image_over_whole_windows():
+    task, draw = task_of("regression", "ssim"), torch.Generator().manual_seed(5)
+    label = torch.rand(2, 2, 24, 30, generator=draw) * 3 - 1
+    prediction = label + 0.3 * torch.randn(label.shape, generator=draw)
+    label[1, 0, 12, 3] = math.nan
+    total, count = 0.0, 0
+    for image, own, found in zip((0, 0, 1, 1), label.nan_to_num().flatten(0, 1), prediction.flatten(0, 1), strict=True):
+        maps = structural_similarity(own.double().numpy(), found.double().numpy(), data_range=3.0, full=True, sigma=1.5,
+                                     gaussian_weights=True, use_sample_covariance=False)[1]  # fmt: skip
+        windows = [(y, x) for y in range(5, 19) for x in range(5, 25)
+                   if image == 0 or abs(y - 12) > 5 or abs(x - 3) > 5]  # fmt: skip
+        total, count = total + sum(maps[at] for at in windows), count + len(windows)
+    found = scores(task, (prediction[:1], label[:1]), (prediction[1:], label[1:]))
+    assert found["ssim"] == pytest.approx(total / count, abs=1e-6)
+    small = scores(task, (prediction[..., :10], label[..., :10]))
+    assert math.isnan(small["ssim"]) and math.isfinite(small["psnr"])

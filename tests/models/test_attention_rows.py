@@ -41,7 +41,8 @@ def seen(
     view = BlockView(Stub(module.eval()))  # type: ignore[arg-type]
     with view.watching() as look, torch.no_grad():
         module(features, logits, **inputs)
-        return view, *look()
+        (maps,), outputs = look()
+        return view, maps, outputs
 
 
 def row_of(view: BlockView, maps: TaskMaps, block: Block, cell: tuple[int, int]) -> AttentionRow:

@@ -102,9 +102,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
             build(weights=saved(lambda state, key=key: state.pop(key)))
     with pytest.raises(UserError, match="unexpected decoder"):
         build(weights=saved(lambda state: state.update({"decoder.weight": torch.ones(1)})))
-    with pytest.raises(UserError, match=r"conv1\.weight has shape \(1, 3, 3, 3\) instead of"):
+    with pytest.raises(UserError, match=r"conv1\.weight .*\(1, 3, 3, 3\)"):
         build(weights=saved(lambda state: state.update({"conv1.weight": torch.ones(1, 3, 3, 3)})))
-    with pytest.raises(UserError, match=r"nowhere\.pth: no such file; give imagenet, random"):
+    with pytest.raises(UserError, match=r"nowhere\.pth: .*imagenet, random"):
         build(weights=str(tmp_path / "nowhere.pth"))
     (tmp_path / "text.pth").write_text("not a checkpoint")
     with pytest.raises(UserError, match="not a file of weights"):

@@ -87,7 +87,7 @@ def test_a_file_that_disagrees_is_not_left_and_the_one_before_stays(tmp_path, fo
     path = tmp_path / "network.pt2"
     path.write_text("before")
     expected = [(torch.zeros(1), {"depth": torch.ones(1, 2), "edge": torch.tensor([[100.0, 1.0]])})]
-    with pytest.raises(UserError, match=r"network.pt2 differs from the network: edge by .* not kept") as caught:
+    with pytest.raises(UserError, match=r"network\.pt2 .*edge by ") as caught:
         export.save_checked(path, lambda file: file.write_text("new"), lambda _: lambda _: found, expected)
     assert "depth" not in str(caught.value)
     assert [file.name for file in tmp_path.iterdir()] == ["network.pt2"] and path.read_text() == "before"

@@ -98,10 +98,10 @@ def test_budget_below_the_cheapest_network_is_one_clear_line(tmp_path: Path) -> 
 
 
 def test_budget_without_a_weight_and_a_weight_without_logits_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"search\.budget=3\.0: must be null without search\.resource_weight"):
+    with pytest.raises(UserError, match=r"search\.budget=3\.0: .*null .*search\.resource_weight"):
         with_search(tiny.config(tmp_path), budget=3.0)
     config = with_search(tiny.config(tmp_path, strategy="spos"), resource_weight=1.0)
-    with pytest.raises(UserError, match=r"search\.resource_weight=1\.0: must be 0 for search\.strategy=spos"):
+    with pytest.raises(UserError, match=r"search\.resource_weight=1\.0: .*0 .*search\.strategy=spos"):
         build_strategy(config, tiny.network(config))
 
 

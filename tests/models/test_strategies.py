@@ -173,3 +173,33 @@ def test_strategies_that_choose_leave_no_probabilities_for_a_tie(tmp_path: Path)
     genotype = found.genotype()
     assert [genotype.blocks[t][s] for t, s in genotype.pairs()] == [CONTEXTS[i] for i in (1, 4, 0, 3)]
     assert "probabilities" not in genotype.details
+
+
+@pytest.mark.parametrize(
+    ("keep", "blocks"),
+    [
+        (None, ("local", "none", "slabel", "global")),
+        (1, ("local", "none", "slabel", "global")),
+        (2, ("local+tlabel", "none", "slabel", "global")),
+        (3, ("global+local+tlabel", "none", "local+slabel", "global")),
+        (0.2, ("local+tlabel", "none", "slabel", "global")),
+        (0.14, ("global+local+tlabel", "none", "local+slabel", "global")),
+        (0.9, ("local", "none", "slabel", "global")),
+    ],
+)
+def test_a_search_keeps_the_most_probable_types(tmp_path: Path, keep: float | None, blocks: tuple[str, ...]) -> None:
+    """By number or probability; none stays alone or is left out, and the last block, which is frozen, has its type."""
+    probabilities = [[0.1, 0.15, 0.5, 0.25, 0], [0.4, 0.3, 0.1, 0.1, 0.1], [0.3, 0.1, 0.15, 0.05, 0.4],
+                     [0.1, 0.2, 0.3, 0.4, 0]]  # fmt: skip
+    found = strategy(tmp_path, "gumbel", keep=keep)
+    with torch.no_grad():
+        found.search.arch.copy_(torch.tensor(probabilities, dtype=torch.float64).log().clamp(min=-99))
+        found.search.frozen[3] = CONTEXTS.index("global")
+    genotype = found.genotype()
+    assert tuple(genotype.blocks[t][s] for t, s in genotype.pairs()) == blocks
+
+
+@pytest.mark.parametrize("name", ["spos", "random"])
+def test_strategies_without_probabilities_cannot_keep_several(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=rf"search\.keep=2: .*{name}"):
+        strategy(tmp_path, name, keep=2)

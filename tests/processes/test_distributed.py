@@ -72,13 +72,30 @@ def test_two_ranks_equal_one_process(tmp_path: Path) -> None:
             configs = [tiny.exact_config(folder, kind, strategy) for folder in folders]
             tiny.run_training(configs[0], hold_bn=True, dtype=dtype)
             one, two = map(tiny.folder, configs)
-            compare_records(cli.records(one), cli.records(two), tolerance)
-            weights = [cli.last(folder)["network"] for folder in (one, two)]
-            for name, value in weights[0].items():
-                torch.testing.assert_close(weights[1][name], value, rtol=0, atol=tolerance)
+            compare_runs(one, two, tolerance)
             if (kind, strategy) == ("search", "gumbel"):
                 frozen = [record["frozen"] for record in cli.records(two, "search")]
                 assert frozen[0] == 0 and frozen[-1] > 0
+
+
+@pytest.mark.slow
+def test_two_ranks_weigh_gradients_as_one_process(tmp_path: Path) -> None:
+    pytest.importorskip("torchjd")
+    torch.set_num_threads(1)
+    wait(start_two("weighing", str(tmp_path / "two")))
+    one, two = (tiny.weighing_config(tmp_path / name) for name in ("one", "two"))
+    tiny.run_training(one, hold_bn=True, dtype=torch.float64)
+    compare_runs(tiny.folder(one), tiny.folder(two), 1e-9)
+    factors = [record["factor/semseg"] for record in cli.records(tiny.folder(two), "train")]
+    assert len(set(factors)) == len(factors)
+
+
+def compare_runs(one: Path, two: Path, tolerance: float) -> None:
+    """Records and last weights."""
+    compare_records(cli.records(one), cli.records(two), tolerance)
+    weights = [cli.last(folder)["network"] for folder in (one, two)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=0, atol=tolerance)
 
 
 def compare_records(one: list[dict], two: list[dict], tolerance: float) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def test_dry_run_says_how_many_runs_and_hours_and_runs_nothing(measured, capsys,
     write_json(Path("runs/rooms_hrnet18_pap/seed0/summary.json"), {})
     main(["1", "--dataset", "rooms", "--rows", "pap,psd", "--dry-run", "seed=0,1,2"])
     printed = capsys.readouterr().out
-    assert "5 of 6 runs missing: 7.50 hours, one after another on abacus" in printed
+    assert re.search(r"5 of 6 .*\b7\.50 hours.* abacus", printed)
     (line,) = (line for line in printed.splitlines() if line.startswith("│ rooms_hrnet18_pap"))
     assert [cell.strip() for cell in line.split("│")][1:6] == ["rooms_hrnet18_pap", "3", "2", "1.50", "3.00"]
 
@@ -190,6 +191,6 @@ def test_the_study_is_the_rows_of_several_tables_each_once(capsys, monkeypatch):
     monkeypatch.setattr(campaign, "estimate", lambda step: hours.Estimate(1.5, "abacus"))
     main(["study", "--dataset", "rooms", "--backbone", "lite", "--dry-run"])
     runs = 5 * (4 + 9 + 1 + 2) + 3 * (2 + 2)
-    assert f"{runs} of {runs} runs missing: {1.5 * runs:.2f} hours" in capsys.readouterr().out
+    assert re.search(f"{runs} of {runs} .*{1.5 * runs:.2f} hours", capsys.readouterr().out)
     with pytest.raises(SystemExit, match="--rows pap"):
         main(["study", "--rows", "pap"])

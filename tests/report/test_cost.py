@@ -103,6 +103,11 @@ def test_counts_are_of_the_runs_own_network(tmp_path, monkeypatch):
         cost.count(run)
 
 
+def test_the_front_holds_what_is_best_for_its_cost():
+    networks = [(3, -1.0), (1, -2.0), (2, -2.5), (2, -2.0), (4, 0.5), (1, -3.0), (5, 0.5)]
+    assert cost.front_of(networks) == [(1, -2.0), (3, -1.0), (4, 0.5)]
+
+
 def test_nothing_to_draw_is_told_and_single_tasks_alone_have_a_scale():
     with pytest.raises(UserError):
         cost.draw([])

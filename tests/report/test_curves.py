@@ -7,7 +7,7 @@ import pytest
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXTS, Genotype, candidates, load, save, uniform
 from atrc_exp.report import curves
-from atrc_exp.report.figures import looks
+from atrc_exp.report.figures import drawing
 
 TASKS = ("semseg", "depth")
 
@@ -88,7 +88,7 @@ def test_sweep_shows_the_mean_and_who_froze_when(run):
     expected = [0.2, 0.2, (1 + 0.5 + 1) / 3, (1 + 0.2 + 1) / 3, (1 + 0.2 + 1) / 3]
     assert local.get_ydata() == pytest.approx(expected)
     marks = [line for line in panel.lines if line.get_linestyle() == "None"]
-    assert [line.get_marker() for line in marks] == [looks.marker("local")] * 2
+    assert [line.get_marker() for line in marks] == [drawing.marker("local")] * 2
     assert [line.get_xdata()[0] for line in marks] == [30, 30]
     assert marks[0].get_ydata()[0] != marks[1].get_ydata()[0]  # one above the other
 

@@ -10,7 +10,8 @@ from atrc_exp.genotype import Genotype, agreement, vote, vote_agreement
 from atrc_exp.metrics.delta import delta_m
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.report.figures import importance
-from atrc_exp.report.results.aggregate import Setting, Statistic, find_baselines, read_runs
+from atrc_exp.report.results.aggregate import Statistic, find_baselines
+from atrc_exp.runs.finished import Setting, read_runs
 from atrc_exp.tasks import TASKS
 
 PAIR = ("semseg", "depth")
@@ -67,7 +68,7 @@ def test_baselines_are_those_of_the_tables(runs_dir, make_run):
     assert importance.baseline_of("semseg", setting, found)[0] is None
     make_run("second", 0, {"depth": 0.5})
     baseline, reason = importance.baseline_of("depth", setting, find_baselines(runs_dir))
-    assert baseline is None and reason == "several single-task baselines of depth: second, single_depth; keep one"
+    assert baseline is None and "depth: second, single_depth" in reason
     make_run("zero", 0, {"semseg": 0.0})
     assert "is 0" in importance.baseline_of("semseg", setting, find_baselines(runs_dir))[1]
     assert isinstance(setting, Setting)

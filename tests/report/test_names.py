@@ -9,7 +9,8 @@ from small_rooms import as_typed
 
 from atrc_exp.files import write_text
 from atrc_exp.report import sweep
-from atrc_exp.report.results import aggregate, tables
+from atrc_exp.report.results import tables
+from atrc_exp.runs import finished
 from atrc_exp.stages import run_stage
 
 
@@ -32,9 +33,9 @@ NAMES = ["a", "a/b", "c/b", "deep/er/search", "single/depth", "single_semseg", "
 
 
 def test_all_names_are_found_and_lie_in_one_folder_of_runs(nested):
-    folders = aggregate.run_names(nested)
-    assert sorted(map(aggregate.run_name, folders)) == NAMES
-    assert {aggregate.runs_root(folder) for folder in folders} == {nested}
+    folders = finished.run_names(nested)
+    assert sorted(map(finished.run_name, folders)) == NAMES
+    assert {finished.runs_root(folder) for folder in folders} == {nested}
 
 
 def test_tables_tell_them_apart_and_find_their_baselines(nested):
@@ -68,4 +69,4 @@ def test_a_multirun_ends_in_the_folder_of_its_name(nested, capsys):
 
 def test_a_folder_that_was_moved_has_its_folders_name(nested):
     moved = Path(nested / "a" / "b").rename(nested / "kept")
-    assert aggregate.run_name(moved) == "kept"
+    assert finished.run_name(moved) == "kept"

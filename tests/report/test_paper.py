@@ -10,7 +10,7 @@ import pytest
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_json
 from atrc_exp.genotype import load
-from atrc_exp.report.paper import document as paper
+from atrc_exp.report.paper import table
 from atrc_exp.report.paper.document import main, sheets, write
 from atrc_exp.report.results.reliability import chance
 
@@ -80,7 +80,7 @@ def test_rows_without_runs_are_missing_beside_the_papers_numbers(runs_dir, make_
 )
 def test_best_and_second(shown, higher, expected):
     values = [None if text == "–" else float(text) for text in shown]
-    assert paper._ranks(shown, values, higher) == expected
+    assert table._ranks(shown, values, higher) == expected
 
 
 def test_marks_go_by_the_direction_of_the_metric(runs_dir, make_run, make_single):
@@ -112,6 +112,7 @@ def test_one_seed_has_no_deviation_and_says_so(runs_dir, make_run, make_single):
         ({}, {"semseg": 0.9, "depth": 0.1}, "left out", "tasks semseg, depth where the row has semseg, depth, normals"),
         ({"stage": "search"}, SINGLE, "left out", "stage search where the row has retrain"),
         ({"classifications": ["depth"]}, SINGLE, "left out", "classifications depth where the row has none"),
+        ({"objective": ["balance=dwa"]}, SINGLE, "left out", "objective balance=dwa where the row has none"),
         ({"version": 7}, SINGLE, "left out", "has version 7"),
     ],
 )  # fmt: skip

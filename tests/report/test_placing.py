@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from atrc_exp.report.figures.looks import freeze_layout
+from atrc_exp.report.figures.drawing import freeze_layout
 from atrc_exp.report.figures.placing import place_labels
 
 

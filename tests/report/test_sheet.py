@@ -7,8 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from atrc_exp.report.results import sheet as forms
-from atrc_exp.report.results.sheet import Cell, Sheet, plain
+from atrc_exp.report.results.sheet import Cell, Sheet, latex_text, plain
 
 NASTY = r"50 % of a_b & {c} #1 $x^2~\y| <i> [z] ± ↓ Δm ²"
 
@@ -25,7 +24,7 @@ def nasty():
 
 
 def test_markdown_marks_best_and_second_and_puts_notes_below(small):
-    assert forms.markdown(small).splitlines() == [
+    assert small.to_markdown().splitlines() == [
         "### A title",
         "",
         "| Run | Depth [m] ↓ |",
@@ -40,9 +39,9 @@ def test_markdown_marks_best_and_second_and_puts_notes_below(small):
 
 
 def test_markdown_cells_keep_their_column(nasty):
-    row = forms.markdown(Sheet("t", "", ("a", "b"), plain([("x|y\n<z>", "1")]))).splitlines()[-1]
+    row = Sheet("t", "", ("a", "b"), plain([("x|y\n<z>", "1")])).to_markdown().splitlines()[-1]
     assert row == r"| x\|y \<z> | 1 |"
-    assert len(re.findall(r"(?<!\\)\|", forms.markdown(nasty).splitlines()[4])) == 3
+    assert len(re.findall(r"(?<!\\)\|", nasty.to_markdown().splitlines()[4])) == 3
 
 
 def tabular(text):
@@ -54,7 +53,7 @@ def tabular(text):
 @pytest.mark.parametrize("name", ["small", "nasty"])
 def test_latex_is_balanced_and_every_row_has_every_column(name, request):
     sheet = request.getfixturevalue(name)
-    text = forms.latex(sheet)
+    text = sheet.to_latex()
     bare = re.sub(r"\\\\|\\[{}$]", "", text)
     assert bare.count("{") == bare.count("}")
     assert bare.count("$") % 2 == 0
@@ -65,7 +64,7 @@ def test_latex_is_balanced_and_every_row_has_every_column(name, request):
 
 
 def test_latex_marks_and_label(small):
-    text = forms.latex(small)
+    text = small.to_latex()
     assert r"\textbf{2.00 $\pm$ 0.10}" in text and r"\underline{1.00}" in text
     assert r"\label{tab:t_1}" in text and r"\begin{tabular}{lr}" in text
     assert r"\textsuperscript{1} first\par" in text
@@ -76,17 +75,17 @@ def test_latex_escapes_each_character_that_means_something():
         r"50 \% of a\_b \& \{c\} \#1 \$x\textasciicircum{}2\textasciitilde{}\textbackslash{}y\textbar{} "
         r"\textless{}i\textgreater{} {[}z] $\pm$ $\downarrow$ $\Delta_m$ \textsuperscript{2}"
     )
-    assert forms.latex_text(NASTY) == written
+    assert latex_text(NASTY) == written
 
 
 def test_csv_is_read_back_as_written(nasty, small):
-    assert list(csv.reader(io.StringIO(forms.csv(nasty)))) == [[NASTY, "x"], [NASTY, "1"]]
-    assert list(csv.reader(io.StringIO(forms.csv(small))))[1] == ["one", "2.00 ± 0.10"]
+    assert list(csv.reader(io.StringIO(nasty.to_csv()))) == [[NASTY, "x"], [NASTY, "1"]]
+    assert list(csv.reader(io.StringIO(small.to_csv())))[1] == ["one", "2.00 ± 0.10"]
 
 
 def test_csv_of_records_has_their_numbers_and_empty_cells_for_gaps():
     records = ({"name": "a", "mean": 1 / 3}, {"name": "b", "std": None, "n": 2})
-    lines = list(csv.DictReader(io.StringIO(forms.csv(Sheet("t", "", ("Run",), plain(["a", "b"]), records=records)))))
+    lines = list(csv.DictReader(io.StringIO(Sheet("t", "", ("Run",), plain(["a", "b"]), records=records).to_csv())))
     assert [float(lines[0]["mean"]), lines[0]["n"]] == [1 / 3, ""]
     assert lines[1] == {"name": "b", "mean": "", "std": "", "n": "2"}
 
@@ -112,18 +111,18 @@ class Page(HTMLParser):
 
 
 def test_html_is_nested_and_shows_the_text_as_given(nasty, small):
-    page = Page(forms.html(nasty))
+    page = Page(nasty.to_html())
     assert page.open == [] and "i" not in page.tags
     assert [text for text in page.text if text.strip()] == [NASTY, NASTY, "x", NASTY, "1", NASTY]
-    marked = forms.html(small)
+    marked = small.to_html()
     assert "<b>2.00 ± 0.10</b>" in marked and "<u>1.00</u>" in marked and "¹ first<br>² second" in marked
     assert Page(marked).tags.count("tr") == 4
 
 
 def test_braces_in_a_marked_cell_stay_as_they_are():
     sheet = Sheet("t", "", ("a",), ((Cell("{0}", 1),),))
-    assert "| **{0}** |" in forms.markdown(sheet)
-    assert r"\textbf{\{0\}}" in forms.latex(sheet)
+    assert "| **{0}** |" in sheet.to_markdown()
+    assert r"\textbf{\{0\}}" in sheet.to_latex()
 
 
 def test_a_row_that_does_not_fit_the_header_is_refused():

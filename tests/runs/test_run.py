@@ -15,7 +15,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.kernels.plan import Unsupported
 from atrc_exp.normalisation import IMAGENET, Normalisation
 from atrc_exp.ops import local_attention_cpu, registration
-from atrc_exp.runs import folder as run_module
+from atrc_exp.runs import claim
 from atrc_exp.runs.folder import Run
 
 
@@ -177,7 +177,7 @@ def test_requeued_job_waits_for_its_process_of_before(
     config = tiny.config(tmp_path)
     before = start(config)
     assert before.lock is not None
-    monkeypatch.setattr(run_module, "_LOOK", 0.01)
+    monkeypatch.setattr(claim, "_LOOK", 0.01)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     end = threading.Timer(0.2, before.lock.close)
     end.start()

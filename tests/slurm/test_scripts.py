@@ -42,12 +42,18 @@ def first_step(cwd: Path) -> None:
     wait_for(lambda: cli.records(cwd / RUN, "train"), "the first step")
 
 
+def starts_again(cwd: Path, start: int) -> None:
+    """Wait until a run that Slurm has queued again trains."""
+    log = cwd / RUN / "train.log"
+    wait_for(lambda: "loss" in "".join(log.read_text().split("run folder:")[start:]), f"start {start}")
+
+
 def starts(cwd: Path) -> list[dict]:
     return read_json(cwd / RUN / "environment.json")["starts"]
 
 
 @pytest.mark.parametrize(("script", "world"), [("slurm_job.sh", 1), ("slurm_nodes.sh", 2)])
-def test_warned_job_is_queued_again_and_a_cancelled_one_is_not(
+def test_warned_or_preempted_job_is_queued_again_and_a_cancelled_one_is_not(
     cluster: Cluster, tmp_path: Path, rooms: Path, script: str, world: int
 ) -> None:
     """SIGUSR1 is what `--signal` makes Slurm send before the time limit: to the steps, or to the script (`B:`)."""
@@ -60,10 +66,13 @@ def test_warned_job_is_queued_again_and_a_cancelled_one_is_not(
     assert signal.SIGUSR1.name in read_json(tmp_path / RUN / "status.json")["error"]
     steps = cli.last(tmp_path / RUN)["iteration"]
 
-    wait_for(lambda: (tmp_path / RUN / "train.log").read_text().count("run folder:") == 2, "the second start")
-    assert [start["world"] for start in starts(tmp_path)] == [world, world]
+    starts_again(tmp_path, 2)
     assert f"resumed after {steps} iterations" in (tmp_path / RUN / "train.log").read_text()
+    nodes = ("--nodes=2", "--exclusive", "--partition=high")
+    cluster.output("sbatch", *nodes, "--output=/dev/null", "--wrap=sleep 1")  # pre-empts the job, with a grace period
+    starts_again(tmp_path, 3)
+    assert [start["world"] for start in starts(tmp_path)] == [world] * 3
     cluster.output("scancel", job)
     wait_for(lambda: not cluster.active(), "the end of the cancelled job")
     assert not (tmp_path / RUN / "summary.json").exists()
-    assert len(starts(tmp_path)) == 2
+    assert len(starts(tmp_path)) == 3

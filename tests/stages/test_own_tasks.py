@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from small_rooms import QUICK
+from small_rooms import QUICK, as_typed
 
 from atrc_exp.config import DatasetConfig
+from atrc_exp.config.arguments import readable
 from atrc_exp.config.folders import FoldersConfig, LabelFilesConfig
 from atrc_exp.config.task_table import TaskConfig
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import load
+from atrc_exp.stages import run_stage
 from atrc_exp.tasks import KINDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add_a_task.md").read_text()
@@ -89,18 +91,23 @@ def test_the_page_shows_what_there_is():
 
 
 @pytest.mark.slow
-def test_search_vote_training_scores_and_predictions_of_own_tasks(tmp_path, rooms):
+@pytest.mark.parametrize("export", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
+def test_every_stage_of_own_tasks(tmp_path, rooms, monkeypatch, export):
     write_studio(tmp_path / "data" / "studio", rooms)
     (tmp_path / "conf" / "dataset").mkdir(parents=True)
     (tmp_path / "conf" / "dataset" / "studio.yaml").write_text(block("yaml"))
-    printed = []
+    monkeypatch.chdir(tmp_path)
     for line in block("bash").strip().splitlines():
+        if "stage=export" in line and not export:  # takes longer than all others together
+            continue
         command = [sys.executable, *shlex.split(line)[1:]]
-        command += [f"dataset.cache_dir={tmp_path / 'cache'}", *SETTINGS] if "dataset=studio" in line else []
+        if "--config-dir" not in command:  # what looks at runs needs no process of its own
+            run_stage(as_typed(*map(readable, command[3:]), *(["engine.progress=false"] if "run=" in line else [])))
+            continue
+        command += [f"dataset.cache_dir={tmp_path / 'cache'}", *SETTINGS] if " name=" in line else []
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1200,
                               env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
         assert done.returncode == 0, done.stderr
-        printed.append(done.stdout + done.stderr)
     runs = tmp_path / "runs"
     assert load(runs / "studio_search").tasks == tuple(TASKS)
     assert (runs / "studio_search" / "votes.png").is_file()
@@ -116,3 +123,13 @@ def test_search_vote_training_scores_and_predictions_of_own_tasks(tmp_path, room
     assert np.load(predicted / "albedo" / f"{ids[0]}.npy").shape == (32, 48, 3)
     assert np.asarray(Image.open(predicted / "shadow" / f"{ids[0]}.png")).dtype == np.uint8
     assert (predicted / "panels" / f"{ids[0]}.png").is_file()
+    report = json.loads((runs / "datasets" / "studio" / "dataset_report.json").read_text())
+    assert not report["problems"] and set(report["labels"]["train"]) == set(TASKS)
+    folder = runs / "studio_atrc" / "seed0"
+    worth = json.loads((folder / "importance.json").read_text())
+    assert worth["tasks"] == TASKS and worth["blocks"]
+    with np.load(folder / "attention" / "0001_10_20" / "albedo.npz") as arrays:
+        assert arrays.files
+    assert (folder / "network.onnx").is_file() == export
+    page = (runs / "report" / "index.html").read_text()
+    assert all(row.title in page for row in described().rows.values() if row.name in TASKS)

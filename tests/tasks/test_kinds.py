@@ -28,7 +28,8 @@ def task_of(name="own", **row) -> Task:
 
 
 def transformed(transform, sample, seed=0):
-    return finish(transform(sample, seed), transform.tasks, torch.device("cpu"), IMAGENET)
+    batch = finish(transform(sample, seed), transform.tasks, torch.device("cpu"), IMAGENET)
+    return batch.map(lambda x: x[0])
 
 
 def sample_with(task: Task, label: np.ndarray) -> Sample:
@@ -41,14 +42,14 @@ def test_padding_of_a_regression_is_invalid_in_every_number_of_channels(channels
     task = task_of(kind="regression", channels=channels, range=[-5, 5])
     label = np.random.default_rng(1).normal(size=(*SIZE, channels)).astype(np.float32)
     found = transformed(EvalTransform((48, 64), [task]), sample_with(task, label if channels > 1 else label[..., 0]))
-    batch = found["labels"]["own"][None]
+    batch = found.labels["own"][None]
     valid = task.kind.valid(batch)[0]
     assert batch.shape == (1, channels, 48, 64) and valid.sum() == SIZE[0] * SIZE[1]
     np.testing.assert_array_equal(batch[0][:, valid].reshape(channels, *SIZE), np.moveaxis(label, 2, 0))
     crop = transformed(
         TrainTransform((64, 80), [task], None), sample_with(task, label if channels > 1 else label[..., 0])
     )
-    values = crop["labels"]["own"]
+    values = crop.labels["own"]
     inside = task.kind.valid(values[None])[0]
     assert 0 < inside.sum() < inside.numel() and np.isin(values[:, inside].numpy(), label).all()
 
@@ -60,7 +61,7 @@ def test_values_of_a_regression_stay_and_those_of_depth_and_disparity_scale():
     for kind, factor in factors.items():
         task = task_of(kind=kind, **rows[kind])
         transform = TrainTransform((32, 32), [task], None)
-        values = transformed(transform, sample_with(task, label))["labels"]["own"]
+        values = transformed(transform, sample_with(task, label)).labels["own"]
         (found,) = values[0][task.kind.valid(values[None])[0]].unique()
         scale = transform.pipeline.transforms[0].get_applied_params()["scale"]
         assert scale != 1 and found.item() == pytest.approx(8 * factor(scale), rel=1e-5)
@@ -127,7 +128,7 @@ def test_a_kind_in_one_file_and_one_line(monkeypatch):
     transform = TrainTransform((64, 96), [task], None)
     turned = set()
     for seed in range(8):
-        values = transformed(transform, sample_with(task, flow), seed)["labels"][name]
+        values = transformed(transform, sample_with(task, flow), seed).labels[name]
         x, y = values[:, task.kind.valid(values[None])[0]]
         scale = transform.pipeline.transforms[0].get_applied_params()["scale"]
         mirrored = bool((x < 0).all())

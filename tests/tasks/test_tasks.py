@@ -32,7 +32,7 @@ def test_the_dataset_fills_in_its_facts_in_the_given_order():
 
 
 def test_unknown_names_and_missing_numbers_of_classes_are_named():
-    with pytest.raises(UserError, match="unknown task 'floor'; known tasks: semseg, human_parts"):
+    with pytest.raises(UserError, match=r"floor.*semseg, human_parts"):
         build(["floor"])
     with pytest.raises(UserError, match="lacks 'semseg'"):
         build(["semseg"], num_classes={})

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from atrc_exp.config import BalanceConfig, Config
 from atrc_exp.errors import UserError
+from atrc_exp.files import read_json
 from atrc_exp.losses import build_losses
 from atrc_exp.processes.ranks import Ranks
+from atrc_exp.runs.files import SUMMARY
 from atrc_exp.training.balance import Fixed, build_balance
 
 CPU = torch.device("cpu")
@@ -128,6 +130,8 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path, name
     assert cli.same(cli.last(folders[0]), cli.last(folders[1]))
     logged = [[record[f"factor/{task}"] for task in tiny.NAMES] for record in cli.records(folders[1], "train")]
     assert logged[-1] != [1.0, 1.0] and logged[-1] != logged[2]
+    objective = read_json(folders[1] / SUMMARY)["objective"]
+    assert objective == [f"balance.name={name}", "balance.lr=0.1", "balance.interval=3"]
 
 
 @pytest.mark.parametrize("name", ["uncertainty", "dwa"])

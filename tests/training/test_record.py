@@ -44,5 +44,5 @@ def test_finite_losses_pass() -> None:
 def test_first_bad_term_and_step_are_named_however_late_they_are_read(bad: float) -> None:
     made = record((1.0, 1.0), (1.0, bad), (bad, bad), (1.0, 1.0))
     made.read(Ranks())
-    with pytest.raises(UserError, match=r"the loss of depth_aux is not finite at step 2;"):
+    with pytest.raises(UserError, match=r"depth_aux .*step 2\b"):
         made.check(Ranks())

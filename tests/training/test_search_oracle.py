@@ -128,8 +128,8 @@ class PlainSearch:
         )
         self.freeze(config.search.freeze_gap)
         self.weights = {name: w.detach().requires_grad_() for name, w in self.weights.items()}
-        final, aux = self.forward(batch["image"], temperature, gumbel_noise(4, config.seed, t).double())
-        terms = loss_terms(final, aux, batch["labels"]) | {"entropy": self.entropy()}
+        final, aux = self.forward(batch.image, temperature, gumbel_noise(4, config.seed, t).double())
+        terms = loss_terms(final, aux, batch.labels) | {"entropy": self.entropy()}
         loss = sum(term for name, term in terms.items() if name != "entropy") + entropy_weight * terms["entropy"]
         found = torch.autograd.grad(loss, list(self.weights.values()), allow_unused=True)
         gradients = {name: g for name, g in zip(self.weights, found, strict=True) if g is not None}

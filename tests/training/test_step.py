@@ -72,8 +72,8 @@ def test_search_step_is_sgd_and_adam_on_clipped_gradients_of_the_whole_loss(tmp_
     network, batch = setting.network, setting.batch
     before = setting.weights()
 
-    output = network.train()(batch["image"], ArchSample(1.0, gumbel_noise(4, config.seed, 0)))
-    terms = setting.losses(output.final, output.aux, batch["labels"])
+    output = network.train()(batch.image, ArchSample(1.0, gumbel_noise(4, config.seed, 0)))
+    terms = setting.losses(output.final, output.aux, batch.labels)
     loss = sum(terms.values()) + 0.3 * network.search.entropy()
     gradients = dict(zip(before, torch.autograd.grad(loss, list(network.parameters()), allow_unused=True), strict=True))
     norm = sum(g.square().sum() for g in gradients.values() if g is not None).sqrt()
@@ -182,7 +182,7 @@ def labelled(config: Config) -> Network:
 def test_label_regions_come_from_the_batch_in_training_and_validation(tmp_path: Path) -> None:
     config = tiny.config(tmp_path, kind="atrc")
     network, batch = labelled(config), tiny.images(5, 4)
-    labels = batch["labels"]
+    labels = batch.labels
     labels["depth"][0, 0, :2, :2] = 30.0
     regions = {"semseg": labels["semseg"].clone(), "depth": torch.full((4, *tiny.SIZE), 255)}
     for b, y, x in (labels["depth"][:, 0] > 0).nonzero().tolist():
@@ -192,16 +192,16 @@ def test_label_regions_come_from_the_batch_in_training_and_validation(tmp_path: 
     objective = Objective(predict, build_losses(tiny.tasks()))
 
     network.eval()
-    expected = network(batch["image"], regions=regions).final
-    for task, prediction in predict(batch["image"], labels=labels).final.items():
+    expected = network(batch.image, regions=regions).final
+    for task, prediction in predict(batch.image, labels=labels).final.items():
         torch.testing.assert_close(prediction, expected[task])
     terms = build_losses(tiny.tasks())(expected, {}, labels)
     terms = {task: term.item() for task, term in terms.items()}
-    assert {task: term.item() for task, term in objective(batch["image"], labels).items()} == pytest.approx(terms)
+    assert {task: term.item() for task, term in objective(batch.image, labels).items()} == pytest.approx(terms)
     scores = evaluate(predict, [batch], tiny.tasks(), Ranks())
     assert {task: scores[f"{task}/loss"] for task in terms} == pytest.approx(terms)
     with pytest.raises(UserError, match="labelled images only"):
-        predict(batch["image"])
+        predict(batch.image)
 
 
 def test_label_regions_of_normals_are_nearest_codewords_and_padding_is_in_none(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import tiny_engine as tiny
 import torch
 from torch import Tensor, nn
 
+from atrc_exp.data.batch import Batch
 from atrc_exp.errors import UserError
 from atrc_exp.losses import build_losses
 from atrc_exp.models.backbones.backbone import Backbone
@@ -24,13 +25,12 @@ def objective(config: tiny.Config) -> Objective:
     return Objective(Predictor(network, config), losses).train()
 
 
-def batch(number: int, height: int, width: int) -> dict:
-    small = tiny.images(0, 1)
+def batch(number: int, height: int, width: int) -> Batch:
     labels = {
         "semseg": torch.zeros(number, height, width, dtype=torch.long),
         "depth": torch.ones(number, 1, height, width),
     }
-    return {**small, "image": torch.randn(number, 3, height, width), "labels": labels}
+    return replace(tiny.images(0, number), image=torch.randn(number, 3, height, width), labels=labels)
 
 
 @pytest.mark.parametrize("kind", ["search", "atrc", "fpm"])

@@ -112,7 +112,7 @@ def test_path_is_scored_with_batch_statistics_of_its_own(tmp_path: Path) -> None
     norm.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
     with torch.no_grad():
         for batch in batches[:2]:
-            predict.eval()(batch["image"])
+            predict.eval()(batch.image)
     torch.testing.assert_close(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in inputs]).mean(0))
     assert norm.momentum == 0.1
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from rich.progress import Progress
 
-from atrc_exp.data.decode import unreadable
+from atrc_exp.data.arrays import unreadable
 from atrc_exp.errors import UserError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atrc_exp.data.decode import read_array, read_indices, read_photo
+from atrc_exp.data.arrays import read_array
+from atrc_exp.data.decode import read_indices, read_photo
 from atrc_exp.data.readers.nyud import CROPPED, FOLDERS, NYUD
 from atrc_exp.data.readers.reader import IMAGE, SPLITS, Reader, list_files
 from atrc_exp.errors import UserError
@@ -60,7 +61,7 @@ def _crop_image(reader: Reader, folder: Path, id: str) -> None:
         if modality == IMAGE:
             array = read_photo(path)
         elif path.suffix == ".npy":
-            array = read_array(path, channels=3 if modality == "normals" else 0)
+            array = read_array(path, channels=None)
         else:
             array = read_indices(path)
         if array.shape[:2] != _SIZE:

@@ -1,4 +1,4 @@
-"""Values that a file may hold, but that nobody can mean: found map by map (`Kind.doubts`), told once for all maps."""
+"""Implausible values of label maps: `Kind.doubts` finds them map by map, and one warning tells of all maps."""
 
 import logging
 from collections import Counter
@@ -47,7 +47,7 @@ class FirstLook:
         self.doubts, self.left = Doubts(), _FIRST
 
     def __call__(self, ids: Sequence[str], labels: Mapping[str, np.ndarray]) -> None:
-        """Take label maps (B, H, W) or (B, C, H, W) by task; after enough of them nothing is done."""
+        """Take label maps (B, H, W) or (B, C, H, W) by task; once enough are seen, more are ignored."""
         if self.left <= 0:
             return
         self.left -= len(ids)

@@ -4,20 +4,23 @@ An id is an image's path in its folder, without suffix; the label maps have the 
 a file in a task's folder has no label for that task.
 """
 
+import glob
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
 from atrc_exp.config.folders import LabelFilesConfig
-from atrc_exp.data.decode import read_array, read_colours, read_ids, read_normals, read_photo, read_values
+from atrc_exp.data.arrays import ARRAYS, read_array
+from atrc_exp.data.decode import read_colours, read_ids, read_normals, read_photo, read_values
 from atrc_exp.data.readers.reader import IMAGE, SPLITS
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE, Task, class_count
 
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", *ARRAYS)
 _SHOWN = 5
 
 
@@ -41,15 +44,13 @@ class Folders:
         self.labels = {task: self._description(task) for task in config.tasks}
         maps = [task for task in config.tasks if self.tasks[task].kind.class_map]
         self.classes = {task: class_count(task, config.num_classes, self.tasks) for task in maps}
-        self._check_colours()
+        self._check_classes()
         self.class_names = self._checked_names()
         self.notes: list[str] = []
-        self.paths = {IMAGE: self._index("images", self.config.images, self.config.image_suffix, _IMAGES)}
+        self.paths = {IMAGE: self._index("images", self.config.images, self.config.image_suffix)}
         for task, label in self.labels.items():
-            absent = task not in needed and not (self.root / label.folder).is_dir()
-            self.paths[task] = (
-                {} if absent else self._index(f"labels.{task}.folder", label.folder, label.suffix, (*_IMAGES, ".npy"))
-            )
+            absent = task not in needed and not _folders(self.root, label.folder)
+            self.paths[task] = {} if absent else self._index(f"labels.{task}.folder", label.folder, label.suffix)
         self.ids = {split: self._ids(split, getattr(self.config, split)) for split in SPLITS}
         self._check_splits(needed)
 
@@ -81,20 +82,23 @@ class Folders:
 
     def _indices(self, task: str, path: Path) -> np.ndarray:
         label, stored = self.labels[task], read_values(path)
-        last = label.first + self.classes[task] - 1
+        mapping = label.mapping or {label.first + index: index for index in range(self.classes[task])}
+        known = np.array(sorted(mapping))
+        index = np.array([mapping[value] for value in known])
         unlabelled = [IGNORE] if label.invalid is None else label.invalid
 
         def classes(values: np.ndarray) -> np.ndarray:
             invalid = np.isnan(values) | np.isin(values, unlabelled)
-            whole = (values >= label.first) & (values <= last) & (values % 1 == 0)
-            return np.select([invalid, whole], [IGNORE, values - label.first], -1).astype(np.int16)
+            place = np.searchsorted(known, values).clip(max=len(known) - 1)
+            return np.select([invalid, known[place] == values], [IGNORE, index[place]], -1).astype(np.int16)
 
         found = _by_value(classes, stored)
         if found.min() < 0:
             wrong, shown = stored[found < 0][0], ", ".join(f"{value:g}" for value in unlabelled)
+            allowed = ", ".join(map(str, known)) if label.mapping else f"{known[0]} to {known[-1]}"
             raise UserError(
-                f"{path}: holds the value {wrong:g}; allowed are {label.first} to {last} for the classes of {task} and "
-                f"{shown or 'none'} for unlabelled pixels (dataset.num_classes, .first and .invalid)"
+                f"{path}: holds the value {wrong:g}; allowed are {allowed} for the classes of {task} and "
+                f"{shown or 'none'} for unlabelled pixels (dataset.num_classes, .first or .mapping, and .invalid)"
             )
         return found.astype(np.uint8)
 
@@ -143,14 +147,14 @@ class Folders:
         """Values (H, W) or (H, W, C), invalid where the kind has it."""
         label, row = self.labels[task], self.tasks[task]
         wanted = row.kind.shape(row, (0, 0))[2:]
-        if path.suffix == ".npy":
+        if path.suffix in ARRAYS:
             stored = read_array(path, channels=wanted[0] if wanted else 0)
         elif not wanted:
             stored = read_values(path)
         elif wanted == (3,):
             stored = read_colours(path)
         else:
-            raise UserError(f"{path}: is an image; {task} has {wanted[0]} values a pixel, which .npy files can hold")
+            raise UserError(f"{path}: is an image; {task} has {wanted[0]} values a pixel, which arrays can hold")
         values: np.ndarray = stored.astype(np.float32) * np.float32(label.scale) + np.float32(label.offset)
         invalid = np.isin(stored, label.invalid or []).all(axis=tuple(range(2, stored.ndim)))
         values[invalid | ~np.isfinite(values).all(axis=tuple(range(2, stored.ndim)))] = row.kind.fill
@@ -171,12 +175,17 @@ class Folders:
     def _encoding(self, task: str, label: LabelFilesConfig) -> str:
         return label.encoding or self.tasks[task].kind.encodings[0]
 
-    def _check_colours(self) -> None:
+    def _check_classes(self) -> None:
         for task, label in self.labels.items():
             if self._encoding(task, label) == "colours" and len(label.colours) != self.classes[task]:
                 raise UserError(
                     f"dataset.folders.labels.{task}.colours: has {len(label.colours)} colours, one a class; {task} has "
                     f"{self.classes[task]} classes"
+                )
+            if label.mapping and set(label.mapping.values()) != set(range(self.classes[task])):
+                raise UserError(
+                    f"dataset.folders.labels.{task}.mapping={label.mapping}: must map values to each of the classes 0 "
+                    f"to {self.classes[task] - 1}"
                 )
 
     def _checked_names(self) -> dict[str, list[str]]:
@@ -188,29 +197,31 @@ class Folders:
                 )
         return {task: names for task, names in self.config.class_names.items() if task in self.classes}
 
-    def _index(self, key: str, folder: str, suffix: str | None, suffixes: Iterable[str]) -> dict[str, str]:
-        """Paths under the root of the files in a folder, by id."""
-        if not (self.root / folder).is_dir():
+    def _index(self, key: str, folder: str, suffix: str | None) -> dict[str, str]:
+        """Paths under the root of the files in a folder, or in all that match it, by id."""
+        folders = _folders(self.root, folder)
+        if not folders:
             raise UserError(f"dataset.folders.{key}={folder}: there is no folder {self.root / folder}")
         index: dict[str, str] = {}
-        for path in sorted(_relative_files(self.root / folder)):
-            own = suffix if suffix is not None else os.path.splitext(path)[1]
-            if not path.endswith(own) or (suffix is None and own.lower() not in suffixes):
-                continue
-            id = path.removesuffix(own)
-            if id in index:
-                raise UserError(
-                    f"{self.root / folder}: {id} is there twice, as {Path(index[id]).name} and {Path(path).name}; "
-                    "remove one, or give the suffix of the files in dataset.folders"
-                )
-            index[id] = f"{folder}/{path}"
+        for found, start in folders.items():
+            for path in sorted(_relative_files(self.root / found)):
+                own = suffix if suffix is not None else os.path.splitext(path)[1]
+                if not path.endswith(own) or (suffix is None and own.lower() not in _SUFFIXES):
+                    continue
+                id = start + path.removesuffix(own)
+                if id in index:
+                    raise UserError(
+                        f"{self.root / folder}: {id} is there twice, as {Path(index[id]).name} and {Path(path).name}; "
+                        "remove one, or give the suffix of the files in dataset.folders"
+                    )
+                index[id] = f"{found}/{path}"
         return index
 
     def _ids(self, split: str, source: str) -> list[str]:
         """The ids that a list file names, or whose images match a pattern."""
         if not source.endswith(".txt"):
             found = [id for id, path in self.paths[IMAGE].items()
-                     if Path(path).relative_to(self.config.images).match(source)]  # fmt: skip
+                     if PurePosixPath(id).with_name(PurePosixPath(path).name).match(source)]  # fmt: skip
             if not found:
                 folder = self.root / self.config.images
                 raise UserError(f"dataset.folders.{split}={source}: no image in {folder} matches this pattern")
@@ -252,6 +263,15 @@ def _as_numbers(colours: np.ndarray) -> np.ndarray:
     """One number for each colour (..., 3)."""
     red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
     return red << 16 | green << 8 | blue
+
+
+def _folders(root: Path, pattern: str) -> dict[str, str]:
+    """Folders under the root that match, each with the start of its ids: what stands for every *, and "/"."""
+    parts = pattern.split("*")
+    shape = re.compile("([^/]*)".join(map(re.escape, parts)))
+    found = sorted(glob.glob("*".join(map(glob.escape, parts)), root_dir=root))
+    matches = {path: shape.fullmatch(path) for path in found if (root / path).is_dir()}
+    return {path: "".join(f"{part}/" for part in match.groups()) for path, match in matches.items() if match}
 
 
 def _relative_files(folder: Path) -> Iterable[str]:

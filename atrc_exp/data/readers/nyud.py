@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from atrc_exp.config import DatasetConfig
-from atrc_exp.data.decode import read_array, read_ids, read_indices, read_normals, read_photo
+from atrc_exp.data.arrays import read_array
+from atrc_exp.data.decode import read_ids, read_indices, read_normals, read_photo
 from atrc_exp.data.readers.reader import IMAGE, SPLITS, find_root, require_tasks
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE, Task

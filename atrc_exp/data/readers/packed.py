@@ -195,7 +195,7 @@ def _compact(array: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def _expanded(stored: np.ndarray, coding: str) -> np.ndarray:
-    """What `_compact` was given."""
+    """Undo `_compact`."""
     if coding not in (_UNIT_8, _UNIT_8_HOLES):
         return stored
     import cv2
@@ -207,11 +207,11 @@ def _expanded(stored: np.ndarray, coding: str) -> np.ndarray:
 
 
 def _settings_key(dataset: DatasetConfig) -> str:
-    """Of everything but the files that decides what a reader delivers; settings of the training take no part."""
+    """Digest of the settings that decide what a reader delivers; those of the training take no part."""
     keys = ("reader", "num_classes", "folders")
     settings = {key: value for key, value in asdict(dataset).items() if key in keys}
     if dataset.task_table:
-        settings["task_table"] = asdict(dataset)["task_table"]
+        settings["task_table"] = {name: [row.kind, row.channels] for name, row in dataset.task_table.items()}
     text = json.dumps([str(Path(dataset.root).expanduser().absolute()), settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -80,4 +80,4 @@ class Data:
     info: DatasetInfo
     truth: Truth = Truth()
     normalisation: Normalisation = IMAGENET
-    """Of the images in batches: that of the network that they are for."""
+    """How images in batches are normalised; the network decides it."""

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import njit
+from numba.core.typing import Signature
 
 log = logging.getLogger(__name__)
 
 
-def compiled(signature: str) -> Callable[[Callable], Any]:
+def compiled(signature: str | Signature) -> Callable[[Callable], Any]:
     """Compile for one signature, without the interpreter lock, and keep the machine code in numba's cache.
 
     Compiling at import, not at the first call, brings every failure of the cache (no writable folder, disk

@@ -27,6 +27,8 @@ class SkipNeck(Neck):
             image pooling needs more than one image in training.
     """
 
+    own_maps = True
+
     def __init__(self, channels: list[int], tasks: Sequence[str], *, aspp: bool) -> None:
         if len(channels) < 2:
             raise UserError("neck=skip and neck=aspp need two maps of the backbone, backbone.out_indices=[1,4]")

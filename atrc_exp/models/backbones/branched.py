@@ -11,8 +11,6 @@ from atrc_exp.errors import UserError
 from atrc_exp.models.backbones.backbone import Backbone
 from atrc_exp.models.backbones.pyramid import Pyramid
 
-GRANULARITIES = ("block", "stage")
-
 
 class Layers(NamedTuple):
     """A ResNet cut into a stem and the layers that can be branched."""

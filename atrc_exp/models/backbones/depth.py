@@ -16,7 +16,7 @@ def layers_above(backbone: nn.Module) -> dict[int, int]:
     """The number of steps from every parameter, by its identity, to the neck and the heads, which are at 0.
 
     The last block that is used is at 1, the embedding of patches in front of L blocks at L + 1, as in BEiT (Bao et al.,
-    ICLR 2022) and ViTDet. What a block is, timm's `group_matcher` of the model says.
+    ICLR 2022) and ViTDet. timm's `group_matcher` of the model says what a block is.
 
     Raises:
         UserError: a backbone whose layers timm does not tell.

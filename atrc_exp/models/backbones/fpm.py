@@ -29,6 +29,8 @@ class FPM(Neck):
         softmax: how the mask is normalised, see `FeaturePropagation`.
     """
 
+    own_maps = True
+
     def __init__(self, channels: list[int], outputs: Mapping[str, int], *, softmax: str = "authors") -> None:
         super().__init__()
         self.tasks = tuple(outputs)

@@ -1,12 +1,13 @@
 """Necks by name: what makes the maps that each task's head reads from the backbone's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from atrc_exp.config import NeckConfig
 from atrc_exp.models.backbones.aspp import SkipNeck
 from atrc_exp.models.backbones.fpm import FPM
 from atrc_exp.models.backbones.pyramid import Neck
 from atrc_exp.models.backbones.simple_fpn import SimpleFPN
+from atrc_exp.models.backbones.task_maps import TaskMapsNeck
 from atrc_exp.tasks import Task
 
 Builder = Callable[[NeckConfig, list[int], list[int], tuple[Task, ...]], Neck | None]
@@ -23,6 +24,17 @@ def build_neck(config: NeckConfig, channels: list[int], strides: list[int], task
         UserError: the neck needs other maps.
     """
     return NECKS[config.name](config, channels, strides, tasks)
+
+
+def with_own_maps(neck: Neck | None, channels: list[int], tasks: Sequence[str]) -> Neck:
+    """The neck, or one behind it, that gives every task a pyramid of its own.
+
+    Args:
+        channels: of the backbone's maps.
+    """
+    if neck is not None and neck.own_maps:
+        return neck
+    return TaskMapsNeck(neck, channels, tasks)
 
 
 def _shared(*_: object) -> None:

@@ -46,7 +46,9 @@ class Neck(nn.Module):
     """Turns the backbone's maps into those that the tasks' heads read."""
 
     channels: list[int]
-    """Of each map of a task's pyramid."""
+    """Channels of each map of a task's pyramid."""
+    own_maps: bool = False
+    """Whether every task has a pyramid of its own."""
     initial_scales: int = 0
     """Number of scales at which every task is predicted first, in training; the final loss supervises them."""
 

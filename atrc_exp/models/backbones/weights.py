@@ -47,7 +47,7 @@ def load(model: nn.Module, config: BackboneConfig) -> dict[str, str | None]:
 
 
 def weights_normalisation(config: BackboneConfig) -> Normalisation:
-    """With what the images were normalised on which `config.weights` were trained, as timm or their package says.
+    """How the images that `config.weights` were trained on were normalised, as timm or their package says.
 
     A file of weights is taken as that of `config.tag`. Random weights get ImageNet's.
 

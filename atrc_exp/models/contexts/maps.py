@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from atrc_exp.genotype.contexts import context_type
+from atrc_exp.genotype.contexts import context_type, parted
 from atrc_exp.models.contexts.regions import spatial_softmax
 
 
 class Block(NamedTuple):
-    """One context of an ordered pair of tasks."""
+    """One context of an ordered pair of tasks, or all of them as the genotype joins them."""
 
     target: str
     source: str
@@ -17,8 +17,13 @@ class Block(NamedTuple):
 
     @property
     def regions(self) -> str | None:
-        """The task whose label regions the context reads."""
+        """The task whose label regions a single context reads."""
         return context_type(self.context).regions_of(self.target, self.source)
+
+    @property
+    def parts(self) -> tuple["Block", ...]:
+        """One for each context of a block that has several; of any other, itself."""
+        return tuple(self._replace(context=name) for name in parted(self.context))
 
 
 class TaskMaps(NamedTuple):

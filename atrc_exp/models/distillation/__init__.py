@@ -8,7 +8,8 @@ before the mask.) A module whose arithmetic is arranged otherwise than its paper
 decay are those of `undecayed_parameters()`, where it has that method.
 
 A module that is `multi_scale` works in front of the heads instead: it maps the pyramids of a neck, {task: one
-(B, C_i, h_i, w_i) per stride}, to refined ones.
+(B, C_i, h_i, w_i) per stride}, to refined ones. Its `label_tasks` and the label logits are by row (`semseg@0`), the
+masks by scale.
 
 The table is read by `--help` too: PyTorch and the modules are imported when one is built.
 """
@@ -19,6 +20,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from atrc_exp.config.network import SEPARATE
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXT_TYPES, CONTEXTS, Genotype, uniform
 
@@ -40,7 +42,7 @@ def build_distillation(
     """Build the module `config.name` for the `tasks`; None for "none".
 
     Args:
-        channels: of the tasks' features; of every map of their pyramids where the entry is `multi_scale`.
+        channels: of the tasks' features; of every map of their pyramids where the module `is_multi_scale`.
         candidates: context types that a search mixes; None are the paper's five.
 
     Raises:
@@ -56,30 +58,38 @@ def build_distillation(
     return DISTILLATIONS[config.name].build(config, tasks, channels, genotype, candidates or CONTEXTS)
 
 
+def is_multi_scale(config: DistillationConfig) -> bool:
+    """Whether the module refines the pyramids of a neck instead of the tasks' features."""
+    entry = DISTILLATIONS.get(config.name)
+    return config.scales is not None or (entry is not None and entry.multi_scale)
+
+
 def _none(*_: object) -> None:
     """Single-task and multi-task baselines."""
 
 
 def _search(
-    config: DistillationConfig, tasks: tuple[str, ...], channels: int, _: Genotype | None, candidates: Sequence[str]
+    config: DistillationConfig, tasks: tuple[str, ...], channels: Any, _: Genotype | None, candidates: Sequence[str]
 ) -> nn.Module:
-    from atrc_exp.models.search import SearchATRC
+    from atrc_exp.models.search import ScaledSearch, SearchATRC
 
-    return SearchATRC(
-        tasks,
-        channels,
-        kernel_size=config.kernel_size,
-        border=config.border,
-        mask_padding=config.mask_padding,
-        self_attention=config.self_attention,
-        types=candidates,
-    )
+    options: dict[str, Any] = {
+        "kernel_size": config.kernel_size,
+        "border": config.border,
+        "mask_padding": config.mask_padding,
+        "self_attention": config.self_attention,
+        "types": candidates,
+    }
+    if config.scales is None:
+        return SearchATRC(tasks, channels, **options)
+    return ScaledSearch(tasks, channels, separate=config.scales == SEPARATE, **options)
 
 
 def _atrc(
-    config: DistillationConfig, tasks: tuple[str, ...], channels: int, genotype: Genotype | None, *_: object
+    config: DistillationConfig, tasks: tuple[str, ...], channels: Any, genotype: Genotype | None, *_: object
 ) -> nn.Module:
     from atrc_exp.models.distillation.atrc import ATRC
+    from atrc_exp.models.distillation.scales import ScaledATRC
 
     if genotype is None:
         raise UserError(
@@ -90,17 +100,28 @@ def _atrc(
             f"the genotype is for the tasks {', '.join(genotype.tasks)}, the run has {', '.join(tasks)}; "
             "give a genotype of the same tasks, or set tasks"
         )
-    return ATRC(
+    wanted = len(channels) if config.scales == SEPARATE else 0
+    if genotype.scales != wanted:
+        given, needed = (
+            f"blocks for each of {n} scales" if n else "one matrix of blocks" for n in (genotype.scales, wanted)
+        )
+        raise UserError(
+            f"the genotype has {given}, the network needs {needed}; distillation.scales=separate takes the first kind, "
+            "shared and null the second"
+        )
+    return (ATRC if config.scales is None else ScaledATRC)(
         Genotype(tasks, genotype.blocks, genotype.details),  # weights must not depend on the order in the file
         channels,
         kernel_size=config.kernel_size,
         border=config.border,
         dropout=config.dropout,
         mask_padding=config.mask_padding,
+        combine=config.combine,
+        temperature=config.temperature,
     )
 
 
-def _uniform(config: DistillationConfig, tasks: tuple[str, ...], channels: int, *_: object) -> nn.Module:
+def _uniform(config: DistillationConfig, tasks: tuple[str, ...], channels: Any, *_: object) -> nn.Module:
     """Baselines that use one context type, that of their name, in every block."""
     genotype = uniform(tasks, config.name)
     if not config.self_attention:
@@ -165,7 +186,7 @@ class Entry(NamedTuple):
     source: str
     """Where it is defined."""
     inferred: str = ""
-    """What of it neither its paper nor ATRC's says, and was chosen so that the resources of Table 1 come out."""
+    """What neither its paper nor ATRC's states: it was chosen so that the resources of Table 1 come out."""
     multi_scale: bool = False
     """It refines the pyramids of a neck instead of the tasks' features."""
 

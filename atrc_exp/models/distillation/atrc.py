@@ -1,5 +1,6 @@
 """The ATRC module with fixed context types (Sec. 3.1, Fig. 2a)."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from atrc_exp.genotype import NONE, Genotype
 from atrc_exp.models.contexts import RelationalContext, build_context, shared
+from atrc_exp.models.contexts.combine import Combination
 from atrc_exp.models.contexts.maps import Block, TaskMaps, labelled_maps, task_maps
 from atrc_exp.models.layers import conv_bn_act
 
@@ -87,13 +89,16 @@ class ATRC(nn.Module):
     """Refine the features of every task by the contexts that a genotype names.
 
     Args:
-        genotype: context type of every block; the order of its tasks is the order of the concatenation.
+        genotype: context types of every block; the order of its tasks is the order of the concatenation.
         channels: C of the task features; blocks attend in C // 2 channels.
         kernel_size: window of the local contexts.
         border: "zero" or "mask", see `LocalContext`.
         dropout: rate of the channel dropout behind the fusion.
-        mask_padding: leave padded pixels out of label regions and of the keys of contexts that take such a mask. Off in
-            the published results, whose mask looked for the fill value after it had been normalised away.
+        mask_padding: leave padded pixels out of label regions, of the keys of contexts that take such a mask, and of
+            what a gate reads. Off in the published results, whose mask looked for the fill value after it had been
+            normalised away.
+        combine: "static" or "gate", how the outputs of several contexts of a block become one, see `contexts.combine`.
+        temperature: of the gate.
     """
 
     def __init__(
@@ -105,17 +110,20 @@ class ATRC(nn.Module):
         border: str = "zero",
         dropout: float = 0.05,
         mask_padding: bool = False,
+        combine: str = "static",
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.genotype = genotype
         self.label_tasks = genotype.label_tasks()
         self.mask_padding = mask_padding
-        names = {t: {s: (genotype.blocks[t][s],) for s in genotype.tasks} for t in genotype.tasks}
+        names = {t: {s: genotype.types(t, s) for s in genotype.tasks} for t in genotype.tasks}
         self.blocks = ContextBlocks(names, channels, kernel_size=kernel_size, border=border)
-        connected = {t: sum(genotype.blocks[t][s] != NONE for s in genotype.tasks) for t in genotype.tasks}
+        connected = {t: sum(map(bool, row.values())) for t, row in names.items()}
         self.fusions = nn.ModuleDict(
             {task: Fusion(channels, connected[task] * (channels // 2), dropout) for task in genotype.tasks}
         )
+        self.combination = Combination(genotype, channels, combine, temperature)
 
     def forward(
         self,
@@ -137,8 +145,8 @@ class ATRC(nn.Module):
             maps = task_maps(features, aux_logits, valid)
         else:
             maps = labelled_maps(features, densities, valid)
-        blocks = (Block(t, s, self.genotype.blocks[t][s]) for t, s in self.genotype.pairs())
-        contexts = self.blocks([block for block in blocks if block.context != NONE], maps)
+        parts = itertools.chain.from_iterable(self.combination.parts.values())
+        contexts = self.combination(self.blocks(list(parts), maps), maps)
         return {
             target: fusion(features[target], [x for block, x in contexts.items() if block.target == target])
             for target, fusion in self.fusions.items()

@@ -1,4 +1,4 @@
-"""A user's own module, by the name of its class; which modules may be imported says `allow` (`config/root.py`)."""
+"""A user's own module, by the name of its class; `allow` says which modules may be imported (`config/root.py`)."""
 
 from collections.abc import Mapping
 from importlib import import_module

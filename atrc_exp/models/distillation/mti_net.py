@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from atrc_exp.models.distillation.padnet_c import GatedMessages
+from atrc_exp.models.distillation.scales import at_scale
 
 
 class MTINet(nn.Module):
@@ -20,10 +21,7 @@ class MTINet(nn.Module):
         super().__init__()
         self.scales = nn.ModuleList(GatedMessages(tasks, c) for c in channels)
 
-    def forward(self, pyramids: dict[str, list[Tensor]]) -> dict[str, list[Tensor]]:
-        """Refine {task: maps (B, channels[i], h_i, w_i)}."""
-        scales = [
-            messages({task: maps[scale] for task, maps in pyramids.items()})
-            for scale, messages in enumerate(self.scales)
-        ]
+    def forward(self, pyramids: dict[str, list[Tensor]], *_: object) -> dict[str, list[Tensor]]:
+        """Refine {task: maps (B, channels[i], h_i, w_i)}; label logits and mask are not read."""
+        scales = [messages(at_scale(pyramids, scale)) for scale, messages in enumerate(self.scales)]
         return {task: [refined[task] for refined in scales] for task in pyramids}

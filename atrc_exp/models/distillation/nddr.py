@@ -9,7 +9,7 @@ OWN = 0.9  # initial weight of the target's own features; the rest is divided am
 
 
 class NDDR(nn.Module):
-    """= PAD-Net A. O_t = ReLU(BN(Conv1x1_t(concat_s F_s))), the target's own features included.
+    """NDDR layer, the same as PAD-Net A: O_t = ReLU(BN(Conv1x1_t(concat_s F_s))), the target's own features included.
 
     The convolution starts as a weighted mean over tasks. The original's shares, 0.9 and 0.1, are for two tasks; the
     0.1 is divided among the others here (inferred), and batch norm keeps PyTorch's momentum for an equal comparison

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atrc_exp import genotype
-from atrc_exp.bmtas import tree as branching
+from atrc_exp.bmtas import tree as branchings
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.genotype import PUBLISHED
@@ -60,7 +60,7 @@ def _stand_in(step: Step) -> tuple[list[str], str]:
         and not _exists(config.genotype, genotype.FILE_NAME)
     ):
         own, notes = ["distillation=tlabel"], ["as T-label, there is no vote yet"]
-    if config.branching.file and not _exists(config.branching.file, branching.FILE_NAME):
+    if config.branching.file and not _exists(config.branching.file, branchings.FILE_NAME):
         own, notes = [*own, "branching.file=null"], [*notes, "not branched, there is no branching yet"]
     return own, "; ".join(notes)
 

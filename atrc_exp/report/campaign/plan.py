@@ -15,8 +15,8 @@ from atrc_exp.config.keys import is_used, override_key
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import FILE_NAME, load
 from atrc_exp.report.paper.published import SEEDS, TABLE_F, TABLES, Published
+from atrc_exp.runs.claim import require_same
 from atrc_exp.runs.files import CHECKPOINT, SUMMARY
-from atrc_exp.runs.folder import require_same
 
 OWN = ("experiment", "name", "stage", "tasks")
 """Keys that the table sets."""

@@ -19,7 +19,7 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import print_any_text
 from atrc_exp.report.campaign.hours import Estimate, estimate
 from atrc_exp.report.campaign.plan import STUDY, Overrides, Step, steps, table_rows
-from atrc_exp.report.paper import document as paper
+from atrc_exp.report.paper import document
 from atrc_exp.report.paper.published import DATASETS, NUMBERS, Published
 from atrc_exp.report.results.sheet import GAP, Notes, Sheet, plain
 from atrc_exp.report.results.tables import show_sheet
@@ -160,4 +160,4 @@ def _tabulate(number: str, options: argparse.Namespace, overrides: Overrides) ->
     """The table beside the paper's, or on the backbone asked for."""
     dataset = options.dataset or DATASETS[number]
     backbone = [] if options.backbone is None else ["--backbone", options.backbone]
-    paper.main([overrides.runs_dir, "--table", number, "--dataset", dataset, *backbone])
+    document.main([overrides.runs_dir, "--table", number, "--dataset", dataset, *backbone])

@@ -13,9 +13,9 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from atrc_exp.files import replacing
-from atrc_exp.genotype import NONE
+from atrc_exp.genotype import NONE, joined
 from atrc_exp.models.contexts.attention_rows import AttentionRow
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import drawing
 from atrc_exp.tasks import TASKS
 
 _COLOURS = "magma"  # its lightness rises all the way
@@ -38,25 +38,25 @@ class Place:
 
 
 def save_arrays(
-    path: Path, place: Place, rows: Mapping[str, AttentionRow | None], densities: Mapping[str, Tensor]
+    path: Path, place: Place, rows: Mapping[str, Sequence[AttentionRow]], densities: Mapping[str, Tensor]
 ) -> None:
     """Write the rows of a target as `.npz`.
 
     It holds "pixel", "cell", "extent" as in `Place`; by source "<source>.context" and, but for none, "<source>.weights"
     (h, w) and "<source>.beyond"; for contexts that read label regions also "<source>.region_weights" (R,),
     "<source>.region_sizes" (R,) and "<source>.region_task", and the maps of these regions as "regions.<task>"
-    (R, h, w), float32.
+    (R, h, w), float32. Where a block has several contexts, these are "<source>.<context>.weights" and so on.
     """
     arrays: dict[str, Any] = {"pixel": place.pixel, "cell": place.cell, "extent": place.extent}
-    for source, row in rows.items():
-        arrays[f"{source}.context"] = row.block.context if row else NONE
-        if row is None:
-            continue
-        arrays |= {f"{source}.weights": _array(row.weights), f"{source}.beyond": row.beyond}
-        task = row.block.regions
-        if task is not None and row.regions is not None and row.sizes is not None:
-            arrays |= {f"{source}.region_weights": _array(row.regions), f"{source}.region_sizes": _array(row.sizes)}
-            arrays |= {f"{source}.region_task": task, f"regions.{task}": _array(densities[task])}
+    for source, contexts in rows.items():
+        arrays[f"{source}.context"] = joined(row.block.context for row in contexts) or NONE
+        for row in contexts:
+            name = source if len(contexts) == 1 else f"{source}.{row.block.context}"
+            arrays |= {f"{name}.weights": _array(row.weights), f"{name}.beyond": row.beyond}
+            task = row.block.regions
+            if task is not None and row.regions is not None and row.sizes is not None:
+                arrays |= {f"{name}.region_weights": _array(row.regions), f"{name}.region_sizes": _array(row.sizes)}
+                arrays |= {f"{name}.region_task": task, f"regions.{task}": _array(densities[task])}
     with replacing(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 
@@ -66,22 +66,23 @@ def _array(x: Tensor) -> np.ndarray:
 
 
 def draw(
-    target: str, place: Place, rows: Mapping[str, AttentionRow | None], names: Mapping[str, Sequence[str]]
+    target: str, place: Place, rows: Mapping[str, Sequence[AttentionRow]], names: Mapping[str, Sequence[str]]
 ) -> Figure:
-    """The image with the pixel, and one column a source: its heat map, below it what the map is made of.
+    """The image with the pixel, and one column a context of a source: its heat map, below it what the map is made of.
 
     Args:
-        rows: by source; None for a block that is none.
+        rows: by source, one a context; none of them for a block that is none.
         names: those of the label regions by task.
     """
-    columns = 1 + len(rows)
+    shown = [(source, row) for source, contexts in rows.items() for row in contexts or (None,)]
+    columns = 1 + len(shown)
     height = _WIDTH * min(max(place.image.shape[0] / place.image.shape[1], 0.5), 1.6)
     figure = Figure(figsize=(_WIDTH * columns + 0.3, height + 2.2), layout="constrained")
     axes = figure.subplots(2, columns, squeeze=False, height_ratios=(height, 1.5))
     _show_image(axes[0, 0], place)
     _explain(axes[1, 0], target, place)
-    for (source, row), above, below in zip(rows.items(), axes[0, 1:], axes[1, 1:], strict=True):
-        above.set_title(f"{TASKS[source].title}: {figures.title(row.block.context if row else NONE)}", fontsize=10)
+    for (source, row), above, below in zip(shown, axes[0, 1:], axes[1, 1:], strict=True):
+        above.set_title(f"{TASKS[source].title}: {drawing.title(row.block.context if row else NONE)}", fontsize=10)
         if row is None:
             _show_none(above, place)
             below.set_axis_off()
@@ -114,7 +115,7 @@ def _mark(axes: Axes, place: Place) -> None:
 def _explain(axes: Axes, target: str, place: Place) -> None:
     axes.set_axis_off()
     text = (
-        f"target {TASKS[target].title}\npixel ({place.pixel[0]}, {place.pixel[1]})\n\n"
+        f"target {drawing.row_title(target)}\npixel ({place.pixel[0]}, {place.pixel[1]})\n\n"
         "above: weight of every\nposition of the source;\nbelow: prototypes with the\nlargest weights, the window\n"
         "that the pixel sees, or all\nweights in falling order"
     )

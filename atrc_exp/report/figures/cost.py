@@ -16,11 +16,12 @@ from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
 from atrc_exp.genotype import CONTEXT_TYPES
 from atrc_exp.models.profile import Part, profile_of
-from atrc_exp.report.figures.looks import freeze_layout, short_names
+from atrc_exp.report.figures.drawing import freeze_layout, short_names
 from atrc_exp.report.figures.placing import place_labels
-from atrc_exp.report.results.aggregate import Experiment, Row, Setting
+from atrc_exp.report.results.aggregate import Row
 from atrc_exp.runs.configurations import read_network_config
 from atrc_exp.runs.files import SUMMARY
+from atrc_exp.runs.finished import Experiment, Setting
 
 PROFILE = "profile.json"
 _LOOKS: dict[str, dict[str, Any]] = {  # by kind of network: told apart by shape and by fill
@@ -124,8 +125,19 @@ def _kept(path: Path, crop: Sequence[int]) -> Part | None:
         return None
 
 
+def front_of(networks: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The (cost, Δm) to which no other network is cheaper and as good, nor better and as cheap, by rising cost."""
+    front: list[tuple[float, float]] = []
+    for cost, delta in sorted(networks, key=lambda each: (each[0], -each[1])):
+        if not front or delta > front[-1][1]:
+            front.append((cost, delta))
+    return front
+
+
 def draw(found: Sequence[Point]) -> Figure:
     """Δm over parameters (left) and over multiply-adds (right), every network with its name.
+
+    A dashed line joins the networks that are best for their cost.
 
     Raises:
         UserError: no network.
@@ -139,6 +151,8 @@ def draw(found: Sequence[Point]) -> Figure:
     for axes, xs, label in columns:
         for point, x in zip(found, xs, strict=True):
             axes.plot([x], [point.delta], linestyle="none", zorder=3, **{"markersize": 7, **_LOOKS[point.kind]})
+        front = front_of([(x, point.delta) for x, point in zip(xs, found, strict=True)])
+        axes.step(*zip(*front, strict=True), where="post", color="0.7", linewidth=1, linestyle="--", zorder=1)
         axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         axes.set_xscale("log")  # the single-task networks cost several times what the others do
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
@@ -154,6 +168,7 @@ def draw(found: Sequence[Point]) -> Figure:
         left.set_ylim(-1, 1)  # around the zeros that are all there is
     kinds = [kind for kind in _LOOKS if any(point.kind == kind for point in found)]
     handles = [Line2D([], [], linestyle="none", label=kind, **{"markersize": 7, **_LOOKS[kind]}) for kind in kinds]
+    handles.append(Line2D([], [], color="0.7", linewidth=1, linestyle="--", label="best for its cost"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
     freeze_layout(figure)
     for axes, xs, _ in columns:

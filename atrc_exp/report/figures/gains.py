@@ -17,7 +17,8 @@ from matplotlib.patches import Patch
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype, load, vote
 from atrc_exp.metrics.delta import relative_gain
-from atrc_exp.report.results.aggregate import Row, Statistic, read_runs
+from atrc_exp.report.results.aggregate import Row, Statistic
+from atrc_exp.runs.finished import read_runs
 from atrc_exp.tasks import TASKS
 
 _WIDTH = 0.8  # of the bars of one task together

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from atrc_exp.data.decode import read_photo
-from atrc_exp.report.results.aggregate import seed_folders
+from atrc_exp.runs.finished import seed_folders
 
 WIDTH = 1000  # pixels of a scaled picture at most
 SHOWN = 6

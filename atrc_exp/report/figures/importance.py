@@ -15,14 +15,15 @@ from rich.text import Text
 
 from atrc_exp.evaluation.importance import Importance
 from atrc_exp.files import write_json
-from atrc_exp.genotype import NONE, Genotype, vote_agreement
+from atrc_exp.genotype import NONE, Genotype, task_of, vote_agreement
 from atrc_exp.metrics.delta import delta_m
 from atrc_exp.models.contexts.maps import Block
-from atrc_exp.report.figures import looks as figures
-from atrc_exp.report.results.aggregate import Row, Setting, Statistic, statistic
+from atrc_exp.report.figures import drawing
+from atrc_exp.report.results.aggregate import Row, Statistic, statistic
 from atrc_exp.report.results.columns import DEFAULT_PLACES, places, scale
 from atrc_exp.report.results.sheet import GAP, Sheet, plain
 from atrc_exp.report.results.tables import console, show_sheet
+from atrc_exp.runs.finished import Setting
 from atrc_exp.tasks import TASKS
 from atrc_exp.words import counted
 
@@ -66,17 +67,18 @@ def block_entries(
     measured: Importance, genotype: Genotype, baselines: Mapping[str, Statistic | None]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Context type, permuted scores and drops by target and source; a drop that has no value is None."""
-    entries: dict[str, dict[str, dict[str, Any]]] = {target: {} for target in genotype.tasks}
+    entries: dict[str, dict[str, dict[str, Any]]] = {target: {} for target in genotype.rows}
     for target, source in genotype.pairs():
         context = genotype.blocks[target][source]
         entry: dict[str, Any] = {"context": context, "permuted": [], "drop": None, "delta_m_drop": None}
         scores = measured.permuted.get(Block(target, source, context), [])
-        reference, baseline = measured.headline.get(target, math.nan), baselines[target]
+        task = task_of(target)
+        reference, baseline = measured.headline.get(task, math.nan), baselines[task]
         if scores and all(map(math.isfinite, (reference, *scores))):
             entry["permuted"] = scores
-            entry["drop"] = _summary(drops(target, reference, scores))
+            entry["drop"] = _summary(drops(task, reference, scores))
             if baseline is not None:
-                changes = delta_m_drops(target, reference, scores, baseline.mean, len(genotype.tasks))
+                changes = delta_m_drops(task, reference, scores, baseline.mean, len(genotype.tasks))
                 entry["delta_m_drop"] = _summary(changes)
         entries[target][source] = entry
     return entries
@@ -128,7 +130,7 @@ def write(folder: Path, record: Mapping[str, Any]) -> None:
         record: source, dataset, blocks and correlation, ready for JSON.
     """
     write_json(folder / f"{STEM}.json", record)
-    paths = figures.save(draw(record), folder / STEM)
+    paths = drawing.save(draw(record), folder / STEM)
     output = console()
     show_sheet(_sheet(record), lines=True)
     for note in record["notes"]:
@@ -153,7 +155,10 @@ def _sheet(record: Mapping[str, Any]) -> Sheet:
         f"{counted(record['permutations'], 'permutation')} of {counted(record['images'], 'image')}"
     )
     rows = (
-        [f"{target}\n{unit_of(target)}", *("\n".join((e["context"], *_numbers(target, e))) for e in row.values())]
+        [
+            f"{target}\n{unit_of(task_of(target))}",
+            *("\n".join((e["context"], *_numbers(target, e))) for e in row.values()),
+        ]
         for target, row in record["blocks"].items()
     )
     header = ("target ← source", *record["tasks"])
@@ -169,7 +174,7 @@ def _numbers(target: str, entry: Mapping[str, Any]) -> list[str]:
     """Drops of Δm, where it has one, and of the metric as text; nothing for a block without output."""
     if entry["context"] == NONE:
         return []
-    metric = _spread(entry["drop"], scale(target), places(target))
+    metric = _spread(entry["drop"], scale(task_of(target)), places(task_of(target)))
     return [*([_spread(entry["delta_m_drop"], 1.0, DEFAULT_PLACES)] if entry["delta_m_drop"] else []), metric]
 
 
@@ -190,8 +195,8 @@ def draw(record: Mapping[str, Any]) -> Figure:
     own.
     """
     tasks: list[str] = record["tasks"]
-    size = len(tasks)
-    figure = Figure(figsize=(1.45 * size + 1.6, 1.0 * size + 1.1))
+    width, height = len(tasks), len(record["blocks"])
+    figure = Figure(figsize=(1.45 * width + 1.6, 1.0 * height + 1.1))
     axes = figure.add_subplot()
     scale = _scale("delta_m_drop", [entry for row in record["blocks"].values() for entry in row.values()])
     for y, (target, row) in enumerate(record["blocks"].items()):
@@ -203,16 +208,16 @@ def draw(record: Mapping[str, Any]) -> Figure:
             elif entry["drop"]:
                 fill = colormaps["Greys"](_DARKEST_GREY * own_scale(entry["drop"]["mean"]))
             _draw_block(axes, x, y, fill, target, entry)
-    axes.set(xlim=(0, size), ylim=(size, 0), ylabel="target task")
-    centres = [index + 0.5 for index in range(size)]
-    axes.set_xticks(centres, [TASKS[task].title for task in tasks])
-    axes.set_yticks(centres, [f"{TASKS[task].title}\n{unit_of(task)}" for task in tasks])
+    axes.set(xlim=(0, width), ylim=(height, 0), ylabel="target task")
+    axes.set_xticks([index + 0.5 for index in range(width)], [TASKS[task].title for task in tasks])
+    targets = [f"{drawing.row_title(target)}\n{unit_of(task_of(target))}" for target in record["blocks"]]
+    axes.set_yticks([index + 0.5 for index in range(height)], targets)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set_xlabel("source task", labelpad=6)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.text(0, size + 0.1, _caption(record), fontsize=8, va="top")
+    axes.text(0, height + 0.1, _caption(record), fontsize=8, va="top")
     return figure
 
 
@@ -227,13 +232,13 @@ def _draw_block(axes: Any, x: int, y: int, fill: Any, target: str, entry: Mappin
     hatch = "////" if missing else None
     axes.add_patch(Rectangle((x + 0.02, y + 0.02), 0.96, 0.96, facecolor=fill, edgecolor="0.8" if missing else "0.35",
                              linewidth=0.6, hatch=hatch))  # fmt: skip
-    title = figures.title(entry["context"])
+    title = drawing.title(entry["context"])
     if missing:
         axes.text(x + 0.5, y + 0.5, title, ha="center", va="center", fontsize=9,
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
         return
     main, *metric = _numbers(target, entry)
-    axes.text(x + 0.5, y + 0.2, title, ha="center", va="center", fontsize=8)
+    axes.text(x + 0.5, y + 0.2, title, ha="center", va="center", fontsize=8 if len(title) < 24 else 7)
     axes.text(x + 0.5, y + 0.5, main, ha="center", va="center", fontsize=10, weight="bold")
     for text in metric:
         axes.text(x + 0.5, y + 0.8, text, ha="center", va="center", fontsize=8)
@@ -242,7 +247,7 @@ def _draw_block(axes: Any, x: int, y: int, fill: Any, target: str, entry: Mappin
 def _caption(record: Mapping[str, Any]) -> str:
     entries = {target: list(row.values()) for target, row in record["blocks"].items()}
     with_delta = [target for target, row in entries.items() if any(entry["delta_m_drop"] for entry in row)]
-    without = [TASKS[target].title for target in entries if target not in with_delta]
+    without = [drawing.row_title(target) for target in entries if target not in with_delta]
     lines = ["bold: drop of Δm [percentage points]; below: that of the target's metric"] if with_delta else []
     if without:
         lines.append(f"grey, for {', '.join(without)}: drop of the target's metric, since it has no Δm")

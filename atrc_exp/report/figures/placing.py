@@ -14,9 +14,7 @@ _MARKER = 5  # points from the centre of a marker to its sides
 _LINE_FROM = 13  # points between label and marker from which on a line joins them
 
 
-def place_labels(
-    axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], fontsize: float = 8
-) -> list[Annotation]:
+def place_labels(axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> list[Annotation]:
     """Write each label near its point, one after another at the first free place; needs a frozen layout.
 
     Points with close neighbours come first, since they have the fewest free places. Where no place is free, the one
@@ -37,7 +35,7 @@ def place_labels(
     placed: dict[int, Annotation] = {}
     for index in sorted(range(len(points)), key=lambda i: sorted(math.dist(pixels[i], other) for other in pixels)[1:2]):
         annotation = axes.annotate(labels[index], points[index], textcoords="offset points", xytext=(0, 0),
-                                   ha="center", va="center", fontsize=fontsize)  # fmt: skip
+                                   ha="center", va="center", fontsize=8)  # fmt: skip
         annotation.set_in_layout(False)
         extent = annotation.get_window_extent()
         distance, offset = min(

@@ -1,9 +1,9 @@
 """Proportions of the context types that searches select (Fig. 7), over all blocks of all seeds of a sweep.
 
-The share is of all blocks, those of type none among them, as in the paper: 41.6 % local of 5 searches of 25 blocks.
+The share is of all blocks, those of type none among them, as in the paper: 41.6 % local of 5 searches of 25 blocks. A
+block with several contexts counts in equal parts for each of them.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from atrc_exp.errors import UserError
-from atrc_exp.genotype import Genotype, context_type, in_order, load, searched
-from atrc_exp.report.figures import looks as figures
-from atrc_exp.report.results.aggregate import Row, read_runs
+from atrc_exp.genotype import Genotype, context_type, in_order, load, parted, searched
+from atrc_exp.report.figures import drawing
+from atrc_exp.report.results.aggregate import Row
+from atrc_exp.runs.finished import read_runs
 from atrc_exp.tasks.kinds.colours import ink
 
 _WRITTEN_FROM = 0.045  # share of a segment wide enough for its number
@@ -48,11 +49,14 @@ def read(row: Row, runs_dir: Path) -> Proportions:
 
 def proportions(name: str, genotypes: Sequence[Genotype]) -> Proportions:
     """Shares of the context types in genotypes over the same tasks."""
-    chosen = Counter(found.blocks[t][s] for found in genotypes for t, s in found.pairs())
+    types = in_order(name for found in genotypes for t, s in found.pairs() for name in searched(found, t, s))
+    counts = dict.fromkeys(types, 0.0)
+    for contexts in (parted(found.blocks[t][s]) for found in genotypes for t, s in found.pairs()):
+        for context in contexts:
+            counts[context] += 1 / len(contexts)
     blocks = len(genotypes[0].pairs())
     total = len(genotypes) * blocks
-    types = in_order(name for found in genotypes for t, s in found.pairs() for name in searched(found, t, s))
-    return Proportions(name, len(genotypes), blocks, {context: chosen[context] / total for context in types})
+    return Proportions(name, len(genotypes), blocks, {context: count / total for context, count in counts.items()})
 
 
 def draw(sweeps: Sequence[Proportions]) -> Figure:
@@ -65,11 +69,11 @@ def draw(sweeps: Sequence[Proportions]) -> Figure:
         raise UserError("no search has a genotype that can be read")
     figure = Figure(figsize=(8, 0.62 * len(sweeps) + 1.25), layout="constrained")
     axes = figure.subplots()
-    names = figures.short_names([sweep.name for sweep in sweeps])
+    names = drawing.short_names([sweep.name for sweep in sweeps])
     for y, sweep in enumerate(sweeps):
         left = 0.0
         for context, share in sweep.shares.items():
-            fill = figures.fill(context)
+            fill = drawing.fill(context)
             axes.barh(y, 100 * share, 0.66, left=100 * left, facecolor=fill, edgecolor="0.25", linewidth=0.7,
                       hatch=context_type(context).hatch, label=context)  # fmt: skip
             if share >= _WRITTEN_FROM:
@@ -83,6 +87,6 @@ def draw(sweeps: Sequence[Proportions]) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     types = in_order(context for sweep in sweeps for context in sweep.shares)
-    handles = [figures.patch(context, edgecolor="0.25", hatch=context_type(context).hatch) for context in types]
+    handles = [drawing.patch(context, edgecolor="0.25", hatch=context_type(context).hatch) for context in types]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
     return figure

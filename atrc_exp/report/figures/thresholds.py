@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
-from atrc_exp.report.figures import looks as figures
-from atrc_exp.report.results.aggregate import know_tasks, run_name, run_names, seed_folders
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.results.evaluation import FILE_NAME
+from atrc_exp.runs.finished import know_tasks, run_name, run_names, seed_folders
 from atrc_exp.tasks import TASKS
 
 _CURVES = (("precision", "precision"), ("recall", "recall"), ("f", "F-measure"))
@@ -77,10 +77,10 @@ def draw(evaluations: Sequence[Evaluation]) -> Figure:
     tasks = [task for task in TASKS if any(task in evaluation.curves for evaluation in evaluations)]
     figure = Figure(figsize=(10, 2.9 * len(tasks) + 0.2 * len(evaluations)), layout="constrained")
     grid = figure.subplots(len(tasks), len(_CURVES), sharex=True, squeeze=False)
-    names = figures.short_names([evaluation.name for evaluation in evaluations])
+    names = drawing.short_names([evaluation.name for evaluation in evaluations])
     handles = []
     for number, evaluation in enumerate(evaluations):
-        look = figures.line_look(number)
+        look = drawing.line_look(number)
         for row, task in zip(grid, tasks, strict=True):
             if task in evaluation.curves:
                 _draw_curves(row, evaluation.curves[task], look)

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from atrc_exp.errors import UserError
-from atrc_exp.report.figures import looks as figures
-from atrc_exp.report.results.aggregate import know_tasks, run_name, seed_folders
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.results.columns import heading, scale
 from atrc_exp.runs.files import RECORDS
+from atrc_exp.runs.finished import know_tasks, run_name, seed_folders
 from atrc_exp.runs.logging import jsonl
 from atrc_exp.tasks import TASKS
 
@@ -115,7 +115,7 @@ def draw_search(histories: Sequence[History]) -> Figure:
 
 
 def _seed_look(number: int) -> dict[str, Any]:
-    return figures.line_look(number) | {"linestyle": "-", "linewidth": 1.1, "markersize": 4}
+    return drawing.line_look(number) | {"linestyle": "-", "linewidth": 1.1, "markersize": 4}
 
 
 def _line(axes: Axes, series: tuple[list[int], list[float]], look: Mapping[str, Any]) -> None:
@@ -128,7 +128,7 @@ def _seed_handles(histories: Sequence[History]) -> list[Line2D]:
 
 def _finish(figure: Figure, grid: Iterable[Axes], handles: Sequence[Line2D]) -> None:
     for axes in grid:
-        figures.note_missing(axes, "no value was logged")
+        drawing.note_missing(axes, "no value was logged")
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False, fontsize=9)

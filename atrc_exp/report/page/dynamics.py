@@ -8,7 +8,7 @@ from typing import Any
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
-from atrc_exp.genotype import FILE_NAME
+from atrc_exp.genotype import FILE_NAME, task_of
 from atrc_exp.report.curves import BlockCurves, block_curves, gap, read_freeze_gap, read_search
 
 PER_MILLE = 1000  # probabilities are whole numbers of it, which is what a screen can show
@@ -38,8 +38,8 @@ def read_choices(run: Path) -> Choices:
         tasks = content["tasks"]
         frozen = content.get("frozen")
         return Choices(
-            {t: {s: str(content["blocks"][t][s]) for s in tasks} for t in tasks},
-            frozen and {t: {s: bool(frozen[t][s]) for s in tasks} for t in tasks},
+            {t: {s: str(row[s]) for s in tasks} for t, row in content["blocks"].items()},
+            frozen and {t: {s: bool(frozen[t][s]) for s in tasks} for t in content["blocks"]},
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read as a genotype ({type(error).__name__}: {error})") from None
@@ -87,15 +87,16 @@ def _whole(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]
 
 
 def _shape(probabilities: Any) -> Shape | None:
-    """Tasks and types of a record; None where they are no square matrix of finite numbers."""
+    """Targets, sources and types of a record; None where they are no matrix of finite numbers."""
     try:
         values = [value for row in probabilities.values() for types in row.values() for value in types.values()]
         shape = {t: {s: tuple(types) for s, types in row.items()} for t, row in probabilities.items()}
     except AttributeError:
         return None
     numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-    square = all(row.keys() == shape.keys() and all(row.values()) for row in shape.values())
-    return shape if shape and numbers and square else None
+    tasks = set(map(task_of, shape))
+    whole = all(row.keys() == tasks and all(row.values()) for row in shape.values())
+    return shape if shape and numbers and whole else None
 
 
 def thin(count: int, kept: Iterable[int], most: int) -> list[int]:

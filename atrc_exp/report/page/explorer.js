@@ -17,9 +17,9 @@ function indexOf(steps, step) {
 
 function chooseSearch(number) {
   state.search = number;
-  const { tasks, seeds, notes } = DATA.searches[number];
+  const { tasks, rows, seeds, notes } = DATA.searches[number];
   state.seed = Math.min(state.seed, seeds.length - 1);
-  if (!tasks.includes(state.target)) state.target = tasks[0];
+  if (!rows.includes(state.target)) state.target = rows[0];
   if (!tasks.includes(state.source)) state.source = tasks[Math.min(1, tasks.length - 1)];
   byId("search").value = String(number);
   byId("seeds").replaceChildren(make("legend", {}, "Seed"), ...seeds.map(seedChoice));
@@ -60,12 +60,12 @@ const cellOf = (target, source) =>
   [...document.querySelectorAll("#matrix td")].find((cell) => cell.dataset.target === target && cell.dataset.source === source);
 
 function buildMatrix() {
-  const { tasks } = DATA.searches[state.search];
+  const { tasks, rows } = DATA.searches[state.search];
   const head = make("tr", {}, make("th", { scope: "col" }, "target ← source"),
     tasks.map((task) => make("th", { scope: "col" }, titleOf(task))));
-  const rows = tasks.map((target) => make("tr", {}, make("th", { scope: "row" }, titleOf(target)),
+  const body = rows.map((target) => make("tr", {}, make("th", { scope: "row" }, titleOf(target)),
     tasks.map((source) => cell(target, source))));
-  byId("matrix").replaceChildren(make("thead", {}, head), make("tbody", {}, rows));
+  byId("matrix").replaceChildren(make("thead", {}, head), make("tbody", {}, body));
 }
 
 function cell(target, source) {
@@ -76,13 +76,13 @@ function cell(target, source) {
 
 // Arrows move by a block, Home and End to the ends of a row; the grid is one stop of the tab key.
 function moveInMatrix(event) {
-  const { tasks } = DATA.searches[state.search];
+  const { tasks, rows } = DATA.searches[state.search];
   const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [0, -Infinity], End: [0, Infinity] };
   if (!(event.key in moves) || event.ctrlKey || event.altKey || event.metaKey) return;
   event.preventDefault();
   const [down, right] = moves[event.key];
-  const within = (place) => tasks[Math.min(Math.max(place, 0), tasks.length - 1)];
-  chooseBlock(within(tasks.indexOf(state.target) + down), within(tasks.indexOf(state.source) + right), true);
+  const moved = (names, name, by) => names[Math.min(Math.max(names.indexOf(name) + by, 0), names.length - 1)];
+  chooseBlock(moved(rows, state.target, down), moved(tasks, state.source, right), true);
 }
 
 function showMatrix(now) {

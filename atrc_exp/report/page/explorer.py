@@ -15,13 +15,23 @@ from matplotlib.colors import to_hex
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import write_text
-from atrc_exp.genotype import CONTEXT_TYPES, CONTEXTS, Genotype, load, vote, vote_agreement
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.genotype import (
+    CONTEXT_TYPES,
+    CONTEXTS,
+    Genotype,
+    load,
+    parted,
+    task_of,
+    vote,
+    vote_agreement,
+    votes_by_type,
+)
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.page import dynamics, findings
 from atrc_exp.report.page.dynamics import Course
 from atrc_exp.report.results import columns
-from atrc_exp.report.results.aggregate import left_out, read_runs, run_name, seed_folders
 from atrc_exp.report.results.overview import Runs
+from atrc_exp.runs.finished import left_out, read_runs, run_name, seed_folders
 from atrc_exp.runs.logging.jsonl import plain
 from atrc_exp.tasks import TASKS
 from atrc_exp.tasks.kinds.colours import ink
@@ -74,7 +84,7 @@ def collect(runs: Runs) -> dict[str, Any]:
     budget = PANEL_BYTES // max(len(sweeps), 1)
     searches = [_search(folder, courses, runs, steps, budget) for folder, courses in sweeps.items()]
     chosen = [name for search in searches for name in _chosen(search)]
-    tasks = dict.fromkeys(task for search in searches for task in search["tasks"])
+    tasks = dict.fromkeys(task for search in searches for task in (*search["tasks"], *search["rows"]))
     return plain({
         "types": {name: _looks(name) for name in dict.fromkeys((*CONTEXTS, *curves, *chosen))},
         "tasks": {task: _task(task) for task in tasks},
@@ -89,15 +99,16 @@ def steps_of(curves: int) -> int:
 
 
 def _looks(name: str) -> dict[str, Any]:
-    """Name and colours of a context type, as in the figures; one that this build does not know is grey."""
-    known = name in CONTEXT_TYPES
+    """Name and colours of a context type, or of several, as in the figures; what this build does not know is grey."""
+    types = parted(name)
+    known = CONTEXT_TYPES.keys() >= set(types)
     line: dict[str, Any] = (
-        figures.curve(name) if known else {"color": "0.35", "linestyle": (0, (3, 1, 1, 1)), "linewidth": 1.6}
+        drawing.curve(types[0]) if known else {"color": "0.35", "linestyle": (0, (3, 1, 1, 1)), "linewidth": 1.6}
     )
     dashes = () if line["linestyle"] == "-" else line["linestyle"][1]
-    fill = figures.fill(name) if known else "0.8"
+    fill = drawing.fill(name) if known else "0.8"
     return {
-        "title": figures.title(name) if known else name,
+        "title": drawing.title(name) if known else name,
         "fill": to_hex(fill),
         "ink": to_hex(ink(fill)),
         "line": to_hex(line["color"]),
@@ -106,10 +117,12 @@ def _looks(name: str) -> dict[str, Any]:
     }
 
 
-def _task(name: str) -> dict[str, Any]:
+def _task(row: str) -> dict[str, Any]:
+    """What is shown of a task, or of a task at a scale."""
+    title, name = drawing.row_title(row), task_of(row)
     if name not in TASKS:
-        return {"title": name, "metric": "metric", "scale": 1, "places": columns.DEFAULT_PLACES}
-    return {"title": TASKS[name].title, "metric": columns.heading(name), "scale": columns.scale(name),
+        return {"title": title, "metric": "metric", "scale": 1, "places": columns.DEFAULT_PLACES}
+    return {"title": title, "metric": columns.heading(name), "scale": columns.scale(name),
             "places": columns.places(name)}  # fmt: skip
 
 
@@ -127,7 +140,7 @@ def _search(folder: Path, courses: Mapping[int, Course], runs: Runs, steps: int,
     notes = list[str]()
     unfinished = left_out(folder)
     first = next((shape for course in courses.values() if (shape := _matrix(course))), {})
-    tasks = list(first)
+    tasks = list(dict.fromkeys(map(task_of, first)))
     seeds = []
     for seed, course in courses.items():
         run = folder / f"seed{seed}"
@@ -146,7 +159,7 @@ def _search(folder: Path, courses: Mapping[int, Course], runs: Runs, steps: int,
     panels, missing = findings.panels(built, budget)
     costs, reasons = findings.costs(folder)
     return {
-        "name": run_name(folder), "tasks": tasks, "seeds": seeds, "vote": voted and _votes(voted),
+        "name": run_name(folder), "tasks": tasks, "rows": list(first), "seeds": seeds, "vote": voted and _votes(voted),
         "importance": importances, "attention": panels, "costs": costs, "notes": [*notes, *unread, *missing, *reasons],
     }  # fmt: skip
 
@@ -172,8 +185,8 @@ def _votes(voted: Genotype) -> dict[str, Any]:
     blocks: dict[str, dict[str, Any]] = {target: {} for target in voted.tasks}
     for target, source in voted.pairs():
         counts = details["votes"][target][source]
-        agreeing = vote_agreement(counts)
-        blocks[target][source] = {"chosen": voted.blocks[target][source], "votes": counts, "agreement": agreeing}
+        blocks[target][source] = {"chosen": voted.blocks[target][source], "votes": votes_by_type(counts),
+                                  "agreement": vote_agreement(counts)}  # fmt: skip
     for tie in details["ties"]:
         blocks[tie["target"]][tie["source"]]["tie"] = tie["by"]
     return {**{key: details[key] for key in ("runs", "agreement", "kappa")}, "blocks": blocks}
@@ -181,4 +194,5 @@ def _votes(voted: Genotype) -> dict[str, Any]:
 
 def _chosen(search: Mapping[str, Any]) -> Sequence[str]:
     rows = [row for seed in search["seeds"] if seed["chosen"] for row in seed["chosen"].values()]
-    return [name for row in rows for name in row.values()]
+    voted = search["vote"]["blocks"].values() if search["vote"] else ()
+    return [*(name for row in rows for name in row.values()), *(one["chosen"] for row in voted for one in row.values())]

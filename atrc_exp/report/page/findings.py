@@ -1,4 +1,4 @@
-"""What other runs know about the blocks of a search: importance, attention and cost, found by their genotype."""
+"""Importance, attention and cost of the blocks of a search, from the runs that were built on its genotype."""
 
 from collections.abc import Iterable, Mapping
 from itertools import zip_longest
@@ -10,13 +10,13 @@ from atrc_exp.files import read_json
 from atrc_exp.report.figures import gallery, importance
 from atrc_exp.report.figures.cost import PROFILE
 from atrc_exp.report.page.dynamics import read_choices
-from atrc_exp.report.results.aggregate import run_name, seed_folders
+from atrc_exp.runs.finished import run_name, seed_folders
 
 Blocks = Mapping[str, Mapping[str, str]]
 
 
 def built_on(names: Iterable[Path], genotypes: Mapping[str, Blocks]) -> dict[Path, str]:
-    """Runs of all names whose genotype is one of those given, with what this one is called."""
+    """Runs of all names whose genotype is one of those given, each with the name of that genotype."""
     found = dict[Path, str]()
     for run in (run for name in names for run in seed_folders(name).values()):
         try:

@@ -13,8 +13,8 @@ from markupsafe import Markup
 from atrc_exp.files import write_text
 from atrc_exp.report.page import explorer
 from atrc_exp.report.page.sections import Note, Picture, Section, build
-from atrc_exp.report.paper import document as paper
-from atrc_exp.report.results import overview, sheet
+from atrc_exp.report.paper import document
+from atrc_exp.report.results import overview
 from atrc_exp.report.results.sheet import Sheet
 
 FOLDER = "report"
@@ -37,14 +37,14 @@ def write(runs_dir: Path) -> tuple[Path, list[Section]]:
     tables = [
         table
         for dataset in datasets
-        for backbone in (None, *paper.other_backbones(runs_dir, dataset))
-        for table in paper.sheets(runs_dir, dataset, backbone=backbone)
+        for backbone in (None, *document.other_backbones(runs_dir, dataset))
+        for table in document.sheets(runs_dir, dataset, backbone=backbone)
     ]
     sections = build(runs, out / "figures", tables)
-    paper.write(tables, out / "tables")
+    document.write(tables, out / "tables")
     for table in (block for section in sections for block in section.blocks if isinstance(block, Sheet)):
         if table not in tables:
-            write_text(out / "tables" / f"{table.name}.csv", sheet.csv(table))
+            write_text(out / "tables" / f"{table.name}.csv", table.to_csv())
     interactive = explorer.write(runs, out)
     write_text(out / FILE_NAME, render(runs_dir.name, sections, interactive.name if interactive else None))
     return out / FILE_NAME, sections
@@ -60,7 +60,7 @@ def render(title: str, sections: Sequence[Section], interactive: str | None = No
         loader=FileSystemLoader(_PACKAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["table"] = lambda block: Markup(sheet.html(block))  # escaped by `sheet`
+    environment.filters["table"] = lambda block: Markup(block.to_html())  # it escapes
     environment.tests["picture"] = lambda block: isinstance(block, Picture)
     environment.tests["note"] = lambda block: isinstance(block, Note)
     return environment.get_template("page.html").render(

@@ -100,7 +100,7 @@ function voteText({ search, target, source }) {
   const found = vote?.blocks[target]?.[source];
   if (!found) return gap("There is no vote of these searches.");
   const { chosen, votes, agreement, tie } = found;
-  const words = [` ${votes[chosen]} of ${vote.runs} finished searches`];
+  const words = [` ${chosen.split("+").map((type) => votes[type]).join("+")} of ${vote.runs} finished searches`];
   if (tie) words.push(`decided from a tie by ${tie}`);
   if (agreement !== null) words.push(`${percent(agreement)} of the pairs of searches agree on this block`);
   const over = vote.agreement === null ? " One search has no agreement to measure."
@@ -137,7 +137,7 @@ function attentionPanel({ search, target }) {
 const GREY = { line: "#59626d", width: 1.6, dashes: [] };
 
 function drawCourse({ search, seed, index }) {
-  const blocks = search.tasks.length ** 2;
+  const blocks = search.rows.length * search.tasks.length;
   const charts = [["entropy", "Mean entropy of the blocks", Math.log(Math.max(2, mostTypes(seed))), (value) => value.toFixed(2)],
     ["frozen", "Frozen blocks", blocks, (value) => (Number.isInteger(value) ? String(value) : "")]];
   for (const [key, title, high, format] of charts) {

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype, load, vote
 from atrc_exp.report import curves, votes
-from atrc_exp.report.figures import cost, gains, gallery, proportions, thresholds, training_curves
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import cost, drawing, gains, gallery, proportions, thresholds, training_curves
 from atrc_exp.report.results import overview
-from atrc_exp.report.results.aggregate import Row, read_runs, run_name
+from atrc_exp.report.results.aggregate import Row
 from atrc_exp.report.results.overview import Runs
 from atrc_exp.report.results.sheet import Sheet
+from atrc_exp.runs.finished import read_runs, run_name
 
 T = TypeVar("T")
 
@@ -76,10 +76,10 @@ class Drawer:
             return Note(f"{title}: {error}")
         except DAMAGE as error:
             return Note(f"{title}: files of the runs cannot be read ({type(error).__name__}: {error})")
-        figures.freeze_layout(figure)
-        png, _ = figures.save(figure, self.folder / stem.replace("/", "-"))
+        drawing.freeze_layout(figure)
+        png, _ = drawing.save(figure, self.folder / stem.replace("/", "-"))
         width = round(_PIXELS_PER_INCH * figure.get_figwidth())
-        return Picture(title, caption, figures.data_uri(figure, png.read_bytes()), width, folded)
+        return Picture(title, caption, drawing.data_uri(figure, png.read_bytes()), width, folded)
 
 
 def build(runs: Runs, folder: Path, tables: Sequence[Sheet]) -> list[Section]:

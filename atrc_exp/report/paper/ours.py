@@ -12,19 +12,9 @@ from typing import TypeVar
 
 from atrc_exp.errors import UserError
 from atrc_exp.report.paper.published import Published, Table
-from atrc_exp.report.results.aggregate import (
-    Delta,
-    Row,
-    Setting,
-    Statistic,
-    aggregate,
-    delta_against,
-    left_out,
-    read_runs,
-    seed_folders,
-    statistics_of,
-)
+from atrc_exp.report.results.aggregate import Delta, Row, Statistic, aggregate, delta_against, statistics_of
 from atrc_exp.runs.files import SUMMARY
+from atrc_exp.runs.finished import Setting, left_out, read_runs, seed_folders
 from atrc_exp.tasks import TASKS
 
 T = TypeVar("T")
@@ -45,7 +35,7 @@ class Ours:
     delta: Delta | None
     """None unless every task has a value."""
     parameters: int | None
-    """Of all networks of the row; None unless every name has runs."""
+    """Parameters of all networks of the row; None unless every name has runs."""
     gap: str
     """What stands in place of the number of seeds where there is none: missing, unfinished or left out."""
     notes: tuple[str, ...]
@@ -122,6 +112,7 @@ def _read(folder: Path, published: Published, dataset: str, tasks: Sequence[str]
         "distillation": (published.distillation, experiment.distillation),
         "tasks": (_listed(own), _listed(experiment.tasks)),
         "classifications": (_listed(own if published.is_classification else ()), _listed(experiment.classifications)),
+        "objective": ("", ", ".join(experiment.objective)),
     }
     wrong = [f"{key} {given or 'none'} where the row has {wanted or 'none'}"
              for key, (wanted, given) in expected.items() if given != wanted]  # fmt: skip

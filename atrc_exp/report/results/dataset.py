@@ -14,7 +14,7 @@ from atrc_exp.data.prepare.check import DEPTH_EDGES, Findings, Labels
 from atrc_exp.data.readers.reader import Reader, absence_notes, count_notes, fingerprint, list_files
 from atrc_exp.data.readers.sample import Sample
 from atrc_exp.files import write_json
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.results.sheet import Sheet, plain
 from atrc_exp.report.results.tables import console, show_sheet
 from atrc_exp.rooms.dataset.sheet import draw_label
@@ -35,7 +35,7 @@ def as_record(reader: Reader, config: DatasetConfig, findings: Findings) -> dict
     sizes, missing = list_files(reader, config.tasks)
     other = [file for file in missing if file not in lacking]
     labels = {
-        split: {task: _label_record(task, found, _names(task, reader, config)) for task, found in tasks.items()}
+        split: {task: _label_record(found, _names(task, reader, config)) for task, found in tasks.items()}
         for split, tasks in findings.labels.items()
     }
     return {
@@ -68,8 +68,8 @@ def write(
     """Write the record and its figure to `folder`, and show what matters of it."""
     write_json(folder / FILE_NAME, record)
     figure = draw(record, samples, class_names)
-    figures.freeze_layout(figure)
-    figures.save(figure, (folder / FILE_NAME).with_suffix(""))
+    drawing.freeze_layout(figure)
+    drawing.save(figure, (folder / FILE_NAME).with_suffix(""))
     _show(record)
     console().print(f"written to {folder / FILE_NAME}", markup=False, highlight=False)
 
@@ -119,7 +119,7 @@ def _absent_classes(labels: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return notes
 
 
-def _label_record(task: str, labels: Labels, names: Sequence[str]) -> dict[str, Any]:
+def _label_record(labels: Labels, names: Sequence[str]) -> dict[str, Any]:
     valid = max(labels.valid, 1)
     record: dict[str, Any] = {"pixels": labels.pixels, "invalid_share": 1 - labels.valid / max(labels.pixels, 1)}
     if names:

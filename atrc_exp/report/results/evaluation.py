@@ -16,7 +16,7 @@ from rich.text import Text
 from atrc_exp.files import write_json, write_text
 from atrc_exp.metrics.boundary import BoundaryScores, Curve
 from atrc_exp.metrics.boundary.drawing import draw_boundary
-from atrc_exp.report.figures import looks as figures
+from atrc_exp.report.figures import drawing
 from atrc_exp.report.results.sheet import Cell, Sheet, plain
 from atrc_exp.report.results.tables import console, show_sheet
 from atrc_exp.tasks import TASKS
@@ -53,11 +53,11 @@ def write(
     }
     for task, matrix in confusion.items():
         stem = folder / FIGURES / f"confusion_{task}"
-        figures.save(draw_confusion(matrix, names[task], TASKS[task].title), stem)
+        drawing.save(draw_confusion(matrix, names[task], TASKS[task].title), stem)
         write_text(stem.with_suffix(".csv"), _confusion_csv(matrix, names[task]))
     for task, scores in boundaries.items():
         stem = folder / FIGURES / f"boundary_{task}"
-        figures.save(draw_boundary(scores, TASKS[task].title), stem)
+        drawing.save(draw_boundary(scores, TASKS[task].title), stem)
         write_text(stem.with_suffix(".csv"), scores.curve_csv())
     write_json(folder / FILE_NAME, full)
     _show(full, confusion)
@@ -129,7 +129,7 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str) -> Figu
     axes = figure.subplots()
     if not len(present):
         axes.set(xticks=(), xlabel="prediction", ylabel="label", title=title)
-        figures.note_missing(axes, "no labelled pixel")
+        drawing.note_missing(axes, "no labelled pixel")
         return figure
     axes.set_facecolor("0.85")
     image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)

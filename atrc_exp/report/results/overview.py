@@ -8,19 +8,11 @@ from typing import TypeVar
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, read_settings
-from atrc_exp.report.results.aggregate import (
-    Row,
-    RunResult,
-    find_baselines,
-    left_out,
-    read_runs,
-    run_name,
-    run_names,
-    seed_folders,
-)
+from atrc_exp.report.results.aggregate import Row, find_baselines
 from atrc_exp.report.results.sheet import GAP, Notes, Sheet, plain
 from atrc_exp.report.results.tables import Report, gather
 from atrc_exp.runs.files import CONFIG, ENVIRONMENT, RECORDS, SUMMARY
+from atrc_exp.runs.finished import RunResult, left_out, read_runs, run_name, run_names, seed_folders
 from atrc_exp.runs.logging import jsonl
 
 T = TypeVar("T")

@@ -11,10 +11,10 @@ from statistics import fmean
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json, write_json, write_text
-from atrc_exp.report.results.aggregate import run_name, seed_folders
-from atrc_exp.report.results.sheet import GAP, Sheet, markdown, plain
+from atrc_exp.report.results.sheet import GAP, Sheet, plain
 from atrc_exp.report.results.tables import show_sheet
 from atrc_exp.runs.files import SUMMARY
+from atrc_exp.runs.finished import run_name, seed_folders
 
 NOTE = "selected on val: sum over tasks of the validation loss divided by the lowest of all settings; lower is better"
 
@@ -68,7 +68,8 @@ def show(ranked: Sequence[Ranked], folder: Path) -> None:
         for place, one in enumerate(ranked, 1)
     ]
     show_sheet(Sheet("ranking", f"{folder.name}, {NOTE}", header, plain(rows), align=align))
-    write_text(folder / "ranking.md", markdown(Sheet("ranking", "", header, plain(rows), (f"Score: {NOTE}.",), align)))
+    written = Sheet("ranking", "", header, plain(rows), (f"Score: {NOTE}.",), align)
+    write_text(folder / "ranking.md", written.to_markdown())
     entries = [asdict(one) | {"score": one.score if math.isfinite(one.score) else None} for one in ranked]
     write_json(folder / "ranking.json", {"version": 1, "selected_on": "val", "criterion": NOTE, "ranking": entries})
 

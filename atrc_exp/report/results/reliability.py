@@ -13,10 +13,10 @@ import numpy as np
 from scipy import stats
 
 from atrc_exp.errors import UserError
-from atrc_exp.genotype import CONTEXT_TYPES, Genotype, agreement, cohen_kappa, light_kappa, load
+from atrc_exp.genotype import Genotype, agreement, cohen_kappa, light_kappa, load, overlap
 from atrc_exp.report.paper.published import SEEDS, TABLE_F, TITLES
-from atrc_exp.report.results.aggregate import common_experiment, left_out, read_runs, seed_folders
 from atrc_exp.report.results.sheet import GAP, Cell, Notes, Sheet
+from atrc_exp.runs.finished import common_experiment, left_out, read_runs, seed_folders
 
 PERMUTATIONS = 9_999
 
@@ -33,19 +33,21 @@ class Chance:
     """Share of the permutations that agree at least as much as the searches do, these counted as one of them."""
 
 
-def chance(genotypes: Sequence[Genotype], seed: int = 0) -> Chance | None:
+def chance(genotypes: Sequence[Genotype]) -> Chance | None:
     """The permutation baseline of the agreement of at least two searches; None for fewer."""
     if len(genotypes) < 2:
         return None
-    codes = {name: code for code, name in enumerate(CONTEXT_TYPES)}
+    names = sorted({choice for genotype in genotypes for choice in _choices(genotype)})
+    codes = {name: code for code, name in enumerate(names)}
+    agreements = np.array([[overlap(a, b) for b in names] for a in names])
     ratings = [np.array([codes[choice] for choice in _choices(genotype)]) for genotype in genotypes]
 
     def agreeing(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
-        return np.mean([(a == b).mean(axis=axis) for a, b in itertools.combinations(samples, 2)], axis=0)
+        return np.mean([agreements[a, b].mean(axis=axis) for a, b in itertools.combinations(samples, 2)], axis=0)
 
     found = stats.permutation_test(
         ratings, agreeing, permutation_type="pairings", n_resamples=PERMUTATIONS, alternative="greater",
-        vectorized=True, batch=1_000, rng=np.random.default_rng(seed),
+        vectorized=True, batch=1_000, rng=np.random.default_rng(0),
     )  # fmt: skip
     drawn = found.null_distribution
     return Chance(float(drawn.mean()), float(np.quantile(drawn, 0.95)), float(found.pvalue))

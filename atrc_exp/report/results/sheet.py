@@ -4,8 +4,8 @@ Cells are finished text; what stands for a number is rounded before. The best ce
 underlined. Notes stand below the table, one a line.
 """
 
-import csv as csv_module
-import html as html_module
+import csv
+import html
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,6 +51,61 @@ class Sheet:
             if len(entries) != len(self.header):
                 raise ValueError(f"sheet {self.name}: {len(entries)} entries for {len(self.header)} headings")
 
+    def to_markdown(self) -> str:
+        """The table in GitHub's Markdown: title as a heading of level 3, table, notes."""
+        rows = [[_marked(cell, _markdown_text, "**{}**", "<u>{}</u>") for cell in row] for row in self.rows]
+        sides = [":--" if side == "l" else "--:" for side in self.align]
+        lines = map(_markdown_line, (map(_markdown_text, self.header), sides, *rows))
+        blocks = [f"### {self.title}"] if self.title else []
+        blocks.append("\n".join(lines))
+        if self.notes:
+            blocks.append("  \n".join(self.notes))
+        return "\n\n".join(blocks) + "\n"
+
+    def to_latex(self) -> str:
+        r"""A `table` with a `tabular` between the rules of the package `booktabs`; notes below it in small print."""
+        rows = [" & ".join(_marked(cell, latex_text, r"\textbf{{{}}}", r"\underline{{{}}}") for cell in row)
+                for row in self.rows]  # fmt: skip
+        lines = [r"\begin{table}", r"\centering"]
+        if self.title:
+            lines += [rf"\caption{{{latex_text(self.title)}}}", rf"\label{{tab:{self.name}}}"]
+        lines += [rf"\begin{{tabular}}{{{self.align}}}", r"\toprule"]
+        lines += [" & ".join(map(latex_text, self.header)) + r" \\", r"\midrule"]
+        lines += [row + r" \\" for row in rows]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        if self.notes:
+            lines.append(r"\par\smallskip\footnotesize\raggedright")
+            lines.append("\\par\n".join(map(latex_text, self.notes)))
+        return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+    def to_csv(self) -> str:
+        """The records, or without them the header and the cells; no title, no notes."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if self.records:
+            columns = list(dict.fromkeys(key for record in self.records for key in record))
+            writer.writerow(columns)
+            writer.writerows([record.get(column) for column in columns] for record in self.records)
+        else:
+            writer.writerow(self.header)
+            writer.writerows([cell.text for cell in row] for row in self.rows)
+        return text.getvalue()
+
+    def to_html(self) -> str:
+        """A `table` element with a caption, its notes in a paragraph after it; styled by the page that holds it."""
+        lines = [f'<table id="{html.escape(self.name)}">']
+        if self.title:
+            lines.append(f"<caption>{html.escape(self.title)}</caption>")
+        lines += ["<thead>", _html_line("th", map(html.escape, self.header), self.align), "</thead>", "<tbody>"]
+        lines += [
+            _html_line("td", (_marked(cell, html.escape, "<b>{}</b>", "<u>{}</u>") for cell in row), self.align)
+            for row in self.rows
+        ]
+        lines += ["</tbody>", "</table>"]
+        if self.notes:
+            lines.append(f"<p>{'<br>'.join(map(html.escape, self.notes))}</p>")
+        return "\n".join(lines) + "\n"
+
 
 class Notes:
     """Numbered notes of a table; one that comes again keeps its number."""
@@ -81,20 +136,6 @@ def plain(rows: Iterable[Iterable[str]]) -> tuple[tuple[Cell, ...], ...]:
     return tuple(tuple(map(Cell, row)) for row in rows)
 
 
-def markdown(sheet: Sheet) -> str:
-    """The table in GitHub's Markdown: title as a heading of level 3, table, notes."""
-    lines = [
-        _markdown_line(map(_markdown_text, sheet.header)),
-        _markdown_line(":--" if side == "l" else "--:" for side in sheet.align),
-        *(_markdown_line(_marked(cell, _markdown_text, "**{}**", "<u>{}</u>") for cell in row) for row in sheet.rows),
-    ]
-    blocks = [f"### {sheet.title}"] if sheet.title else []
-    blocks.append("\n".join(lines))
-    if sheet.notes:
-        blocks.append("  \n".join(sheet.notes))
-    return "\n\n".join(blocks) + "\n"
-
-
 def _markdown_line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -123,53 +164,6 @@ def latex_text(text: str) -> str:
     """Text in LaTeX: characters that it would take for commands, or lacks, as commands; hyphens of numbers as minus."""
     escaped = text.replace("Δm", "\0").translate(_LATEX).replace("\0", r"$\Delta_m$")
     return re.sub(r"(?<!\S)-(?=\d)", "$-$", escaped)
-
-
-def latex(sheet: Sheet) -> str:
-    r"""A `table` with a `tabular` between the rules of the package `booktabs`; notes below it in small print."""
-    rows = [" & ".join(_marked(cell, latex_text, r"\textbf{{{}}}", r"\underline{{{}}}") for cell in row)
-            for row in sheet.rows]  # fmt: skip
-    lines = [r"\begin{table}", r"\centering"]
-    if sheet.title:
-        lines += [rf"\caption{{{latex_text(sheet.title)}}}", rf"\label{{tab:{sheet.name}}}"]
-    lines += [rf"\begin{{tabular}}{{{sheet.align}}}", r"\toprule"]
-    lines += [" & ".join(map(latex_text, sheet.header)) + r" \\", r"\midrule"]
-    lines += [row + r" \\" for row in rows]
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    if sheet.notes:
-        lines.append(r"\par\smallskip\footnotesize\raggedright")
-        lines.append("\\par\n".join(map(latex_text, sheet.notes)))
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def csv(sheet: Sheet) -> str:
-    """The records, or without them the header and the cells; no title, no notes."""
-    text = io.StringIO()
-    writer = csv_module.writer(text, lineterminator="\n")
-    if sheet.records:
-        columns = list(dict.fromkeys(key for record in sheet.records for key in record))
-        writer.writerow(columns)
-        writer.writerows([record.get(column) for column in columns] for record in sheet.records)
-    else:
-        writer.writerow(sheet.header)
-        writer.writerows([cell.text for cell in row] for row in sheet.rows)
-    return text.getvalue()
-
-
-def html(sheet: Sheet) -> str:
-    """A `table` element with a caption, its notes in a paragraph after it; styled by the page that holds it."""
-    lines = [f'<table id="{html_module.escape(sheet.name)}">']
-    if sheet.title:
-        lines.append(f"<caption>{html_module.escape(sheet.title)}</caption>")
-    lines += ["<thead>", _html_line("th", map(html_module.escape, sheet.header), sheet.align), "</thead>", "<tbody>"]
-    lines += [
-        _html_line("td", (_marked(cell, html_module.escape, "<b>{}</b>", "<u>{}</u>") for cell in row), sheet.align)
-        for row in sheet.rows
-    ]
-    lines += ["</tbody>", "</table>"]
-    if sheet.notes:
-        lines.append(f"<p>{'<br>'.join(map(html_module.escape, sheet.notes))}</p>")
-    return "\n".join(lines) + "\n"
 
 
 def _html_line(tag: str, cells: Iterable[str], align: Sequence[str]) -> str:

@@ -15,22 +15,12 @@ from rich.text import Text
 from atrc_exp.errors import UserError
 from atrc_exp.files import print_any_text, write_json, write_text
 from atrc_exp.report.results import differences
-from atrc_exp.report.results import sheet as forms
-from atrc_exp.report.results.aggregate import (
-    Row,
-    Setting,
-    Statistic,
-    aggregate,
-    find_baselines,
-    run_name,
-    run_names,
-    runs_root,
-    seed_folders,
-)
+from atrc_exp.report.results.aggregate import Row, Statistic, aggregate, find_baselines
 from atrc_exp.report.results.columns import heading, measure, scale
 from atrc_exp.report.results.constants import NOTE, Constants, read_constants
 from atrc_exp.report.results.differences import Compared
-from atrc_exp.report.results.sheet import GAP, Notes, Sheet
+from atrc_exp.report.results.sheet import GAP, Notes, Sheet, plain
+from atrc_exp.runs.finished import Setting, run_name, run_names, runs_root, seed_folders
 from atrc_exp.tasks import TASKS
 
 WIDE = 200  # columns where the output is no terminal, so that log files keep one line a row
@@ -69,7 +59,7 @@ class Report:
         found: list[Sheet | None] = []
         for number, section in enumerate(self.sections(), start=1):
             name, conditions = f"results_{number}", str(section.setting)
-            found.append(Sheet(name, conditions, tuple(section.header), forms.plain(section.cells),
+            found.append(Sheet(name, conditions, tuple(section.header), plain(section.cells),
                                tuple(section.footnotes)))  # fmt: skip
             found.append(self._differences(name, section.setting))
         return [sheet for sheet in found if sheet is not None]
@@ -163,7 +153,7 @@ def _section(setting: Setting, rows: Sequence[Row], constants: Constants | None)
 
 def to_markdown(report: Report) -> str:
     """The table as Markdown, one heading a setting, footnotes below."""
-    blocks = [forms.markdown(sheet) for sheet in report.sheets()]
+    blocks = [sheet.to_markdown() for sheet in report.sheets()]
     blocks += [_refusal(name, reason) + "\n" for name, reason in report.refused.items()]
     return "\n".join(blocks)
 
@@ -198,7 +188,7 @@ def to_csv(report: Report) -> str:
     """The table for spreadsheets: the numbers of `as_dict`, one line a row, empty cells for gaps."""
     rows = [_row_dict(row) for row in report.rows]
     tasks = [task for task in TASKS if any(task in row["tasks"] for row in rows)]
-    return forms.csv(Sheet("table", "", ("Run",), (), records=tuple(_record(row, tasks) for row in rows)))
+    return Sheet("table", "", ("Run",), (), records=tuple(_record(row, tasks) for row in rows)).to_csv()
 
 
 def _record(row: dict[str, Any], tasks: Sequence[str]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def door(site: Site) -> None:
     it.rod(metal, (knob, 0.07, 1.0), (knob - np.sign(knob) * 0.1, 0.07, 1.0), 0.012)
 
 
-def window(room: Room, wall: int | None = None, private: bool = False) -> None:
+def window(room: Room, private: bool = False) -> None:
     """A window with daylight, behind curtains, blinds, both or none."""
     rng, look = room.rng, room.look
     z = rng.uniform(1.2, 1.4) if private else rng.uniform(0.8, 1.05)
@@ -95,7 +95,7 @@ def window(room: Room, wall: int | None = None, private: bool = False) -> None:
     )
     dressed = str(rng.choice(["curtain", "blinds", "both", "none"], p=[0.33, 0.37, 0.12, 0.18]))
     margin = 0.35 if dressed in ("curtain", "both") else 0.08
-    site = room.hang(w + 2 * margin, min(h, room.height - z - 0.12) + 0.12, z, wall)
+    site = room.hang(w + 2 * margin, min(h, room.height - z - 0.12) + 0.12, z)
     if site is None:
         return
     h = site.height - 0.12

@@ -112,9 +112,9 @@ def clothes_heap(site: Site) -> None:
         )
 
 
-def pillow(site: Site, label: str = "pillow", lean: float = 0.9) -> None:
+def pillow(site: Site, lean: float = 0.9) -> None:
     """Pillow that leans back by `lean` radians from upright, at the back of the site."""
-    rng, it = site.rng, site.thing(label)
+    rng, it = site.rng, site.thing("pillow")
     w, h, thick = site.width, site.depth, rng.uniform(0.12, 0.18)
     cloth = site.look.fabric(("weave", "weave", "stripes", "flowers", "dots", "plaid"), 0.3, value=(0.35, 0.98))
     z = 0.5 * (h * np.cos(lean) + thick * np.sin(lean))

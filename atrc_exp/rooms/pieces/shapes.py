@@ -41,9 +41,9 @@ def box() -> Template:
 
 
 @cache
-def frustum(top: float = 1.0, sides: int = 16) -> Template:
+def frustum(top: float = 1.0) -> Template:
     """Upright body of height 1 about the origin, radius 1 below, `top` above; surfaces side, bottom, top."""
-    mesh = trimesh.creation.cylinder(radius=1.0, height=1.0, sections=sides)
+    mesh = trimesh.creation.cylinder(radius=1.0, height=1.0, sections=16)
     corners = mesh.triangles.copy()
     flat = _flat_normals(corners)
     surface = np.where(flat[:, 0, 2] > 0.5, 2, np.where(flat[:, 0, 2] < -0.5, 1, 0)).astype(np.int32)

@@ -149,12 +149,12 @@ class Room:
                 return site
         return None
 
-    def anywhere(self, width: float, depth: float, height: float, gap: float = 0.05) -> Site | None:
+    def anywhere(self, width: float, depth: float, height: float) -> Site | None:
         """Claim free floor anywhere, turned by any angle, or None."""
         for _ in range(12):
             x, y = self.rng.uniform(0.1, 0.9, 2) * (self.width, self.depth)
             site = Site(self, turn(self.rng.uniform(0, 2 * np.pi)), np.array([x, y, 0.0]), width, depth, height)
-            if self.claim(site, gap):
+            if self.claim(site, 0.05):
                 return site
         return None
 

@@ -78,7 +78,7 @@ class Palette:
         """One of the room's hues or any other, with saturation and value from two ranges."""
         return hsv(self._hue(), self.rng.uniform(*saturation), self.rng.uniform(*value))
 
-    def wood(self, upright: bool = False, sheen: float = 0.12) -> Material:
+    def wood(self, upright: bool = False) -> Material:
         """Grain along u, or along v when `upright`; a fifth of the furniture is painted instead."""
         rng = self.rng
         if rng.random() < 0.2:
@@ -88,7 +88,7 @@ class Palette:
             if rng.random() < 0.6
             else hsv(rng.uniform(0.02, 0.12), rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.9))
         )
-        return self._make("wood", tone, shade(tone, rng.uniform(0.65, 0.88)), tone, 0.5, turned=upright, sheen=sheen)
+        return self._make("wood", tone, shade(tone, rng.uniform(0.65, 0.88)), tone, 0.5, turned=upright, sheen=0.12)
 
     def paint(self, colour: Colour, sheen: float = 0.05) -> Material:
         """Flat paint in a colour."""

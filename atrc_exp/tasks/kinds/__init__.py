@@ -1,4 +1,4 @@
-"""The kinds of labels, one file each: what is known of a kind of label map is asked of its object here."""
+"""The kinds of labels, one file each; the rest of the package asks the kind's object here."""
 
 from atrc_exp.tasks.kinds.binary import Binary
 from atrc_exp.tasks.kinds.classes import Classes

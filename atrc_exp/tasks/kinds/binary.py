@@ -33,10 +33,11 @@ class Binary(Classes):
         "cross_entropy": ("class_weights", "label_smoothing"),
         "balanced_cross_entropy": (),
         "weighted_binary": ("positive_weight",),
+        "boundary_f": ("positive_weight", "max_distance"),
         "focal": (),
         "dice": (),
     }
-    one_logit = ("weighted_binary",)
+    one_logit = ("weighted_binary", "boundary_f")
     """Losses of one channel; the others have two."""
     metrics: ClassVar[Mapping[str, Measure]] = {
         "f": Measure("binary_f", True, "%"),

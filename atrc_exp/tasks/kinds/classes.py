@@ -30,7 +30,7 @@ class Classes(Kind):
     }
     metrics: ClassVar[Mapping[str, Measure]] = {
         "miou": Measure("miou", True, "%"),
-        "pixel_accuracy": Measure("pixel_accuracy", True, "%"),
+        "pixel_accuracy": Measure("miou", True, "%"),
     }
     stored_as = "indices"
     stored_form = "8-bit grey, the index of the class"

@@ -1,8 +1,10 @@
 """Colours of maps in pictures: class palettes, colour maps, grey for what is unlabelled."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from torch import Tensor
 
 UNLABELLED = 0.5  # grey
@@ -22,6 +24,11 @@ def palette(classes: np.ndarray) -> np.ndarray:
 def grey_out(picture: np.ndarray, valid: Tensor) -> np.ndarray:
     """The picture (h, w, 3), grey where `valid` (h, w) is not."""
     return np.where(valid.numpy()[..., None], picture, UNLABELLED)
+
+
+def mean_colour(colours: Iterable[str]) -> str:
+    """The mean of colours, of which each is `#rrggbb`."""
+    return to_hex(np.mean([to_rgb(colour) for colour in colours], 0))
 
 
 def ink(colour: str) -> str:

@@ -152,7 +152,8 @@ class Depth(Kind):
         """See `Kind`."""
         near, far = self.span(task)
         edges = [near * (far / near) ** (index / task.regions) for index in range(task.regions + 1)]
-        return [f"{low:.2f}–{high:.2f} {self.unit}" for low, high in pairwise(edges)]
+        digits = max(2, 1 - math.floor(math.log10(near)))
+        return [f"{low:.{digits}f}–{high:.{digits}f} {task.value_unit}" for low, high in pairwise(edges)]
 
     def from_regions(self, task: Task, logits: Tensor, code: TriangularCode | None) -> Tensor:
         """See `Kind`."""
@@ -179,7 +180,7 @@ class Depth(Kind):
 
     def look_of_prediction(self, task: Task, stored: np.ndarray) -> Look:
         """See `Kind`."""
-        return Look(stored.clip(min=0), "viridis", unit=self.unit)
+        return Look(stored.clip(min=0), "viridis", unit=task.value_unit)
 
     def pictures(self, task: Task, label: Tensor, prediction: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """See `Kind`."""

@@ -21,9 +21,10 @@ class Disparity(Depth):
     bins = Bins(None, logarithmic=True)
     reference_rule = False
     unit = "px"
+    any_unit = True  # inverse depth behaves in the same way
     encodings = ("values",)
     metrics: ClassVar[Mapping[str, Measure]] = {"rmse": Measure("range_errors", False), **RATIOS}
-    stored_form = "an array (height, width) in pixels, as numpy.save writes it"
+    stored_form = "an array (height, width) in the unit of the labels, as numpy.save writes it"
 
     def magnify(self, label: np.ndarray, scale: float) -> None:
         """See `Kind`: distances in the image grow with it."""

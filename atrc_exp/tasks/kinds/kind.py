@@ -74,7 +74,7 @@ class Look:
     """Values at its ends; None takes them from the map. Predictions go up to their largest value."""
     logarithmic: bool = False
     unit: str = ""
-    """Beside the colour bar."""
+    """Text beside the colour bar."""
     classes: bool = False
     """The values are classes."""
 
@@ -96,9 +96,11 @@ class Kind:
     fill: ClassVar[float] = 0
     """Value of unlabelled pixels and of padding."""
     dtype: ClassVar[str] = "float32"
-    """Of label maps as readers give them."""
+    """Type of label maps as readers give them."""
     unit: ClassVar[str] = ""
-    """Unit of values, where the kind decides it."""
+    """Unit of values, unless the task says another."""
+    any_unit: ClassVar[bool] = False
+    """The task may say another."""
     encodings: ClassVar[tuple[str, ...]]
     """What the files of one's own dataset may hold (`dataset.folders`); the first is the default."""
     losses: ClassVar[Mapping[str, tuple[str, ...]]]
@@ -142,7 +144,7 @@ class Kind:
         """Change the values in place, as they change where the image is mirrored horizontally."""
 
     def doubts(self, task: Task, label: np.ndarray) -> Iterator[Doubt]:
-        """What a file may hold, but nobody can mean."""
+        """Ways in which the values of this map are implausible."""
         raise NotImplementedError
 
     def statistics(self, task: Task, label: np.ndarray) -> dict[str, Any]:

@@ -17,24 +17,43 @@ if TYPE_CHECKING:
     from atrc_exp.tasks import Task
 
 
+def nearest_centre(values: Tensor, task: Task) -> Tensor:
+    """Index (B, H, W) of the centre of the task at the smallest distance to each of the values (B, C, H, W).
+
+    Raises:
+        ValueError: the centres are not fitted yet.
+    """
+    import torch
+
+    if not task.centres:
+        raise ValueError(f"the label regions of {task.name} are clusters, which must be fitted first")
+    centres = values.new_tensor(task.centres)
+    offset = centres.square().sum(1) / 2
+    # One image at a time: the distances of a whole batch would outweigh all its predictions.
+    nearest = [(image.flatten(1).T @ centres.T - offset).argmax(1).view(image.shape[1:]) for image in values]
+    return torch.stack(nearest)
+
+
 class Regression(Kind):
     """Arrays (H, W), or (H, W, C) for more than one channel; tensors (B, C, H, W).
 
     A pixel with a channel that is not finite is invalid. Values are those of the pixel: neither scaling nor mirroring
     an image changes them. Label regions are equal bins of one channel over `Task.range`, or of the norm of all channels
-    from 0 to the largest that the range allows.
+    from 0 to the largest that the range allows, or else the cells of `Task.centres`.
     """
 
     name = "regression"
     fill = math.nan
     bins = Bins(None, logarithmic=False)
     any_channels = True
+    any_unit = True
     encodings = ("values",)
     losses: ClassVar[Mapping[str, tuple[str, ...]]] = {"l1": (), "l2": (), "berhu": ()}
     metrics: ClassVar[Mapping[str, Measure]] = {
         "rmse": Measure("value_errors", False),
         "mae": Measure("value_errors", False),
         "psnr": Measure("value_errors", True, "dB"),
+        "ssim": Measure("structural_similarity", True, ""),
     }
     stored_as = "channels"
     stored_form = "an array (height, width) or (height, width, channels), as numpy.save writes it"
@@ -88,6 +107,8 @@ class Regression(Kind):
 
     def regions(self, task: Task, label: Tensor, codebook: Tensor | None) -> Tensor:
         """See `Kind`; values outside the range fall into the first or last bin."""
+        if task.centres is not None:
+            return nearest_centre(label.nan_to_num(), task)
         channel, low, high = self._binned(task)
         values = label.norm(dim=1) if channel is None else label[:, channel]
         position = (values.nan_to_num() - low) * (task.regions / (high - low))
@@ -95,6 +116,9 @@ class Regression(Kind):
 
     def region_names(self, task: Task, class_names: Sequence[str] | None) -> list[str]:
         """See `Kind`."""
+        if task.centres is not None:
+            return [f"around {', '.join(f'{value:.3g}' for value in centre)} {task.value_unit}".strip()
+                    for centre in task.centres]  # fmt: skip
         channel, low, high = self._binned(task)
         of = "norm " if channel is None else f"channel {channel} " if task.channels > 1 else ""
         edges = [low + (high - low) * index / task.regions for index in range(task.regions + 1)]

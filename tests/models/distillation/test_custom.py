@@ -112,7 +112,7 @@ def test_errors_inside_the_users_file_are_left_as_they_are(folder):
 def test_target_and_custom_belong_together():
     with pytest.raises(UserError, match=r"distillation\._target_=None: must be given"):
         DistillationConfig(name="custom")
-    with pytest.raises(UserError, match=r"distillation\._target_=a\.B: must be null for distillation=pap"):
+    with pytest.raises(UserError, match=r"distillation\._target_=a\.B: .*null .*distillation=pap"):
         DistillationConfig(name="pap", _target_="a.B")
     with pytest.raises(UserError, match=r"distillation\.options"):
         DistillationConfig(name="pap", options={"share": 1})
@@ -122,7 +122,7 @@ def test_the_command_line_refuses_in_one_line(folder):
     done = subprocess.run(
         [sys.executable, "-m", "atrc_exp", *MINE], cwd=folder, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 2 and done.stderr.startswith("error: distillation._target_=users_module.Mean: must be")
+    assert done.returncode == 2 and done.stderr.startswith("error: distillation._target_=users_module.Mean:")
     assert done.stderr.count("\n") == 1 and not (folder / "imported").exists()
 
 

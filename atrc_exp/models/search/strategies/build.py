@@ -27,7 +27,7 @@ def build_strategy(config: Config, network: Network) -> Strategy | None:
     """The strategy that `search.strategy` names, for a search network; None for a fixed one.
 
     Raises:
-        UserError: an unknown name, or what `ResourceAware` refuses.
+        UserError: an unknown name, `search.keep` where there are no probabilities, or what `ResourceAware` refuses.
     """
     if network.search is None:
         return None
@@ -37,4 +37,8 @@ def build_strategy(config: Config, network: Network) -> Strategy | None:
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise UserError(f"search.strategy={name}: must be one of {', '.join(STRATEGIES)}{hint}")
     strategy = STRATEGIES[name](config, network.search)
+    if config.search.keep is not None and not strategy.learns:
+        raise UserError(
+            f"search.keep={config.search.keep}: must be null for search.strategy={name}, which learns no probabilities"
+        )
     return ResourceAware(config, network, strategy) if config.search.resource_weight else strategy

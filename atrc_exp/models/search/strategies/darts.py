@@ -1,7 +1,7 @@
 """DARTS: the plain softmax mixture (Liu et al., "DARTS: Differentiable Architecture Search", ICLR 2019)."""
 
+from atrc_exp.models.search.architecture import Mixture
 from atrc_exp.models.search.strategies.strategy import Draw, Strategy
-from atrc_exp.models.search.supergraph import Mixture
 
 
 class Darts(Strategy):

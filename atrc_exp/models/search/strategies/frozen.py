@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass
 class FrozenBlocks:
-    """Carries `SearchATRC.frozen` to the host behind the work of a step; the next step reads it.
+    """Carries `Architecture.frozen` to the host behind the work of a step; the next step reads it.
 
     Reading the tensor itself would stop the host in every step until the device has done all that it was given.
     """

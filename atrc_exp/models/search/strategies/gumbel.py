@@ -8,9 +8,9 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.genotype import CONTEXTS
+from atrc_exp.models.search.architecture import Architecture, Mixture
 from atrc_exp.models.search.strategies.frozen import FrozenBlocks
 from atrc_exp.models.search.strategies.strategy import Draw, Penalty, Strategy
-from atrc_exp.models.search.supergraph import Mixture, SearchATRC
 from atrc_exp.schedules import linear
 
 ENTROPY = "entropy"
@@ -21,7 +21,7 @@ class ArchSample(Mixture):
     """A Gumbel-softmax sample: one draw of the architecture, relaxed by its temperature (Eq. 7)."""
 
     temperature: float
-    """Of the Gumbel-softmax, > 0."""
+    """Temperature of the Gumbel-softmax, > 0."""
     noise: Tensor
     """Gumbel(0, 1) variables (blocks, contexts)."""
 
@@ -46,7 +46,7 @@ class GumbelSoftmax(Strategy):
 
     penalties = (ENTROPY,)
 
-    def __init__(self, config: Config, search: SearchATRC) -> None:
+    def __init__(self, config: Config, search: Architecture) -> None:
         super().__init__(config, search)
         self.frozen = FrozenBlocks()
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from atrc_exp.models.search.architecture import Mixture
 from atrc_exp.models.search.strategies.gumbel import ArchSample, GumbelSoftmax
-from atrc_exp.models.search.supergraph import Mixture
 
 
 @dataclass(frozen=True)

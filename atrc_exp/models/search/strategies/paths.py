@@ -7,8 +7,8 @@ import numpy as np
 
 from atrc_exp.config import Config
 from atrc_exp.genotype import Genotype
+from atrc_exp.models.search.architecture import Architecture, Mixture
 from atrc_exp.models.search.strategies.strategy import Draw, SinglePath, Strategy
-from atrc_exp.models.search.supergraph import Mixture, SearchATRC
 
 _TRAINING, _CHOICE = 0, 1  # first element of a seed: keeps the streams of random numbers apart
 _ATTEMPTS = 100  # proposals for each new path that is asked for
@@ -24,7 +24,7 @@ class SinglePaths(Strategy):
     learns = False
     chooses = True
 
-    def __init__(self, config: Config, search: SearchATRC) -> None:
+    def __init__(self, config: Config, search: Architecture) -> None:
         super().__init__(config, search)
         self.candidates = [[search.types.index(name) for name in search.candidates[t][s]] for t, s in search.pairs]
 

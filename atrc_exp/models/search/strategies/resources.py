@@ -14,8 +14,8 @@ from atrc_exp.genotype import Genotype
 from atrc_exp.models.contexts.maps import Block
 from atrc_exp.models.network import Network
 from atrc_exp.models.profile import choice_costs
+from atrc_exp.models.search.architecture import Architecture
 from atrc_exp.models.search.strategies.strategy import Draw, Penalty, SinglePath, Strategy
-from atrc_exp.models.search.supergraph import SearchATRC
 
 RESOURCE = "resource"
 
@@ -32,7 +32,7 @@ class ExpectedCost:
     def __init__(self, network: Network, image_size: tuple[int, int]) -> None:
         costs = choice_costs(network, image_size)
         assert network.search is not None
-        self.search: SearchATRC = network.search
+        self.search: Architecture = network.search
         rows = [
             [costs.blocks[Block(t, s, name)] for name in self.search.candidates[t][s]] for t, s in self.search.pairs
         ]

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.genotype import Genotype
-from atrc_exp.models.search.supergraph import Mixture, SearchATRC
+from atrc_exp.models.search.architecture import Architecture, Mixture
+from atrc_exp.models.search.strategies.keep import kept
 
 SinglePath = tuple[int, ...]
-"""A context for every block, as indices of `SearchATRC.types`; blocks as in `SearchATRC`."""
+"""A context for every block, as indices of `Architecture.types`; blocks as in `Architecture`."""
 
 
 class Penalty(NamedTuple):
@@ -55,7 +56,7 @@ class Strategy(ABC):
     chooses: bool = False
     """Whether it has `choose`; if so, a part of the training images is held out for that."""
 
-    def __init__(self, config: Config, search: SearchATRC) -> None:
+    def __init__(self, config: Config, search: Architecture) -> None:
         self.config, self.search = config, search
 
     @abstractmethod
@@ -76,8 +77,8 @@ class Strategy(ABC):
         raise NotImplementedError(f"{type(self).__name__} does not choose by held-out images")
 
     def genotype(self) -> Genotype:
-        """The choice as it stands, which is the network that is validated."""
-        return self.search.genotype()
+        """The choice as it stands, whose most probable contexts are the network that is validated."""
+        return kept(self.search.genotype(), self.config.search.keep)
 
     def record(self) -> dict[str, Any]:
         """Where the search stands, for a record; it may wait for the device."""

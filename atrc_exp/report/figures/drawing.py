@@ -1,4 +1,4 @@
-"""What the figures have in common: looks of the context types and of several runs, and the forms of a figure."""
+"""What the figures have in common: how context types and runs are drawn, and in which forms a figure is saved."""
 
 import base64
 import io
@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from atrc_exp.files import replacing
-from atrc_exp.genotype import CONTEXT_TYPES, context_type
+from atrc_exp.genotype import CONTEXT_TYPES, context_type, parted, scale_of, task_of
+from atrc_exp.tasks import title_of
+from atrc_exp.tasks.kinds.colours import mean_colour
 
 FORMATS = (".png", ".pdf")
 _SVG_FACTOR = 3  # sharpness at any size is worth that many times the bytes
@@ -30,17 +32,23 @@ def line_look(index: int) -> dict[str, Any]:
 
 
 def title(context: str) -> str:
-    """What a figure calls a context type.
+    """What a figure calls a context type, or a block that has several.
 
     Raises:
         UserError: an unknown type; so in the functions below.
     """
-    return context_type(context).title
+    return " + ".join(context_type(name).title for name in parted(context))
+
+
+def row_title(row: str, between: str = ", ") -> str:
+    """Title of a target: its task, and the scale of one that has a scale, counted from the finest."""
+    title = title_of(task_of(row))
+    return title if row == task_of(row) else f"{title}{between}scale {scale_of(row)}"
 
 
 def fill(context: str) -> str:
-    """Colour of the areas of a context type."""
-    return context_type(context).colour
+    """Colour of the areas of a context type; of a block that has several, their mean."""
+    return mean_colour(context_type(name).colour for name in parted(context))
 
 
 def patch(context: str, **style: Any) -> Patch:

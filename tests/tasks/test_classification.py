@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from atrc_exp.errors import UserError
-from atrc_exp.tasks import build_tasks
-from atrc_exp.tasks import classification as coding
+from atrc_exp.tasks import build_tasks, classification
 from atrc_exp.tasks.classification import Decoder, TriangularCode, delaunay_triangles, triangular_code
 from atrc_exp.tasks.kinds.depth import decode_depth, depth_bins
 
@@ -198,7 +197,7 @@ def test_maps_keep_their_shape_and_coding_in_parts_changes_nothing(frontal, monk
     torch.testing.assert_close(whole[2].norm(dim=1), torch.ones(2, 4, 5))
     one = code.encode(normals[1:, :, 2:3, 3:4])
     torch.testing.assert_close(one[1][0, :, 0, 0], whole[1][1, :, 2, 3])
-    monkeypatch.setattr(coding, "_CHUNK", 7)
+    monkeypatch.setattr(classification, "_CHUNK", 7)
     for expected, found in zip(whole, (*code.encode(normals), code.decode(logits)), strict=True):
         torch.testing.assert_close(found, expected)
 
