@@ -1,8 +1,8 @@
 // Products of matrices of float32 as three of TF32 each: x = high + low, and high * high + high * low + low * high leaves
-// out only low * low, 2^-24 of the product.
+// out low * low and the last bits of low, at most some 2^-21 of a product.
 //
-// Tensor cores round their sums toward zero, so long sums go through additions in float32: a sum of products is that of
-// one key row, and high * low terms have sums of their own.
+// Tensor cores may round their sums toward zero. So a sum of theirs has the products of one key row, terms with low apart
+// from the others, and float32 additions join them.
 #pragma once
 
 struct Split {

@@ -1,4 +1,4 @@
-// Local attention for 16-bit types on tensor cores, kernel sizes up to 9.
+// Local attention on tensor cores, kernel sizes up to 9: 16-bit types, and float32 as three products of TF32.
 //
 // A not-a-number or infinite pixel can reach queries up to 8 columns off (0 * inf), not only those whose window has
 // it.
