@@ -11,7 +11,8 @@ MAX_CHANNELS = 128
 MAX_KERNEL_SIZE = 15
 ELEMENTS = {torch.float32: "float", torch.bfloat16: "bf16", torch.float16: "f16"}
 # float32 is three products of TF32 where the parts of a map fit a thread's registers, and on devices whose tensor cores
-# are fast enough: those with less shared memory do TF32 at an eighth of the rate, and multiply-adds twice as fast.
+# are fast enough: a multiprocessor with less shared memory does TF32 at a quarter of an A100's rate, and multiply-adds
+# at twice.
 MAX_TF32_CHANNELS = 48
 TF32_SHARED_BYTES = 160 * 1024
 # Tiles of queries (rows, columns) of the tensor-core kernels, best first: larger ones read less halo.

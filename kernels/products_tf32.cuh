@@ -1,8 +1,8 @@
-// Products of matrices of float32 as three of TF32 each: x = high + low, and high * high + high * low + low * high leaves
-// out low * low and the last bits of low, at most some 2^-21 of a product.
+// Products of matrices of float32 as three of TF32 each: x = high + low, and high * high + high * low + low * high
+// leaves out low * low and the last bits of low, some 2^-21 of a product.
 //
-// Tensor cores may round their sums toward zero. So a sum of theirs has the products of one key row, terms with low apart
-// from the others, and float32 additions join them.
+// Tensor cores may round their sums toward zero. So a sum of theirs has the products of one key row, terms with low
+// apart from the others, and float32 additions join them.
 #pragma once
 
 struct Split {

@@ -18,8 +18,8 @@ constexpr int COLUMN_HALO = 4;  // for every radius, so that rows of a tile star
 constexpr int ROWS = TILE_ROWS + 2 * KERNEL_RADIUS, COLUMNS = TILE_COLUMNS + 2 * COLUMN_HALO;
 constexpr int QUERIES = TILE_ROWS * TILE_COLUMNS, WARPS = QUERIES / 16, THREADS = 32 * WARPS;
 constexpr int KEY_ROWS = 2 + 2 * KERNEL_RADIUS;
-// Elements between channels: an odd multiple of 8, so that ldmatrix rows of 8 channels, and float32 numbers of 4 channels
-// and 8 columns, meet distinct banks.
+// Elements between channels: an odd multiple of 8, so that ldmatrix rows of 8 channels, and float32 numbers of 4
+// channels and 8 columns, meet distinct banks.
 constexpr int WIDE = ROWS * COLUMNS + 8, NARROW = QUERIES + 8;
 constexpr int CHANNEL_TILES = CHANNELS / 8;
 // Key rows whose scores are in registers at once: half of them, with one step of the running-maximum softmax between
