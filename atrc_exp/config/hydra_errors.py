@@ -121,7 +121,9 @@ def _unknown_key(key: str) -> str:
     entry, where = parts[entries], ".".join(parts[:entries])
     close = difflib.get_close_matches(entry, set(TASKS) - {entry}, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"unknown key '{key}': {where} has no '{entry}'.{hint} New entries belong into the dataset's YAML file"
+    meant = ".".join((where, *(close or [entry]), *parts[entries + 1 :]))
+    remedy = "New entries belong into the dataset's YAML file" if parts[0] == "dataset" else f"Add it: +{meant}=VALUE"
+    return f"unknown key '{key}': {where} has no '{entry}'.{hint} {remedy}"
 
 
 def _unknown_hydra_key(key: str, section: Any) -> str:
