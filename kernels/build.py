@@ -14,7 +14,7 @@ from atrc_exp.files import replacing
 from atrc_exp.kernels.plan import Plan, Unsupported
 
 SOURCES = Path(__file__).parent
-HEADERS = ("primitives.cuh", "geometry.cuh", "tensor_core.cuh", "strip.cuh")
+HEADERS = ("primitives.cuh", "geometry.cuh", "tensor_core.cuh", "products_16.cuh", "products_tf32.cuh", "strip.cuh")
 further_options: list[str] = []  # of NVRTC: the benchmark asks for line numbers, which a profiler shows
 DIGEST_BYTES = hashlib.sha256().digest_size
 

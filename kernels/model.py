@@ -2,10 +2,12 @@
 
 For every kernel and device it prints the warps that a multiprocessor holds, the instructions of a thread by class, and
 least times in microseconds: of issue slots, of the units for multiply-adds, exponentials and matrix products, of shared
-memory, of the traffic with halos through the L2 cache, and of memory. The largest of them bounds the kernel from below,
-if nothing has to wait; it is for comparing variants, and no measured time. Instructions in a loop count for as many
-passes as there are chunks of channels (strip.cu), or channels a warp fetches (tensor_core.cu): too often where the
-compiler has unrolled a loop further, as it does the fetching of tiles of few warps. Both sides of a branch count.
+memory, of the traffic with halos through the L2 cache, and of memory. The first four are those of the busiest
+scheduler: a fifth warp makes one of four work twice as long. The largest time bounds the kernel from below, if nothing
+has to wait; it is for comparing variants, and no measured time. Instructions in a loop count for as many passes as
+there are chunks of channels (strip.cu), channels a warp fetches, or groups of key rows (tensor_core.cu): too often
+where the compiler has unrolled a loop further. Both sides of a branch count. The floor of float32 is that of multiply-
+adds, which three products of TF32 on tensor cores can undercut.
 
 NVRTC comes with PyTorch, nvdisasm with Triton.
 """
@@ -59,10 +61,10 @@ class Device:
 
 DEVICES = {
     "A100": Device(80, 108, 1.41e9, 163, 1.56e12, 4e12, fma=2, matrix=0.5),
-    "RTX 4090": Device(89, 128, 2.52e9, 99, 1.0e12, 4e12, fma=4, matrix=0.25),
+    "RTX 4090": Device(89, 128, 2.52e9, 99, 1.0e12, 4e12, fma=4, matrix=0.125),
     "H200": Device(90, 132, 1.98e9, 227, 4.3e12, 5.5e12, fma=4, matrix=0.6),
     "B200": Device(100, 148, 1.85e9, 227, 7.7e12, 10e12, fma=4, matrix=0.5),
-    "RTX 5090": Device(120, 170, 2.41e9, 99, 1.79e12, 6e12, fma=4, matrix=0.25),
+    "RTX 5090": Device(120, 170, 2.41e9, 99, 1.79e12, 6e12, fma=4, matrix=0.125),
 }
 _SECTION = re.compile(r"\s*\.section\s+\.text\.local_attention_(\w+)")
 _LABEL = re.compile(r"(\.L_x_\d+):")
@@ -100,18 +102,20 @@ def estimate(name: str, shape: tuple[int, int, int, int], dtype: torch.dtype) ->
     plan = make_plan(dtype, channels, KERNEL_SIZE, 4, device.shared_kib * 1024)
     code, log = compile_plan(plan, f"sm_{device.arch}")
     registers = {kernel: int(count) for kernel, count in _REGISTERS.findall(log)}
-    chunks = -(-channels // 4) if plan.source == "strip.cu" else -(-channels // 8) * 8 // (plan.threads // 32)
+    chunks = -(-channels // 4) if plan.source == "strip.cu" else -(-(-(-channels // 8) * 8) // (plan.threads // 32))
     rows = []
     listings = disassemble(code)
     for kernel in plan.shared_bytes:
-        executed = count(listings[kernel], chunks)
+        executed = count(listings[kernel], chunks, 2 if kernel == "forward" else KERNEL_SIZE + 1)
         classes = {key: sum(n for op, n in executed.items() if re.match(start, op)) for key, start in CLASSES.items()}
         work = -(-plan.threads // 32) * plan.blocks(batch, height, width) / device.multiprocessors / device.hertz * 1e6
+        warps = resident_warps(plan, kernel, registers[kernel], device)
+        busiest = work * imbalance(warps)
         pixels, element = batch * height * width, dtype.itemsize
         wide, narrow = TRAFFIC[kernel]
         bounds = {
-            "issue": sum(executed.values()) / 4 * work,
-            **{key: classes[key] / getattr(device, key) * work for key in ("fma", "exp", "matrix")},
+            "issue": sum(executed.values()) / 4 * busiest,
+            **{key: classes[key] / getattr(device, key) * busiest for key in ("fma", "exp", "matrix")},
             "shared": sum(n * clocks(op) for op, n in executed.items()) * work,
             "l2": 1e6 * pixels * channels * element * (wide * halo(plan) + narrow) / device.l2,
             "memory": 1e6 * pixels * (channels * element * (wide + narrow) + 4) / device.memory,
@@ -121,7 +125,7 @@ def estimate(name: str, shape: tuple[int, int, int, int], dtype: torch.dtype) ->
         rows.append({
             "device": name, "shape": shape, "dtype": str(dtype).removeprefix("torch."), "kernel": kernel,
             "tile": plan.tile, "registers": registers[kernel],
-            "warps": resident_warps(plan, kernel, registers[kernel], device), "instructions": sum(executed.values()),
+            "warps": warps, "instructions": sum(executed.values()),
             "classes": classes, "bounds_us": bounds, "bound_us": max(bounds.values()),
             "floor_us": max(products, bounds["memory"]),
         })  # fmt: skip
@@ -146,10 +150,10 @@ def disassemble(code: bytes) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def count(listing: list[tuple[str, str]], chunks: int) -> Counter[str]:
+def count(listing: list[tuple[str, str]], chunks: int, groups: int) -> Counter[str]:
     """Instructions by operation: in a loop once a chunk of channels, in a loop inside it twice a chunk.
 
-    A loop is what lies between a label and a branch back to it.
+    A loop is what lies between a label and a branch back to it; one with matrix products runs once a group of key rows.
     """
     places = {text: at for at, (operation, text) in enumerate(listing) if not operation}
     loops: dict[int, int] = {}  # first and last place
@@ -157,11 +161,15 @@ def count(listing: list[tuple[str, str]], chunks: int) -> Counter[str]:
         target = re.search(r"\.L_x_\d+", text) if operation.startswith("BRA") else None
         if target and places[target[0]] < at - 1:  # not the trap after the end, which branches to itself
             loops[places[target[0]]] = at
+    passes = {
+        first: groups if any(operation.startswith("HMMA") for operation, _ in listing[first:last]) else chunks
+        for first, last in loops.items()
+    }
     executed: Counter[str] = Counter()
     for at, (operation, _) in enumerate(listing):
         if operation and operation != "NOP":
-            depth = sum(first < at <= last for first, last in loops.items())
-            executed[operation] += (1, chunks, 2 * chunks)[min(depth, 2)]
+            around = [passes[first] for first, last in loops.items() if first < at <= last]
+            executed[operation] += max(around, default=1) * (2 if len(around) > 1 else 1)
     return executed
 
 
@@ -188,6 +196,11 @@ def resident_warps(plan: Plan, kernel: str, registers: int, device: Device) -> i
     by_registers = 4 * (16384 // (-(-registers // 8) * 8 * 32)) // warps
     by_shared = (device.shared_kib * 1024 + RESERVED_BYTES) // (plan.shared_bytes[kernel] + RESERVED_BYTES)
     return warps * min(by_registers, by_shared)
+
+
+def imbalance(warps: int) -> float:
+    """Work of the busiest of a multiprocessor's four schedulers over their mean."""
+    return -(-warps // 4) / (warps / 4)
 
 
 def line(row: dict[str, Any]) -> str:

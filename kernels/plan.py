@@ -10,6 +10,11 @@ import torch
 MAX_CHANNELS = 128
 MAX_KERNEL_SIZE = 15
 ELEMENTS = {torch.float32: "float", torch.bfloat16: "bf16", torch.float16: "f16"}
+# float32 is three products of TF32 where the parts of a map fit a thread's registers, and on devices whose tensor cores
+# are fast enough: a multiprocessor with less shared memory does TF32 at a quarter of an A100's rate, and multiply-adds
+# at twice.
+MAX_TF32_CHANNELS = 48
+TF32_SHARED_BYTES = 160 * 1024
 # Tiles of queries (rows, columns) of the tensor-core kernels, best first: larger ones read less halo.
 TENSOR_CORE_TILES = ((8, 16), (8, 8), (4, 8))
 STRIP_TILE = (8, 16)
@@ -60,7 +65,8 @@ def make_plan(dtype: torch.dtype, channels: int, kernel_size: int, vector: int, 
     if kernel_size > MAX_KERNEL_SIZE:
         raise Unsupported(f"kernel size {kernel_size} (the kernels take up to {MAX_KERNEL_SIZE})")
     candidates: list[Plan] = []
-    if dtype != torch.float32 and kernel_size <= 9:
+    tf32 = channels <= MAX_TF32_CHANNELS and shared_limit >= TF32_SHARED_BYTES
+    if kernel_size <= 9 and (dtype != torch.float32 or tf32):
         candidates = [
             tensor_core_plan(dtype, channels, kernel_size, vector, tile, shared_limit) for tile in TENSOR_CORE_TILES
         ]
@@ -75,12 +81,13 @@ def make_plan(dtype: torch.dtype, channels: int, kernel_size: int, vector: int, 
 def tensor_core_plan(
     dtype: torch.dtype, channels: int, kernel_size: int, vector: int, tile: tuple[int, int], shared_limit: int
 ) -> Plan:
-    """tensor_core.cu for 16-bit types, kernel sizes up to 9."""
+    """tensor_core.cu for kernel sizes up to 9, whose products are of TF32 for float32."""
     rows, columns = tile
-    padded_channels = -(-channels // 8) * 8
+    padded_channels, element_bytes = -(-channels // 8) * 8, dtype.itemsize
     queries = rows * columns
     halo = (rows + kernel_size - 1) * (columns + 8)
-    wide, narrow = 2 * padded_channels * (halo + 8), 2 * padded_channels * (queries + 8)  # bytes of a map
+    # Bytes of a map with halo and without.
+    wide, narrow = (element_bytes * padded_channels * (pixels + 8) for pixels in (halo, queries))
     shared_bytes = {
         "forward": 2 * wide + narrow,
         "dq": 2 * wide + 2 * narrow + 8 * queries,
@@ -88,13 +95,14 @@ def tensor_core_plan(
     }
     constants: dict[str, str | int] = {
         "ELEMENT": ELEMENTS[dtype],
+        "ELEMENT_BYTES": element_bytes,
         "CHANNELS": padded_channels,
         "KERNEL_SIZE": kernel_size,
         "VECTOR": vector,
         "TILE_ROWS": rows,
         "TILE_COLUMNS": columns,
     }
-    warps = dict.fromkeys(shared_bytes, 16 if padded_channels <= 48 else 8)
+    warps = dict.fromkeys(shared_bytes, 16 if element_bytes == 2 and padded_channels <= 48 else 8)
     return _plan("tensor_core.cu", constants, 2 * queries, tile, shared_bytes, shared_limit, warps)
 
 

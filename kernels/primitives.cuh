@@ -32,6 +32,9 @@ DEVICE SharedAddress shared_address(const void* pointer) {
 
 DEVICE float infinity() { return __int_as_float(0x7f800000); }
 
+DEVICE unsigned float_bits(float x) { return __float_as_uint(x); }
+DEVICE float bits_float(unsigned x) { return __uint_as_float(x); }
+
 DEVICE float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -154,5 +157,14 @@ DEVICE void load_matrices_transposed(unsigned (&r)[2], SharedAddress row) {
 MATRIX_MULTIPLY_ADD(bf16, "bf16")
 MATRIX_MULTIPLY_ADD(f16, "f16")
 #undef MATRIX_MULTIPLY_ADD
+
+// d (16 x 8) += a (16 x 8) b (8 x 8) of float32 cut to TF32, sums in float32, d as above.
+// a: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4); b: (t, g), (t + 4, g).
+DEVICE void multiply_add(float, float (&d)[4], const unsigned* a, unsigned b0, unsigned b1) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
 
 #endif

@@ -1,5 +1,5 @@
-// Local attention in float32 multiply-adds: for float32, and for 16-bit types beyond the tensor-core kernels (kernel
-// sizes from 11, or maps that do not fit their shared memory). Any number of channels.
+// Local attention in float32 multiply-adds, for what the tensor-core kernels leave: kernel sizes from 11, maps that do
+// not fit their shared memory, and float32 of many channels or on devices of slow TF32. Any number of channels.
 #include "strip.cuh"
 
 // out and the natural log-sum-exp of the scaled scores.

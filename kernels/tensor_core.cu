@@ -1,4 +1,4 @@
-// Local attention for 16-bit types on tensor cores, kernel sizes up to 9.
+// Local attention on tensor cores, kernel sizes up to 9: 16-bit types, and float32 as three products of TF32.
 //
 // A not-a-number or infinite pixel can reach queries up to 8 columns off (0 * inf), not only those whose window has
 // it.
@@ -38,7 +38,7 @@ local_attention_forward(const T* q, const T* k, const T* v, T* out, float* lse, 
     __syncthreads();
     const Centre centre(queries, lane);
 
-#pragma unroll
+#pragma unroll(UNROLLED ? KEY_ROWS : 1)
     for (int first = 0; first < KEY_ROWS; first += GROUP_ROWS) {
         float s[GROUP_ROWS][2][4];
         float highest[2] = {maximum[0], maximum[1]};
@@ -149,7 +149,7 @@ local_attention_dq(const T* g, const T* q, const T* k, const T* v, const T* out,
     __syncthreads();
     const Centre centre(queries, lane), gradient(gradients, lane);
 
-#pragma unroll
+#pragma unroll(UNROLLED ? KEY_ROWS : 1)
     for (int key_row = 0; key_row < KEY_ROWS; ++key_row) {
         const int key_y = y - KERNEL_RADIUS + key_row;
         if (key_y < 0 || key_y >= height) continue;
@@ -213,7 +213,7 @@ local_attention_dkv(const T* g, const T* q, const T* k, const T* v, const float*
     __syncthreads();
     const Centre key(keys, lane), value(values, lane);
 
-#pragma unroll
+#pragma unroll(UNROLLED ? KEY_ROWS : 1)
     for (int query_row = 0; query_row < KEY_ROWS; ++query_row) {
         const int query_y = y - KERNEL_RADIUS + query_row;
         if (query_y < 0 || query_y >= height) continue;

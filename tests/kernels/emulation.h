@@ -244,6 +244,16 @@ using SharedAddress = const char*;
 inline SharedAddress shared_address(const void* pointer) { return static_cast<const char*>(pointer); }
 
 inline float infinity() { return std::numeric_limits<float>::infinity(); }
+inline unsigned float_bits(float x) {
+    unsigned bits;
+    std::memcpy(&bits, &x, 4);
+    return bits;
+}
+inline float bits_float(unsigned bits) {
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return x;
+}
 inline float exp2_fast(float x) { return std::exp2(x); }
 inline float log2_fast(float x) { return std::log2(x); }
 
@@ -389,4 +399,22 @@ template <class T>
 void multiply_add(T, float (&d)[4], const unsigned* a, unsigned b0) {
     const unsigned words[3] = {a[0], a[1], b0};
     multiply_add_as<T, 8>(d, words);
+}
+
+// float32 operands cut to TF32, and the sum cut to float32: the roughest that is known of tensor cores.
+inline void multiply_add(float, float (&d)[4], const unsigned* a, unsigned b0, unsigned b1) {
+    const unsigned words[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    const int lane = emulation::thread_number() % emulation::WARP, g = lane / 4, t = lane % 4;
+    auto side = emulation::exchange("multiply-add", words, 6);
+    const auto value = [&](int owner, int index) {
+        return static_cast<double>(bits_float(emulation::word(side, owner, index) & 0xffffe000u));
+    };
+    for (int e = 0; e < 4; ++e) {
+        const int row = e / 2, column = 2 * t + e % 2;
+        double sum = d[e];
+        for (int k = 0; k < 8; ++k)
+            sum += value(4 * g + k % 4, k / 4 * 2 + row) * value(4 * column + k % 4, 4 + k / 4);
+        d[e] = static_cast<float>(sum);
+        if (std::abs(static_cast<double>(d[e])) > std::abs(sum)) d[e] = std::nextafter(d[e], 0.0f);
+    }
 }

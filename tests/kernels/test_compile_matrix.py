@@ -10,8 +10,8 @@ from atrc_exp.kernels.plan import Unsupported, make_plan
 
 # KiB of shared memory that a block may ask for (CUDA C++ Programming Guide, "Technical Specifications").
 SHARED_LIMITS = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 103: 227, 120: 99, 121: 99}
-# Bytes stored and loaded by channels. At 48 two blocks leave a thread 128 registers, and some compilers park up to four
-# of them, once a thread and outside the products.
+# Bytes stored and loaded by channels of tensor_core.cu. At 48 two blocks leave a thread 128 registers in 16 bits, and
+# some compilers park up to four of them, once a thread and outside the products.
 ALLOWED_SPILLS = {16: 0, 33: 0, 48: 32}
 FUNCTION = re.compile(r"Compiling entry function 'local_attention_(\w+)'")
 SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -47,6 +47,8 @@ def compile_or_skip(plan, target):
     ("dtype", "channels"),
     [
         (torch.float32, 33),
+        (torch.float32, 90),
+        *(pytest.param(torch.float32, c, marks=EXHAUSTIVE) for c in (16, 48)),
         (torch.bfloat16, 33),
         *(pytest.param(torch.bfloat16, c, marks=EXHAUSTIVE) for c in (16, 48, 64, 90, 128)),
         *(pytest.param(torch.float16, c, marks=EXHAUSTIVE) for c in (16, 33, 48, 64, 90)),
@@ -61,7 +63,9 @@ def test_compiles_without_spills_and_within_shared_memory(arch, dtype, channels)
     for name, numbers in used.items():
         assert plan.shared_bytes[name] <= SHARED_LIMITS[arch] * 1024
         assert numbers["registers"] * plan.threads <= 65536
-        if channels in ALLOWED_SPILLS:
+        if plan.source == "strip.cu":
+            assert numbers["spilled"] == 0, name
+        elif channels in ALLOWED_SPILLS:
             assert numbers["spilled"] <= ALLOWED_SPILLS[channels], name
 
 
