@@ -41,8 +41,8 @@ def seed_of(tasks, number, kept):
 
 def search_of(name, tasks, **changes):
     seeds = [seed_of(tasks, 0, "global"), seed_of(tasks, 3, "tlabel")]
-    found = {"name": name, "tasks": tasks, "seeds": seeds, "vote": None, "importance": [], "attention": [],
-             "costs": None, "notes": []}  # fmt: skip
+    found = {"name": name, "tasks": tasks, "rows": tasks, "seeds": seeds, "vote": None, "importance": [],
+             "attention": [], "costs": None, "notes": []}  # fmt: skip
     return found | changes
 
 
