@@ -9,7 +9,7 @@ class UserError(Exception):
 
 def missing_extra(what: str, packages: Iterable[str], extra: str) -> UserError:
     """What needs packages that are not installed, and the command that installs them."""
-    return UserError(f"{what} needs {', '.join(packages)}: pip install -e '.[{extra}]' brings what is missing")
+    return UserError(f"{what} needs {', '.join(packages)}: pip install 'atrc_exp[{extra}]' brings what is missing")
 
 
 class RankError(UserError):

@@ -68,25 +68,27 @@ def mtan(root: Path, labels: str, classes: int, *, inverse: bool) -> None:
             save(root / name.format("normal"), normals.astype(np.float32))
 
 
-def taskonomy(root: Path) -> None:
-    """Two buildings, of which the lists make two splits."""
+def taskonomy(root: Path, folder: str) -> None:
+    """Two views of a building and one of another.
+
+    Args:
+        folder: of the maps of a "{task}" in a "{building}".
+    """
     rng = np.random.default_rng(2)
-    ids = {"train": ["taskonomy/allensville/point_0_view_0", "taskonomy/allensville/point_0_view_1"],
-           "val": ["taskonomy/wainscott/point_7_view_2"]}  # fmt: skip
-    for split, names in ids.items():
-        (root / f"{split}.txt").parent.mkdir(parents=True, exist_ok=True)
-        (root / f"{split}.txt").write_text("\n".join(names))
-        for name in names:
-            depth = rng.integers(300, 5000, SIZE).astype(np.uint16)
-            depth[:3] = 65535
-            save(root / "rgb" / f"{name}_domain_rgb.png", photo(rng))
-            save(root / "depth_zbuffer" / f"{name}_domain_depth_zbuffer.png", depth)
-            save(root / "normal" / f"{name}_domain_normal.png",
-                 np.rint(127.5 * (unit_vectors(rng) + 1)).astype(np.uint8))  # fmt: skip
-            save(root / "segment_semantic" / f"{name}_domain_segmentsemantic.png",
-                 rng.integers(0, 18, SIZE, dtype=np.uint8))  # fmt: skip
-            for task in ("edge_texture", "keypoints2d"):
-                save(root / task / f"{name}_domain_{task}.png", rng.integers(0, 65536, SIZE).astype(np.uint16))
+    for building, view in (("allensville", "0_view_0"), ("allensville", "0_view_1"), ("wainscott", "7_view_2")):
+        depth = rng.integers(300, 5000, SIZE).astype(np.uint16)
+        depth[:3] = 65535
+        maps = {
+            "rgb": photo(rng),
+            "depth_zbuffer": depth,
+            "normal": np.rint(127.5 * (unit_vectors(rng) + 1)).astype(np.uint8),
+            "segment_semantic": rng.integers(0, 18, SIZE, dtype=np.uint8),
+            "edge_texture": rng.integers(0, 65536, SIZE).astype(np.uint16),
+            "keypoints2d": rng.integers(0, 65536, SIZE).astype(np.uint16),
+        }
+        for task, array in maps.items():
+            domain = task.replace("segment_semantic", "segmentsemantic")
+            save(root / folder.format(task=task, building=building) / f"point_{view}_domain_{domain}.png", array)
 
 
 def hypersim(root: Path) -> None:

@@ -23,8 +23,8 @@ from atrc_exp.config import (
 )
 from atrc_exp.data.batch import Batch
 from atrc_exp.genotype import Genotype
-from atrc_exp.models.backbones.necks import build_neck
 from atrc_exp.models.distillation.atrc import ATRC
+from atrc_exp.models.necks import build_neck
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import SearchATRC
 from atrc_exp.models.search.strategies.build import build_strategy

@@ -13,10 +13,10 @@ from atrc_exp.bmtas.tree import Branching, refine
 from atrc_exp.config import Config
 from atrc_exp.models.backbones.backbone import Backbone, build_backbone
 from atrc_exp.models.backbones.branched import cut
-from atrc_exp.models.backbones.necks import build_neck
-from atrc_exp.models.backbones.pyramid import Neck, Pyramid, Pyramids, join
 from atrc_exp.models.heads import feature_head
 from atrc_exp.models.layers import logit_conv
+from atrc_exp.models.necks import build_neck
+from atrc_exp.models.necks.pyramid import Neck, Pyramid, Pyramids, join
 from atrc_exp.resizing import resize
 from atrc_exp.tasks import Task
 

@@ -1,5 +1,6 @@
 """What a run trains on: the dataset, and the rooms that can be made for it."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from atrc_exp.config.checks import free, free_path, path, require
@@ -110,6 +111,9 @@ class DatasetConfig:
         for task in self.num_classes:
             require(task in open_tasks, "dataset.num_classes", task, f"a task without a fixed number of classes "
                     f"({', '.join(open_tasks)})")  # fmt: skip
+        titles = Counter(rows[task].title for task in set(self.tasks))
+        namesakes = [task for task in self.tasks if titles[rows[task].title] > 1]
+        require(not namesakes, "dataset.task_table", namesakes, "tasks of different titles, since tables show these")
         guides = [task for task in self.tasks if rows[task].kind.class_map]
         allowed = f"null or a task with classes that the dataset has ({', '.join(guides) or 'none'})"
         require(self.crop_labels in (None, *guides), "dataset.crop_labels", self.crop_labels, allowed)

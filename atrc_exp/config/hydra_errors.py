@@ -14,6 +14,7 @@ from yaml import YAMLError
 from atrc_exp.config import Config
 from atrc_exp.config.arguments import quoted
 from atrc_exp.config.folders import LabelFilesConfig
+from atrc_exp.config.task_table import TaskConfig
 from atrc_exp.errors import UserError, missing_extra
 from atrc_exp.tasks import TASKS
 
@@ -72,6 +73,10 @@ def _explain_text(text: str) -> str:
             f"the keys {', '.join(field.name for field in dataclasses.fields(LabelFilesConfig))}; on the command line "
             "only keys of tasks that it describes can be changed"
         )
+    if f"is not a subclass of {TaskConfig.__name__}" in text:
+        return f"{key}: tasks are described in the dataset's YAML file, such as {{kind: binary}} (docs/add_a_task.md)"
+    if "Cannot merge DictConfig with ListConfig" in text:  # OmegaConf does not say where
+        return "a list stands where keys and values belong, such as {semseg: 40}"
     if key and "is not a ListConfig" in text:
         return f"{key}: must be a list, {key}=[A,B]"
     noise = ("raised while composing", "Error merging override")
@@ -126,7 +131,9 @@ def _unknown_key(key: str) -> str:
         return f"entries of {where or key} are added with a plus: '+{key}=VALUE'"
     close = difflib.get_close_matches(entry, set(TASKS) - {entry}, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"unknown key '{key}': {where} has no '{entry}'.{hint} New entries belong into the dataset's YAML file"
+    meant = ".".join((where, *(close or [entry]), *parts[entries + 1 :]))
+    remedy = "New entries belong into the dataset's YAML file" if parts[0] == "dataset" else f"Add it: +{meant}=VALUE"
+    return f"unknown key '{key}': {where} has no '{entry}'.{hint} {remedy}"
 
 
 def _unknown_hydra_key(key: str, section: Any) -> str:

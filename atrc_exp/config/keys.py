@@ -43,6 +43,15 @@ USED_BY: dict[str, Sequence[str]] = {
 }
 """Stages by the key, or group of keys, that they use; the first entry that a key lies in counts. All use the others."""
 
+_BALANCES = {
+    "balance.lr": "uncertainty",
+    "balance.interval": "dwa",
+    "balance.temperature": "dwa",
+    "balance.aggregator": "torchjd",
+    "balance.cagrad_c": "torchjd",
+}
+"""The balance that reads a key."""
+
 
 def override_key(override: str) -> str:
     """Dotted key of an override, `+optim.lr=0.1` or `dataset@x=y`."""
@@ -63,7 +72,7 @@ def require_used(config: Config, overrides: Sequence[str]) -> None:
     """Refuse what was given for another stage, on the command line or, of the keys that have no default, in a file.
 
     Raises:
-        UserError: such a key, with the stages that it belongs to.
+        UserError: such a key, with the stages that it belongs to; a key of another balance.
     """
     stage, given = config.stage.name, {override_key(override): override.lstrip("+") for override in overrides}
     for key, stages in USED_BY.items():
@@ -77,3 +86,6 @@ def require_used(config: Config, overrides: Sequence[str]) -> None:
             if key in ("run", "checkpoint") and stage in TRAINING_STAGES:
                 remedy += f", or start from the weights of a run with init={text.partition('=')[2]}"
             raise UserError(f"{text}: belongs to {owner}, and stage={stage} does not use it; {remedy}")
+        if config.balance.name != (owner := _BALANCES.get(key, config.balance.name)):
+            raise UserError(f"{text}: belongs to balance={owner}, and balance={config.balance.name} does not use it; "
+                            f"add balance={owner}, or leave it out")  # fmt: skip

@@ -130,7 +130,8 @@ class Config:
         known = ", ".join(self.dataset.tasks)
         for task in self.task_names:
             require(task in self.dataset.tasks, "tasks", task, f"a task that {self.dataset.name} has ({known})")
-        require(len(set(self.task_names)) == len(self.task_names) > 0, "tasks", self.tasks, "distinct and not empty")
+        key = "tasks" if self.tasks is not None else "dataset.tasks"
+        require(len(set(self.task_names)) == len(self.task_names) > 0, key, self.task_names, "distinct and not empty")
         for task, weight in self.loss_weights.items():
             require(task in self.task_names, "loss_weights", task, f"one of {', '.join(self.task_names)}")
             positive(f"loss_weights.{task}", weight)

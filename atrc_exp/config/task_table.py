@@ -109,7 +109,7 @@ class TaskConfig:
         left_out = f"left out for kind {kind.name}"
         if self.range is None:
             missing = bins is not None and bins.default is None
-            require(not missing, f"{key}.range", None, "given, [least, greatest]: label regions are bins between them")
+            require(not missing, f"{key}.range", None, "given, [least, greatest]: bins, pictures and scores take it")
         else:
             require(bins is not None, f"{key}.range", self.range, left_out)
             rising = len(self.range) == 2 and self.range[0] < self.range[1]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from atrc_exp.errors import UserError
+from atrc_exp.errors import UserError, missing_extra
 
 ARRAYS = (".npy", ".hdf5", ".h5")
 """Their suffixes."""
@@ -58,7 +58,7 @@ def _stored_array(path: Path) -> Any:
     try:
         import h5py
     except ImportError:
-        raise UserError(f"{path}: HDF5 files need h5py; pip install 'atrc_exp[hdf5]'") from None
+        raise missing_extra(f"{path}", ["h5py"], "hdf5") from None
     try:
         with h5py.File(path) as file:
             arrays = [value[()] for value in file.values() if isinstance(value, h5py.Dataset)]

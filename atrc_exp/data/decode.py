@@ -23,6 +23,8 @@ _NO_PHOTOS = ("I", "F")  # nothing says which value is white
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError)
 """What Pillow raises for bad bytes, SyntaxError for a broken PNG."""
 _COLOURS = ("RGB", "RGBA", "L", "P")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", *ARRAYS)
+"""Of the images and arrays in a folder, in small letters."""
 _LOSSLESS = ("PNG", "BMP", "PPM", "TGA", "TIFF", "WEBP")
 """Formats that keep numbers; the last two can be lossy, too. GIF is none, since writers sort its palette anew."""
 _TURNS = {

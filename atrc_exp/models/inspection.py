@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from atrc_exp.errors import UserError
 from atrc_exp.genotype import CONTEXT_TYPES, NONE, Genotype, row_of, scale_of, task_of
-from atrc_exp.models.backbones.pyramid import join
 from atrc_exp.models.contexts import RelationalContext
 from atrc_exp.models.contexts.maps import Block, TaskMaps
 from atrc_exp.models.distillation.atrc import ATRC
 from atrc_exp.models.distillation.scales import ScaledATRC
+from atrc_exp.models.necks.pyramid import join
 from atrc_exp.models.network import Network
 from atrc_exp.models.search import Architecture
 from atrc_exp.resizing import resize

@@ -13,11 +13,11 @@ from atrc_exp.genotype import Genotype, scale_of, task_of
 from atrc_exp.models import distillation as distillations
 from atrc_exp.models.backbones.backbone import Backbone, build_backbone
 from atrc_exp.models.backbones.branched import BranchedBackbone
-from atrc_exp.models.backbones.necks import build_neck, with_own_maps
-from atrc_exp.models.backbones.pyramid import Neck, Pyramid, join, of_task
 from atrc_exp.models.contexts.regions import region_densities
 from atrc_exp.models.heads import auxiliary_head, feature_head, pointwise_head
 from atrc_exp.models.layers import logit_conv
+from atrc_exp.models.necks import build_neck, with_own_maps
+from atrc_exp.models.necks.pyramid import Neck, Pyramid, join, of_task
 from atrc_exp.models.search import Architecture, Mixture
 from atrc_exp.resizing import resize
 from atrc_exp.tasks import Task

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from atrc_exp.config import Config
 from atrc_exp.config.derived import build_tasks_of
-from atrc_exp.data.decode import read_photo
+from atrc_exp.data.decode import SUFFIXES, read_photo
 from atrc_exp.errors import UserError
 from atrc_exp.evaluation.panels import prediction_panel, save_panel
 from atrc_exp.evaluation.predictions import as_array, save_array
@@ -29,7 +29,6 @@ from atrc_exp.words import counted
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _SHOWN = 10  # images in the message at the end; a warning has named each
 _SHARE = 0.5  # of the free memory that a pass may take
 _BLENDED = 3 * 4  # bytes of a value of float32: its sum, what is divided, and what is decoded of it

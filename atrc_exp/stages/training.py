@@ -28,6 +28,7 @@ from atrc_exp.runs.configurations import has_begun, read_network_config, trainin
 from atrc_exp.runs.files import SUMMARY
 from atrc_exp.runs.folder import Run
 from atrc_exp.stages.common import batches, keep_codebook, open_data, processes
+from atrc_exp.training.balance import build_balance
 from atrc_exp.training.initial import initialise, report
 from atrc_exp.training.loop import Loaders, train
 
@@ -41,6 +42,7 @@ def run(config: Config) -> None:
         UserError: the user has to put something right first.
     """
     with processes(config) as ranks:
+        build_balance(config.balance, config.task_names, ranks.device)  # a missing package ends the command at once
         data = open_data(config, ranks)
         check_batch(config, len(data.train), ranks.world)
         config = _with_clusters(config, ranks, data)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from atrc_exp.config import BalanceConfig
-from atrc_exp.errors import UserError, missing_extra
+from atrc_exp.errors import UserError
 
 if TYPE_CHECKING:
     from torchjd.aggregation import Weighting
@@ -22,6 +22,8 @@ class Aggregator(NamedTuple):
     """From the module `torchjd.aggregation`."""
     scale: Weigh
     """Brings its weights to where equal ones, all 1, are the plain sum of the gradients."""
+    packages: str = "'atrc_exp[balance]'"
+    """What pip is asked for where a package is missing; TorchJD's own hints name extras that not every pip finds."""
 
 
 def _of_the_sum(weights: Tensor) -> Tensor:
@@ -39,7 +41,9 @@ def _of_a_direction(weights: Tensor) -> Tensor:
 AGGREGATORS: dict[str, Aggregator] = {
     "upgrad": Aggregator(lambda jd, _: jd.UPGradWeighting(), _of_the_mean),
     "pcgrad": Aggregator(lambda jd, _: jd.PCGradWeighting(), _of_the_sum),
-    "cagrad": Aggregator(lambda jd, config: jd.CAGradWeighting(config.cagrad_c), _of_the_mean),
+    "cagrad": Aggregator(
+        lambda jd, config: jd.CAGradWeighting(config.cagrad_c), _of_the_mean, "'atrc_exp[balance]' 'torchjd[cagrad]'"
+    ),
     "mgda": Aggregator(lambda jd, _: jd.MGDAWeighting(), _of_the_mean),
     # With alpha = 1 the condition of FairGrad is that of Nash-MTL, G w = 1 / w. TorchJD's NashMTL needs a large convex
     # solver, and keeps the weights it had, without a word, where that fails.
@@ -58,15 +62,16 @@ def build_aggregator(config: BalanceConfig) -> Weigh:
     Raises:
         UserError: a package is missing.
     """
-    try:
-        from torchjd import aggregation
-    except ImportError:
-        raise missing_extra("balance=torchjd", ["torchjd"], "balance") from None
     aggregator = AGGREGATORS[config.aggregator]
     try:
-        weighting = aggregator.build(aggregation, config)
-    except ImportError as error:  # what some of the aggregators need beside TorchJD
-        raise UserError(f"balance.aggregator={config.aggregator}: {error}") from None
+        from torchjd import aggregation
+
+        weighting = aggregator.build(aggregation, config)  # some need packages beside TorchJD
+    except ImportError:
+        raise UserError(
+            f"balance.aggregator={config.aggregator} needs packages that are not installed: "
+            f"pip install {aggregator.packages} brings what is missing"
+        ) from None
 
     def weigh(gramian: Tensor) -> Tensor:
         squares = gramian.diagonal()

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from small_rooms import as_typed
 
 from atrc_exp import __version__
-from atrc_exp.config import STAGES, Config
+from atrc_exp.config import STAGES, BalanceConfig, Config
 from atrc_exp.config.arguments import prepared, quoted, readable
 from atrc_exp.config.checks import free_keys, path_keys
 from atrc_exp.config.hydra_errors import USER_MISTAKES, explain
@@ -148,6 +148,15 @@ def test_the_command_line_and_files_are_looked_at():
     values = replace(as_typed(), input="a.png")
     with pytest.raises(UserError, match=r"input=a\.png"):
         require_used(values, [])
+
+
+def test_keys_of_another_balance_are_refused():
+    assert "balance=torchjd" in message("balance.aggregator=upgrad")  # the default's value, too
+    assert "balance=uncertainty" in message("balance=dwa", "balance.lr=0.1")
+    own = {"uncertainty": ["lr"], "dwa": ["interval", "temperature"], "torchjd": ["aggregator", "cagrad_c"]}
+    assert {key for keys in own.values() for key in keys} | {"name"} == set(BalanceConfig.__dataclass_fields__)
+    for name, keys in own.items():
+        as_typed(f"balance={name}", *(f"balance.{key}={getattr(BalanceConfig(), key)}" for key in keys))
 
 
 def test_a_weights_key_on_a_training_points_to_init():

@@ -1,6 +1,7 @@
 """Presets of published datasets on files in their layouts, against an independent reading of the same files."""
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -96,15 +97,29 @@ def test_cityscapes_as_mtan_has_it(tmp_path, labels, classes):
         np.testing.assert_array_equal(sample.labels["inverse_depth"], depth[..., 0])
 
 
-def test_taskonomy_folders(tmp_path):
-    layouts.taskonomy(tmp_path)
-    data, samples = opened("taskonomy", tmp_path)
-    assert data.val.ids == ["taskonomy/wainscott/point_7_view_2"] and len(samples) == 3
+@pytest.mark.parametrize("folder", ["{task}/taskonomy/{building}", "{building}/{task}"])
+def test_taskonomy_folders_as_the_page_describes_them(tmp_path, folder):
+    layouts.taskonomy(tmp_path, folder)
+    overrides = []
+    if folder.startswith("{task}"):
+        (script,) = re.findall(r"^```sh\n(.*?_domain_rgb.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+        subprocess.run(["bash", "-ec", script], cwd=tmp_path, check=True)
+    else:
+        (command,) = re.findall(r"^    (python .*='\*/rgb' \\\n(?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
+        overrides = [word for word in shlex.split(command) if word.startswith("dataset.folders.")]
+    data, samples = opened("taskonomy", tmp_path, *overrides)
+    start = folder.replace("{task}", "").strip("/")
+    views = {"allensville": ("0_view_0", "0_view_1"), "wainscott": ("7_view_2",)}
+    train, val = ([f"{start.format(building=name)}/point_{view}" for view in views[name]] for name in views)
+    assert (data.train.ids, data.val.ids) == (train, val)
     for id, sample in samples.items():
-        files = {folder: folder for folder in ("depth_zbuffer", "normal", "edge_texture", "keypoints2d")}
-        files["segment_semantic"] = "segmentsemantic"
-        stored = {folder: pixels(tmp_path / folder / f"{id}_domain_{name}.png") for folder, name in files.items()}
+        *_, building, view = id.split("/")
+        stored = {
+            task: pixels(next((tmp_path / folder.format(task=task, building=building)).glob(f"{view}_domain_*.png")))
+            for task in ("rgb", "depth_zbuffer", "normal", "edge_texture", "keypoints2d", "segment_semantic")
+        }
         depth, semantic = stored["depth_zbuffer"], stored["segment_semantic"]
+        np.testing.assert_array_equal(sample.image, stored["rgb"])
         np.testing.assert_array_equal(sample.labels["depth"], np.where(depth == 65535, 0, depth / 512))
         np.testing.assert_array_equal(sample.labels["semseg"], np.where(semantic == 0, IGNORE, semantic - 1))
         np.testing.assert_allclose(sample.labels["normals"], stored["normal"] / 127.5 - 1, atol=1e-6)

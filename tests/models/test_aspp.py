@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from atrc_exp.config import BackboneConfig, NeckConfig
 from atrc_exp.errors import UserError
-from atrc_exp.models.backbones.aspp import SkipNeck
 from atrc_exp.models.backbones.backbone import build_backbone
-from atrc_exp.models.backbones.necks import build_neck
+from atrc_exp.models.necks import build_neck
+from atrc_exp.models.necks.aspp import SkipNeck
 
 TASKS = ("semseg", "depth")
 SIZE = (48, 64)  # of the image, which these necks do not look at

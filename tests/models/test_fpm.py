@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from atrc_exp.models.backbones.fpm import FPM, FeaturePropagation
+from atrc_exp.models.necks.fpm import FPM, FeaturePropagation
 from atrc_exp.models.profile import profile
 
 SIZE = (425, 560)

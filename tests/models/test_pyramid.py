@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from atrc_exp.models.backbones.pyramid import join, of_task
+from atrc_exp.models.necks.pyramid import join, of_task
 
 
 def pyramid() -> list[torch.Tensor]:

@@ -10,8 +10,8 @@ from torch import Tensor
 from atrc_exp.config import BackboneConfig, NeckConfig
 from atrc_exp.errors import UserError
 from atrc_exp.models.backbones.backbone import build_backbone
-from atrc_exp.models.backbones.necks import build_neck
-from atrc_exp.models.backbones.simple_fpn import SimpleFPN
+from atrc_exp.models.necks import build_neck
+from atrc_exp.models.necks.simple_fpn import SimpleFPN
 
 
 def plain_norm(x: Tensor, weights: dict[str, Tensor], key: str) -> Tensor:

@@ -82,6 +82,23 @@ def test_evaluation_and_prediction_agree_on_images_larger_than_the_crop(tmp_path
         assert difference.max() <= (1e-5 if file.suffix == ".npy" else "normals" in file.parts)
 
 
+def test_a_folder_of_arrays_is_predicted_as_its_images(tmp_path, finished_run):
+    source = tmp_path / "in"
+    source.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(source / "image.png")
+    np.save(source / "array.npy", (pixels / 255).astype(np.float32))
+    (source / "cut.npy").write_bytes((source / "array.npy").read_bytes()[:300])
+    np.save(source / "depth.npy", np.ones((33, 50), np.float32))
+    with pytest.raises(UserError) as caught:
+        predict(finished_run, source, tmp_path / "out", "predict.arrays=true")
+    message = str(caught.value)
+    assert "2 of 4" in message and "cut.npy" in message and "depth.npy" in message and "array.npy" not in message
+    for file in ("semseg/{}.png", "depth/{}.npy", "panels/{}.png"):
+        found, expected = (stored(tmp_path / "out" / file.format(name)) for name in ("array", "image"))
+        np.testing.assert_array_equal(found, expected)
+
+
 PIXELS = np.random.default_rng(0).integers(0, 256, (33, 50, 3), dtype=np.uint8)
 KINDS = {"one.png": "1", "grey.png": "L", "alpha.png": "LA", "palette.png": "P", "clear.png": "RGBA",
          "press.jpg": "CMYK", "press.tif": "CMYK", "lab.tif": "LAB"}  # fmt: skip

@@ -94,6 +94,13 @@ def test_a_class_map_needs_its_number_of_classes():
         dataset({"a": 3, "b": 2}, a={"kind": "classes"}, b={"kind": "binary"})
 
 
+def test_tasks_of_one_title_are_refused():
+    rows = {"stereo": {"kind": "depth", "title": "Depth"}, "shadow": {"kind": "binary"}}
+    assert dataset(tasks=["stereo", "shadow"], **rows).tasks  # the published depth is none of its tasks
+    with pytest.raises(UserError, match=r"\['stereo', 'depth'\].*different titles"):
+        dataset(tasks=["stereo", "shadow", "depth"], **rows)
+
+
 def test_reports_know_the_rows_of_runs_and_refuse_two_meanings_of_one_name(monkeypatch):
     for name in ("mine", "other"):
         monkeypatch.setitem(TASKS, name, TASKS["sal"])

@@ -9,6 +9,7 @@ import command_line as cli
 import pytest
 import tiny_engine as tiny
 import torch
+from small_rooms import as_typed
 from test_step import Setting
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from atrc_exp.config import BalanceConfig, Config
 from atrc_exp.errors import UserError
 from atrc_exp.losses import build_losses
 from atrc_exp.processes.ranks import Ranks
+from atrc_exp.stages import run_stage
 from atrc_exp.training import balance, step
 from atrc_exp.training.aggregators import AGGREGATORS, build_aggregator
 from atrc_exp.training.balance import build_balance
@@ -191,14 +193,24 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path, aggr
 
 
 def test_missing_packages_are_named_with_the_command(monkeypatch) -> None:
+    def refused(aggregator: str) -> bool:
+        with pytest.raises(UserError, match=rf"balance\.aggregator={aggregator} .*pip install 'atrc_exp") as caught:
+            build_aggregator(BalanceConfig(aggregator=aggregator))
+        assert "'atrc_exp[balance]'" in str(caught.value)
+        return "'torchjd[cagrad]'" in str(caught.value)
+
     installed("mgda")
     monkeypatch.setattr("torchjd._mixins.find_spec", lambda _: None)
-    for aggregator in PACKAGES:
-        with pytest.raises(UserError, match=f"balance.aggregator={aggregator}: .*pip install"):
-            build_aggregator(BalanceConfig(aggregator=aggregator))
+    assert [refused(name) for name in ("upgrad", "cagrad")] == [False, True]
     monkeypatch.setitem(sys.modules, "torchjd", None)
-    with pytest.raises(UserError, match=r"pip install -e '\.\[balance\]'"):
-        build_aggregator(BalanceConfig())
+    assert [name for name in AGGREGATORS if refused(name)] == ["cagrad"]
+
+
+def test_a_missing_package_leaves_no_folder_and_reads_no_data(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchjd", None)
+    with pytest.raises(UserError, match="pip install"):
+        run_stage(as_typed("balance=torchjd", f"dataset.root={tmp_path / 'data'}", f"runs_dir={tmp_path / 'runs'}"))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("key", "value"), [("aggregator", "graddrop"), ("cagrad_c", 1.0)])

@@ -15,12 +15,11 @@ import numpy as np
 from atrc_exp.config import DatasetConfig
 from atrc_exp.config.folders import LabelFilesConfig
 from atrc_exp.data.arrays import ARRAYS, read_array
-from atrc_exp.data.decode import read_colours, read_ids, read_normals, read_photo, read_values
+from atrc_exp.data.decode import SUFFIXES, read_colours, read_ids, read_normals, read_photo, read_values
 from atrc_exp.data.readers.reader import IMAGE, SPLITS
 from atrc_exp.errors import UserError
 from atrc_exp.tasks import IGNORE, Task, class_count
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", *ARRAYS)
 _SHOWN = 5
 
 
@@ -206,7 +205,7 @@ class Folders:
         for found, start in folders.items():
             for path in sorted(_relative_files(self.root / found)):
                 own = suffix if suffix is not None else os.path.splitext(path)[1]
-                if not path.endswith(own) or (suffix is None and own.lower() not in _SUFFIXES):
+                if not path.endswith(own) or (suffix is None and own.lower() not in SUFFIXES):
                     continue
                 id = start + path.removesuffix(own)
                 if id in index:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from atrc_exp.bmtas.tree import Branching
 from atrc_exp.errors import UserError
 from atrc_exp.models.backbones.backbone import Backbone
-from atrc_exp.models.backbones.pyramid import Pyramid
+from atrc_exp.models.necks.pyramid import Pyramid
 
 
 class Layers(NamedTuple):

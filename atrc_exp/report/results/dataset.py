@@ -155,7 +155,8 @@ def _facts(record: Mapping[str, Any]) -> list[str]:
 def _summary(labels: Mapping[str, Any], unit: str) -> str:
     text = f"{labels['invalid_share']:.2%} of the pixels unlabelled"
     if "min" in labels:
-        text += f", {labels['min']:.2f} to {labels['max']:.2f} {unit}, mean {labels['mean']:.2f} {unit}"
+        unit = f" {unit}" if unit else ""
+        text += f", {labels['min']:.2f} to {labels['max']:.2f}{unit}, mean {labels['mean']:.2f}{unit}"
     elif "mean" in labels:
         x, y, z = labels["mean"]
         text += f", mean ({x:.3f}, {y:.3f}, {z:.3f})"

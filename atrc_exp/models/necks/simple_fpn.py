@@ -10,7 +10,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from atrc_exp.errors import UserError
-from atrc_exp.models.backbones.pyramid import Neck, NeckOutput, Pyramid, Pyramids
+from atrc_exp.models.necks.pyramid import Neck, NeckOutput, Pyramid, Pyramids
 
 WIDTH = 256  # channels of every map, as in the paper
 

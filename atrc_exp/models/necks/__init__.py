@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from atrc_exp.config import NeckConfig
-from atrc_exp.models.backbones.aspp import SkipNeck
-from atrc_exp.models.backbones.fpm import FPM
-from atrc_exp.models.backbones.pyramid import Neck
-from atrc_exp.models.backbones.simple_fpn import SimpleFPN
-from atrc_exp.models.backbones.task_maps import TaskMapsNeck
+from atrc_exp.models.necks.aspp import SkipNeck
+from atrc_exp.models.necks.fpm import FPM
+from atrc_exp.models.necks.pyramid import Neck
+from atrc_exp.models.necks.simple_fpn import SimpleFPN
+from atrc_exp.models.necks.task_maps import TaskMapsNeck
 from atrc_exp.tasks import Task
 
 Builder = Callable[[NeckConfig, list[int], list[int], tuple[Task, ...]], Neck | None]

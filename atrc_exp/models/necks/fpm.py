@@ -11,8 +11,8 @@ from timm.layers import SqueezeExcite
 from timm.models.resnet import BasicBlock
 from torch import Tensor, nn
 
-from atrc_exp.models.backbones.pyramid import Neck, NeckOutput, Pyramids, of_task
 from atrc_exp.models.layers import logit_conv
+from atrc_exp.models.necks.pyramid import Neck, NeckOutput, Pyramids, of_task
 from atrc_exp.resizing import resize
 
 _SQUEEZE = 16  # channels over bottleneck channels of the squeeze-excitation

@@ -5,8 +5,8 @@ from typing import cast
 
 from torch import nn
 
-from atrc_exp.models.backbones.pyramid import Neck, NeckOutput, Pyramids, of_task
 from atrc_exp.models.heads import feature_head
+from atrc_exp.models.necks.pyramid import Neck, NeckOutput, Pyramids, of_task
 
 
 class TaskMapsNeck(Neck):

@@ -10,8 +10,8 @@ from torch import nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from atrc_exp.errors import UserError
-from atrc_exp.models.backbones.pyramid import Neck, NeckOutput, Pyramids, of_task
 from atrc_exp.models.layers import conv_bn_act
+from atrc_exp.models.necks.pyramid import Neck, NeckOutput, Pyramids, of_task
 
 COARSE, SKIP = 256, 48
 RATES = (6, 12, 18)  # dilations for maps of stride 16 (Chen et al., Rethinking Atrous Convolution, 2017, Sec. 3.3)
