@@ -127,8 +127,8 @@ def _unknown_key(key: str) -> str:
             where = f"keys of {parent}" if parent else "top-level keys"
             return f"unknown key '{key}'{section}. " + _near(part, known, where)
     entry, where = parts[entries], ".".join(parts[:entries])
-    if not where.startswith("dataset."):
-        return f"entries of {where or key} are added with a plus: '+{key}=VALUE'"
+    if not where:  # the dictionary itself
+        return f"entries of {key} are added with a plus: '+{key}=VALUE'"
     close = difflib.get_close_matches(entry, set(TASKS) - {entry}, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     meant = ".".join((where, *(close or [entry]), *parts[entries + 1 :]))

@@ -176,7 +176,6 @@ def test_single_task_preset_takes_its_name_from_the_task():
             ["+experiment=rooms_lite_atrc", "distillation.scales=separate", "+genotype_blocks.depth.edge=local"],
             ["genotype=None", "distillation.scales=separate"],
         ),
-        (["task_losses.edge=boundary_f"], ["entries of task_losses", "+task_losses.edge=VALUE"]),
         (["loss_weights={edge: 2}"], ["entries of loss_weights", "+loss_weights=VALUE"]),
         (
             ["+experiment=rooms_lite_fpm_atrc", "+genotype_blocks.edge@0.depth=local"],
