@@ -103,10 +103,10 @@ def interrupted(ranks: Ranks, runs_dir: Path) -> None:
     tiny.run_training(tiny.config(runs_dir / "whole", kind="atrc", checkpoint_every=100), ranks)
     config, update = tiny.config(runs_dir, kind="atrc", checkpoint_every=100), step._update
 
-    def signalled(config: tiny.Config, state: TrainState) -> None:
+    def signalled(config: tiny.Config, state: TrainState, optimizers: list) -> None:
         if ranks.rank == 1 and state.iteration == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        update(config, state)
+        update(config, state, optimizers)
 
     step._update = signalled
     try:

@@ -91,8 +91,9 @@ def test_changed_replaces_blocks_and_says_so():
 @pytest.mark.parametrize(
     ("blocks", "message"),
     [
-        ({"sal": {"semseg": "local"}}, "surplus sal<-semseg"),
-        ({"depth": {"sal": "local"}}, "surplus depth<-sal"),
+        ({"sal": {"semseg": "local"}}, "no block sal<-semseg"),
+        ({"depth": {"sal": "local"}}, "no block depth<-sal"),
+        ({"semseg@0": {"depth": "local"}}, "no block semseg@0<-depth"),
         ({"depth": {"depth": "slabel"}}, "depth<-depth is 'slabel'"),
     ],
 )

@@ -1,6 +1,7 @@
 """A network of real parts that trains in seconds, and random batches whose images have unequal numbers of labels."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,20 +98,21 @@ def network(config: Config, *, hold_bn: bool = False, dtype: torch.dtype = torch
 def config(
     runs_dir: Path, *, kind: str = "search", strategy: str = "gumbel", seed_of_run: int = 0, **engine: Any
 ) -> Config:
-    """kind: search, atrc (retrain), or fpm (retrain of ATRC on the FPM)."""
+    """kind: search, bilevel (the same, logits apart), atrc (retrain), or fpm (retrain of ATRC on the FPM)."""
+    searching = kind in ("search", "bilevel")
     settings = {"iterations": 12, "batch_size": 4, "validate_every": 6, "checkpoint_every": 4, "log_every": 2,
                 "device": "cpu", "workers": 0, **engine}  # fmt: skip
     return Config(
         name=f"tiny_{kind}",
         runs_dir=str(runs_dir),
         seed=seed_of_run,
-        genotype=None if kind == "search" else "given",
+        genotype=None if searching else "given",
         dataset=small_rooms.dataset(tasks=list(NAMES), num_classes={"semseg": CLASSES}, crop=list(SIZE)),
         backbone=BackboneConfig(weights="random"),
         neck=NeckConfig(name="fpm" if kind == "fpm" else "shared"),
-        distillation=DistillationConfig(name="search" if kind == "search" else "atrc", kernel_size=3, dropout=0.3),
-        stage=StageConfig(name="search" if kind == "search" else "retrain"),
-        search=SearchConfig(arch_lr=0.3, strategy=strategy, population=4, generations=2),
+        distillation=DistillationConfig(name="search" if searching else "atrc", kernel_size=3, dropout=0.3),
+        stage=StageConfig(name="search" if searching else "retrain"),
+        search=SearchConfig(arch_lr=0.3, strategy=strategy, bilevel=kind == "bilevel", population=4, generations=2),
         engine=EngineConfig(**settings),
         logger=LoggerConfig(mode="disabled"),
     )
@@ -148,7 +150,9 @@ def part(batch: Batch, index: int, parts: int) -> Batch:
     return replace(batch.map(lambda x: x[cut]), ids=batch.ids[cut], sizes=batch.sizes[cut])
 
 
-EXACT_RUNS = (("search", "gumbel"), ("search", "gumbel_st"), ("search", "spos"), ("atrc", "gumbel"))
+EXACT_RUNS = (
+    ("search", "gumbel"), ("search", "gumbel_st"), ("search", "spos"), ("bilevel", "darts"), ("atrc", "gumbel")
+)  # fmt: skip
 """Kinds and strategies that two ranks must train as one process does."""
 
 
@@ -163,11 +167,11 @@ def loaders(
     """Batches as a function of the iteration; the process ends at `stop_at`, images of a rank are NaN at `spoil_at`."""
     accumulate = config.engine.accumulate
 
-    def training(start: int) -> Any:
+    def training(start: int, first: int = 0) -> Any:
         for iteration in range(start, config.engine.iterations):
             if iteration == stop_at:
                 raise Killed
-            own = part(images(iteration, config.engine.batch_size, dtype), ranks.rank, ranks.world)
+            own = part(images(first + iteration, config.engine.batch_size, dtype), ranks.rank, ranks.world)
             if iteration == spoil_at and ranks.rank == spoil_rank:
                 own = replace(own, image=own.image * float("nan"))
             for micro in range(accumulate):
@@ -176,7 +180,7 @@ def loaders(
     validation, held_out = (
         [part(images(first + index, 4, dtype), ranks.rank, ranks.world) for index in range(2)] for first in (1000, 2000)
     )
-    return Loaders(training, validation, held_out)
+    return Loaders(training, validation, held_out, partial(training, first=3000) if config.search.bilevel else None)
 
 
 class Record:

@@ -51,6 +51,9 @@ def _explain_text(text: str) -> str:
     key = _match(r"full_key: (\S+)", text)
     if override := _match(r"Ambiguous value for argument '(.*)'", text):
         return _several_values(override)
+    if found := re.search(r"Override \+?genotype_blocks\.(\w+@\d+)\.(\w+)=(\S+) looks like", text):
+        target, source, block = found.groups()
+        return f"blocks of a scale are given in braces: '+genotype_blocks={{{target}: {{{source}: {block}}}}}'"
     if name := _match(r"Could not override '([^']+)'", text):
         return _unknown_key(name)
     if name := _match(r"Could not find '([^']+)'", text):
@@ -124,6 +127,8 @@ def _unknown_key(key: str) -> str:
             where = f"keys of {parent}" if parent else "top-level keys"
             return f"unknown key '{key}'{section}. " + _near(part, known, where)
     entry, where = parts[entries], ".".join(parts[:entries])
+    if not where:  # the dictionary itself
+        return f"entries of {key} are added with a plus: '+{key}=VALUE'"
     close = difflib.get_close_matches(entry, set(TASKS) - {entry}, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     meant = ".".join((where, *(close or [entry]), *parts[entries + 1 :]))

@@ -118,6 +118,8 @@ class DistillationConfig:
         require(0 <= self.dropout < 1, "distillation.dropout", self.dropout, "in [0, 1)")
         require(self.regions in ("predicted", "labels"), "distillation.regions", self.regions, "predicted or labels")
         require(self.combine in ("static", "gate"), "distillation.combine", self.combine, "static or gate")
+        require(self.combine == "static" or self.name == "atrc", "distillation.combine", self.combine,
+                f"static for distillation={self.name}", "only atrc has blocks with several contexts")  # fmt: skip
         positive("distillation.temperature", self.temperature)
         require(self.stitch in ("channel", "scalar"), "distillation.stitch", self.stitch, "channel or scalar")
         contexts = ("atrc", "search", *(name for name in CONTEXT_TYPES if name != NONE))

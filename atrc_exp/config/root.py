@@ -175,7 +175,8 @@ class Config:
             require(whole, "genotype", self.genotype, "given for distillation.scales=separate",
                     "genotype_blocks changes blocks of it; give that of a search with the same scales")  # fmt: skip
         else:
-            require(not given, "genotype", self.genotype or self.genotype_blocks, "null for this network",
+            key = "genotype" if self.genotype is not None else "genotype_blocks"
+            require(not given, key, getattr(self, key), "left out for this network",
                     f"only distillation=atrc uses a genotype, not {self.distillation.name}")  # fmt: skip
         for target, row in self.genotype_blocks.items():
             for source, context in row.items():

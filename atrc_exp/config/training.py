@@ -32,8 +32,12 @@ class SearchConfig:
     """Weight in the loss of the expected multiply-adds of the network, as a share of the dearest network's, >= 0."""
     budget: float | None = None
     """With `resource_weight`: multiply-adds for one image of `dataset.crop`, in 10^9, up to which nothing is added."""
+    bilevel: bool = False
+    """gumbel, gumbel_st, darts: the logits learn from held-out training images, in alternation with the weights, which
+    learn from the others."""
     held_out: float = 0.1
-    """Share of the training images that strategies which choose by a score (spos, random) keep for it, in (0, 1)."""
+    """Share of the training images that strategies which choose by a score (spos, random) keep for it, or from which
+    the logits learn with `bilevel`, in (0, 1)."""
     population: int = 10
     """Genotypes that evolution (spos) scores in each generation, >= 1; random scores as many as evolution in all."""
     generations: int = 5

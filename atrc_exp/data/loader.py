@@ -73,8 +73,8 @@ def _check_boundary_ids(path: str, ids: list[str]) -> None:
         )
 
 
-def check_batch(config: Config, images: int, world: int) -> None:
-    """Whether `images` training images fill a batch, and the batch divides among ranks and micro-batches.
+def check_batch(config: Config, images: int, world: int, kind: str = "training images") -> None:
+    """Whether `images` of a `kind` fill a batch, and the batch divides among ranks and micro-batches.
 
     Raises:
         UserError: it does not.
@@ -82,7 +82,7 @@ def check_batch(config: Config, images: int, world: int) -> None:
     size, parts = config.engine.batch_size, world * config.engine.accumulate
     if size > images:
         raise UserError(
-            f"engine.batch_size={size}: must be at most the {images} training images, since an incomplete batch is "
+            f"engine.batch_size={size}: must be at most the {images} {kind}, since an incomplete batch is "
             "dropped and nothing would be left; take a smaller batch"
         )
     if size % parts:

@@ -87,7 +87,13 @@ class Genotype:
         """Replace single blocks; `details["changed"]` names them. A block outside the task matrix is a UserError."""
         merged = {target: dict(row) for target, row in self.blocks.items()}
         for target, row in blocks.items():
-            merged.setdefault(target, {}).update(row)
+            for source in row:
+                if (target, source) not in self.pairs():
+                    raise UserError(
+                        f"the genotype has no block {target}<-{source}; its targets are {', '.join(self.rows)}, "
+                        f"its sources {', '.join(self.tasks)}"
+                    )
+            merged[target].update(row)
         # Votes and probabilities among the details are about the blocks as they were.
         details = {**self.details, "changed": {t: dict(row) for t, row in blocks.items()}} if blocks else self.details
         return Genotype(self.tasks, merged, details)

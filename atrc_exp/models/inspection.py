@@ -53,6 +53,13 @@ class BlockView:
         rows: Any = self.scales[scale_of(block.target)].blocks
         return rows[task_of(block.target)][block.source][block.context]
 
+    def shares(self, block: Block, maps: TaskMaps) -> list[float]:
+        """Weights that a block gives to its contexts for the first image of the `maps` of its scale; they sum to 1."""
+        if len(block.parts) == 1:
+            return [1.0]
+        module = self.scales[scale_of(block.target)]
+        return module.combination.shares(block._replace(target=task_of(block.target)), maps)[0].tolist()
+
     def of(self, task: str) -> list[Block]:
         """Blocks of a task, at all scales, that have an output."""
         return [block for block in self.blocks if task_of(block.target) == task]

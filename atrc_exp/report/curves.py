@@ -35,14 +35,17 @@ def read_search(run: Path) -> list[dict[str, Any]]:
     """Read the search records of a run in the order of their steps; of steps repeated by a resume the last one counts.
 
     Raises:
-        UserError: no records, or none of a search.
+        UserError: no records, none of a search, or none with probabilities.
     """
     path = run / RECORDS
     if not path.is_file():
         raise UserError(f"{path} does not exist; give the folder of a search, runs/<name>/seed<k>")
-    records = {r["step"]: r for r in jsonl.read(path) if r["kind"] == "search" and "probabilities" in r}
-    if not records:
+    found = [record for record in jsonl.read(path) if record["kind"] == "search"]
+    if not found:
         raise UserError(f"{path} holds no search records; give the folder of a search, runs/<name>/seed<k>")
+    records = {record["step"]: record for record in found if "probabilities" in record}
+    if not records:
+        raise UserError(f"{path} holds no probabilities; searches of single paths (spos, random) learn none")
     return [records[step] for step in sorted(records)]
 
 

@@ -133,6 +133,7 @@ def rows_of(view: BlockView, target: str, maps: TaskMaps, cell: tuple[int, int])
     rows: dict[str, list[AttentionRow]] = {source: [] for source in view.genotype.tasks}
     for block in (each for each in view.blocks if each.target == target):
         rows[block.source] = [
-            attention_row(view.context(part), part._replace(target=task_of(target)), maps, cell) for part in block.parts
+            replace(attention_row(view.context(part), part._replace(target=task_of(target)), maps, cell), share=share)
+            for part, share in zip(block.parts, view.shares(block, maps), strict=True)
         ]
     return rows

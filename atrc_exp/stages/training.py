@@ -50,8 +50,7 @@ def run(config: Config) -> None:
         torch.manual_seed(config.seed)  # initial weights; the same on every rank
         network = build_network(_without_download(config), tasks, genotype)  # what fails before the folder leaves none
         strategy = build_strategy(config, network)
-        training, held_out = _divided(config, data.train, strategy)
-        check_batch(config, len(training), ranks.world)
+        training, held_out = _divided(config, data.train, strategy, ranks.world)
         initial = initialise(network, config.init) if config.init and not has_begun(config) else None
         with Run.open(config, ranks, data.info, overrides=sys.argv[1:]) as folder:
             if folder.done:
@@ -69,10 +68,13 @@ def run(config: Config) -> None:
             coded = (*network.label_tasks, *(task for task in tasks if task.is_classification))
             needs_codebook = any(task.kind.coded for task in coded)
             codebook = keep_codebook(config, folder, ranks, data) if needs_codebook else None
+            iterations = config.engine.iterations
+            apart = replace(data, train=held_out, val=held_out) if held_out is not None else None
             loaders = Loaders(
-                batches(replace(data, train=training), config, ranks, config.engine.iterations),
+                batches(replace(data, train=training), config, ranks, iterations),
                 _in_turn(data, config, ranks),
-                _in_turn(replace(data, val=held_out), config, ranks) if held_out is not None else (),
+                _in_turn(apart, config, ranks) if apart else (),
+                batches(apart, config, ranks, iterations) if apart and config.search.bilevel else None,
                 data.truth,
             )
             train(config, folder, ranks, network, strategy, tasks, loaders, codebook)
@@ -92,21 +94,24 @@ def _without_download(config: Config) -> Config:
     return config if config.init is None else replace(config, backbone=replace(config.backbone, weights="random"))
 
 
-def _divided(config: Config, images: Source, strategy: Strategy | None) -> tuple[Source, Source | None]:
-    """The images that train, and those that are held out for a strategy which chooses by them.
+def _divided(config: Config, images: Source, strategy: Strategy | None, world: int) -> tuple[Source, Source | None]:
+    """The images that train, and those that are held out for a choice by them or for the logits.
 
     They are training images, since results are reported on the validation split.
 
     Raises:
-        UserError: nothing would be left of one of them.
+        UserError: nothing would be left of one of them, or less than a batch of one that trains.
     """
-    if strategy is None or not strategy.chooses:
+    if strategy is None or not (strategy.chooses or config.search.bilevel):
         return images, None
     share = config.search.held_out
     try:
         held_out, training = divide(images, share, config.seed)
     except UserError as error:
         raise UserError(f"search.held_out={share}: {error}; give another share") from None
+    check_batch(config, len(training), world)
+    if config.search.bilevel:
+        check_batch(config, len(held_out), world, f"images that search.held_out={share} keeps")
     return training, held_out
 
 

@@ -122,7 +122,8 @@ class Runner:
         self.objective = Objective(predict, self.losses).train()
         record, strategy = LossRecord([], self.ranks.device), build_strategy(config, self.network)
         self.state = build_state(config, self.network, strategy, record, "", codebook)
-        self.batches = iter(subject.batches(config, tasks, self.ranks.device, steps))
+        self.bilevel = strategy is not None and config.search.bilevel
+        self.batches = iter(subject.batches(config, tasks, self.ranks.device, steps * (1 + self.bilevel)))
         self.clock = Clock(self.ranks.device)
         self.objective.register_forward_pre_hook(lambda *_: self.clock.begin("forward"))
         self.objective.register_forward_hook(lambda *_: self.clock.begin("backward"))
@@ -131,9 +132,13 @@ class Runner:
     def step(self) -> dict[str, float]:
         """Seconds by phase of one training step; the clipping of gradients counts as backward."""
         self.clock.begin("data")
-        micro_batches = list(islice(self.batches, self.config.engine.accumulate))
-        train_step(self.config, self.state, self.objective, self.losses, micro_batches, self.ranks)
+        micro_batches = self._micro_batches()
+        held_out = self._micro_batches() if self.bilevel else []
+        train_step(self.config, self.state, self.objective, self.losses, micro_batches, self.ranks, held_out)
         return self.clock.stop()
+
+    def _micro_batches(self) -> list[Batch]:
+        return list(islice(self.batches, self.config.engine.accumulate))
 
 
 class Clock:

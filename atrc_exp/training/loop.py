@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ class Loaders:
     """Validation images of this rank; iterated anew at every validation."""
     held_out: Iterable[Batch] = ()
     """Images of this rank by which a search strategy chooses, if it does; iterated anew for every genotype."""
+    logits: Callable[[int], Iterable[Batch]] | None = None
+    """As `train`, of the images from which the logits learn; None where they learn from those of the weights."""
     truth: Truth = field(default_factory=Truth)
     """`Data.truth`: what can be scored against instead of labels."""
 
@@ -78,8 +80,8 @@ def train(
     session = TrainSession(config, run, ranks, network, strategy, tasks, loaders, codebook)
     state, engine = session.state, config.engine
     with session.begin() as logger:
-        for micro_batches in session.iterations():
-            result = train_step(config, state, session.objective, session.losses, micro_batches, ranks)
+        for micro_batches, held_out in session.iterations():
+            result = train_step(config, state, session.objective, session.losses, micro_batches, ranks, held_out)
             state.record.add(state.iteration, result.terms)
             logger.step(state.iteration)
             if session.due(engine.log_every):
@@ -136,19 +138,29 @@ class TrainSession(Session):
     def due(self, every: int) -> bool:
         return due(self.state.iteration, every, self.config.engine.iterations)
 
-    def iterations(self) -> Iterator[list[Batch]]:
-        """Micro-batches of every iteration that is left; checks the memory before the first."""
-        start, accumulate = self.state.iteration, self.config.engine.accumulate
-        if start == self.config.engine.iterations:
+    def iterations(self) -> Iterator[tuple[list[Batch], list[Batch]]]:
+        """Micro-batches of every iteration that is left; checks the memory before the first.
+
+        The second ones are those from which the logits learn; none where they learn from the first.
+        """
+        start, logits = self.state.iteration, self.loaders.logits
+        apart = repeat([]) if logits is None else self._micro_batches(logits)
+        for micro_batches, held_out in zip(self._micro_batches(self.loaders.train), apart, strict=False):
+            if self.state.iteration == start:
+                objective = Objective(self.predict, self.losses)
+                self.check_memory(partial(training_bytes, objective, micro_batches[0], self.config.optim.name))
+            yield micro_batches, held_out
+
+    def _micro_batches(self, loader: Callable[[int], Iterable[Batch]]) -> Iterator[list[Batch]]:
+        """Those of a loader for every iteration that is left."""
+        start, end, accumulate = self.state.iteration, self.config.engine.iterations, self.config.engine.accumulate
+        if start == end:
             return
-        batches = self.ranks.alone(self.loaders.train(start))
-        for iteration in range(start, self.config.engine.iterations):
+        batches = self.ranks.alone(loader(start))
+        for iteration in range(start, end):
             micro_batches = list(islice(batches, accumulate))
             if len(micro_batches) < accumulate:
                 raise RuntimeError(f"the loader ended at iteration {iteration}")
-            if iteration == start:
-                objective = Objective(self.predict, self.losses)
-                self.check_memory(partial(training_bytes, objective, micro_batches[0], self.config.optim.name))
             yield micro_batches
 
     def log_step(self, logger: Logger, result: StepResult) -> None:

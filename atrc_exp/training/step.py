@@ -59,15 +59,47 @@ class StepResult:
 
 
 def train_step(
-    config: Config, state: TrainState, objective: nn.Module, losses: MultiTaskLoss, micro: Sequence[Batch], ranks: Ranks
+    config: Config,
+    state: TrainState,
+    objective: nn.Module,
+    losses: MultiTaskLoss,
+    micro: Sequence[Batch],
+    ranks: Ranks,
+    held_out: Sequence[Batch] = (),
 ) -> StepResult:
     """Forward and backward over the micro-batches of one iteration, then one step of every optimiser.
 
-    Gradients are those of one process on the whole batch: every term is divided by the valid pixels of all
-    micro-batches and ranks, and the loss is multiplied by the number of ranks, since DDP takes the mean.
+    With `held_out` micro-batches the logits learn from these and the weights then from `micro`: the alternation of
+    DARTS in first order (Liu et al., ICLR 2019, Algorithm 1 with xi = 0). Both use one draw, and batch norms count the
+    images of both.
     """
-    rate = state.set_learning_rate(config)
+    rate, optimizers = state.set_learning_rate(config), state.optimizers()
     draw = state.strategy.draw(state.iteration) if state.strategy is not None else None
+    if held_out:
+        assert state.arch_optimizer is not None
+        _backward(state, objective, losses, held_out, ranks, draw)
+        _update(config, state, [state.arch_optimizer])
+        optimizers = [state.optimizer]
+    sums = _backward(state, objective, losses, micro, ranks, draw)
+    _update(config, state, optimizers)
+    state.balance.after_step(losses, sums, ranks)
+    state.iteration += 1
+    return StepResult(sums, {"lr": rate, **(draw.schedule if draw else {})})
+
+
+def _backward(
+    state: TrainState,
+    objective: nn.Module,
+    losses: MultiTaskLoss,
+    micro: Sequence[Batch],
+    ranks: Ranks,
+    draw: Draw | None,
+) -> dict[str, Tensor]:
+    """Gradients of the loss of all micro-batches; returns `StepResult.terms`.
+
+    They are those of one process on the whole batch: every term is divided by the valid pixels of all micro-batches
+    and ranks, and the loss is multiplied by the number of ranks, since DDP takes the mean.
+    """
     penalties = draw.penalties if draw else {}
     counts = whole_batch_counts(losses, micro, ranks)
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=ranks.device))
@@ -84,10 +116,7 @@ def train_step(
             state.scaler.scale(loss).backward()
         for name, term in terms.items():
             sums[name] = sums[name] + term.detach()
-    _update(config, state)
-    state.balance.after_step(losses, sums, ranks)
-    state.iteration += 1
-    return StepResult(dict(sums), {"lr": rate, **(draw.schedule if draw else {})})
+    return dict(sums)
 
 
 def whole_batch_counts(losses: MultiTaskLoss, micro: Sequence[Batch], ranks: Ranks) -> dict[str, Tensor]:
@@ -96,11 +125,14 @@ def whole_batch_counts(losses: MultiTaskLoss, micro: Sequence[Batch], ranks: Ran
     return ranks.sum({name: torch.stack([counts[name] for counts in each]).sum(0) for name in each[0]})
 
 
-def _update(config: Config, state: TrainState) -> None:
-    """Clip where asked for, step both optimisers, clear the gradients."""
-    scaler, optimizers = state.scaler, state.optimizers()
-    for optimizer in optimizers:
-        scaler.unscale_(optimizer)
+def _update(config: Config, state: TrainState, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Clip where asked for, step the given optimisers, clear all gradients; those of the others count nowhere."""
+    scaler = state.scaler
+    for optimizer in state.optimizers():
+        if optimizer in optimizers:
+            scaler.unscale_(optimizer)
+        else:
+            optimizer.zero_grad(set_to_none=True)
     finite = True
     bound = config.search.clip_norm if state.strategy is not None else config.optim.clip_norm
     if bound is not None:

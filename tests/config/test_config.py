@@ -176,6 +176,16 @@ def test_single_task_preset_takes_its_name_from_the_task():
             ["+experiment=rooms_lite_atrc", "distillation.scales=separate", "+genotype_blocks.depth.edge=local"],
             ["genotype=None", "distillation.scales=separate"],
         ),
+        (["loss_weights={edge: 2}"], ["entries of loss_weights", "+loss_weights=VALUE"]),
+        (
+            ["+experiment=rooms_lite_fpm_atrc", "+genotype_blocks.edge@0.depth=local"],
+            ["'+genotype_blocks={edge@0: {depth: local}}'"],
+        ),
+        (
+            ["+experiment=rooms_lite_padnet_b", "+genotype_blocks.edge.depth=local+tlabel"],
+            ["genotype_blocks=", "left out", "padnet_b"],
+        ),
+        (["distillation.combine=gate"], ["distillation.combine=gate", "static", "search"]),
         (["distillation=mti_net", "stage=retrain"], ["neck=shared", "fpm for distillation=mti_net"]),
         (["neck=fmp"], ["no neck", "fmp", "fpm"]),
         (["neck=fpm", "neck.softmax=tasks"], ["neck.softmax=tasks", "authors or paper"]),

@@ -5,8 +5,11 @@ import math
 import pytest
 import torch
 
+from atrc_exp.config import DistillationConfig
+from atrc_exp.errors import UserError
 from atrc_exp.genotype import Genotype
 from atrc_exp.models import ATRC
+from atrc_exp.models.distillation import build_distillation
 
 TASKS, C, D = ("a", "b"), 6, 3
 SETS = Genotype(TASKS, {"a": {"a": "local+tlabel", "b": "global+local+slabel"}, "b": {"a": "none", "b": "local"}})
@@ -88,6 +91,16 @@ def test_single_contexts_have_neither_weights_nor_other_keys():
     assert one.keys() == other.keys() and not any(name.startswith("combination") for name in one)
     assert {name for name in make("static").state_dict() if name.startswith("combination")} == {
         "combination.a.a.logits", "combination.a.b.logits"}  # fmt: skip
+
+
+def test_a_gate_that_nothing_would_read_is_refused():
+    single = SETS.changed({"a": {"a": "local", "b": "slabel"}})
+    with pytest.raises(UserError, match=r"distillation\.combine=gate: .*static") as error:
+        build_distillation(DistillationConfig(name="atrc", combine="gate"), TASKS, C, single)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"distillation\.combine=gate: .*static .*search"):
+        DistillationConfig(name="search", combine="gate")
+    assert build_distillation(DistillationConfig(name="atrc", combine="gate"), TASKS, C, SETS) is not None
 
 
 def test_a_small_temperature_lets_one_context_through():

@@ -200,6 +200,10 @@ def test_a_search_keeps_the_most_probable_types(tmp_path: Path, keep: float | No
 
 
 @pytest.mark.parametrize("name", ["spos", "random"])
-def test_strategies_without_probabilities_cannot_keep_several(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=rf"search\.keep=2: .*{name}"):
-        strategy(tmp_path, name, keep=2)
+@pytest.mark.parametrize(("key", "value"), [("keep", 2), ("bilevel", True)])
+def test_strategies_without_probabilities_refuse_what_needs_them(
+    tmp_path: Path, name: str, key: str, value: object
+) -> None:
+    with pytest.raises(UserError, match=rf"search\.{key}=(2|true): .*{name}") as error:
+        strategy(tmp_path, name, **{key: value})
+    assert "\n" not in str(error.value)

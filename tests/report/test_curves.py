@@ -77,6 +77,9 @@ def test_run_without_search_records_is_refused(run):
     (run / "metrics.jsonl").write_text('{"step": 1, "kind": "train", "loss": 1.0}\n')
     with pytest.raises(UserError, match="no search records"):
         curves.read_search(run)
+    (run / "metrics.jsonl").write_text('{"step": 1, "kind": "search", "scored": 4, "held_out_loss": 1.0}\n')
+    with pytest.raises(UserError, match="no probabilities"):
+        curves.read_search(run)
 
 
 def test_sweep_shows_the_mean_and_who_froze_when(run):

@@ -28,21 +28,22 @@ def browser():
         browser.close()
 
 
-def seed_of(tasks, number, kept):
+def seed_of(tasks, number, kept, rows=None):
     """Four steps: the first block freezes to `kept` at the third, the others stay as they are."""
-    blocks = {t: {s: {"p": {c: [200] * 4 for c in candidates(t, s)}, "frozen": None} for s in tasks} for t in tasks}
-    first = blocks[tasks[0]][tasks[0]]
+    rows = rows or tasks
+    blocks = {t: {s: {"p": {c: [200] * 4 for c in candidates(t, s)}, "frozen": None} for s in tasks} for t in rows}
+    first = blocks[rows[0]][tasks[0]]
     first["frozen"] = 2
     first["p"] = {name: [200, 300 if name == kept else 100, *[1000 * (name == kept)] * 2] for name in first["p"]}
-    chosen = {t: dict.fromkeys(tasks, kept) for t in tasks}
+    chosen = {t: dict.fromkeys(tasks, kept) for t in rows}
     return {"seed": number, "state": "finished", "steps": STEPS, "entropy": [1.6, 1.5, 1.2, 1.1],
             "temperature": [1, 0.8, 0.6, 0.4], "frozen": [0, 0, 1, 1], "blocks": blocks, "chosen": chosen}  # fmt: skip
 
 
 def search_of(name, tasks, **changes):
     seeds = [seed_of(tasks, 0, "global"), seed_of(tasks, 3, "tlabel")]
-    found = {"name": name, "tasks": tasks, "seeds": seeds, "vote": None, "importance": [], "attention": [],
-             "costs": None, "notes": []}  # fmt: skip
+    found = {"name": name, "tasks": tasks, "rows": tasks, "seeds": seeds, "vote": None, "importance": [],
+             "attention": [], "costs": None, "notes": []}  # fmt: skip
     return found | changes
 
 
@@ -56,15 +57,22 @@ def address(tmp_path_factory):
     vote = {"runs": 2, "agreement": 0.5, "kappa": 0.25, "blocks": {t: dict.fromkeys(MANY, block) for t in MANY}}
     empty = {"seed": 7, "state": HOSTILE, "steps": [], "entropy": [], "temperature": [], "frozen": [], "blocks": {},
              "chosen": None}  # fmt: skip
+    follow = {"importance": [{"run": "follow/seed0", "basis": "the vote", "blocks": {
+        f"depth@{scale}": {"edge": {"drop": [scale + 0.5, None], "delta_m_drop": None}} for scale in range(2)}}],
+        "attention": [{"run": "follow/seed0", "basis": "the vote", "place": "a_1_2", "target": f"depth@{scale}",
+                       "uri": "data:,"} for scale in range(2)]}  # fmt: skip
+    rows = [f"{task}@{scale}" for scale in range(4) for task in MANY]
     searches = [
         search_of("many", MANY, vote=vote),
         search_of(
             HOSTILE, ["depth"], notes=[HOSTILE], importance=[{"run": HOSTILE, "basis": "the vote", "blocks": {}}]
         ),
         search_of("nothing", ["depth", "edge"], seeds=[empty]),
+        search_of("follow", ["depth", "edge"], **follow),
+        search_of("scales", MANY, rows=rows, seeds=[seed_of(MANY, 0, "local", rows)]),
     ]
     types = {name: explorer._looks(name) for name in candidates("a", "b")}
-    data = {"types": types, "tasks": {task: explorer._task(task) for task in MANY}, "searches": searches}
+    data = {"types": types, "tasks": {row: explorer._task(row) for row in [*MANY, *rows]}, "searches": searches}
     path = tmp_path_factory.mktemp("page") / "explorer.html"
     path.write_text(explorer.render("runs", data), encoding="utf-8")
     return path.as_uri()
@@ -155,6 +163,31 @@ def test_pointer_and_touch(visit):
     page.locator("input[name=seed][value='1']").tap()
     assert page.locator("input[name=seed]:checked").get_attribute("value") == "1"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_blocks_of_every_scale_are_picked_and_come_into_view(visit):
+    """24 rows are higher than the window: the matrix scrolls, also under the keys."""
+    page = visit("#search=scales&block=sal@3.depth")
+    assert selected(page) == ("sal@3", "depth") and "scale 3" in page.locator("#block-title").inner_text()
+    page.locator("#matrix td[aria-selected=true]").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowDown")
+    assert selected(page) == ("depth@3", "depth")
+    box = page.locator("#matrix td[aria-selected=true]").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 900
+    assert page.evaluate("scrollY") < 400, "the page itself need not be scrolled to its end"
+    phone = visit("#search=scales&block=edge@1.sal", has_touch=True, viewport={"width": 390, "height": 844})
+    phone.locator("#matrix td[data-target='normals@2'][data-source=edge]").tap()
+    assert selected(phone) == ("normals@2", "edge")
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_findings_of_every_scale_stand_at_the_block_that_all_follow(visit):
+    page = visit("#search=follow&block=depth.edge")
+    rows = page.locator("#importance tbody tr").all_inner_texts()
+    assert len(rows) == 2 and all(f"scale {scale}" in row and f"{scale}.5" in row for scale, row in enumerate(rows))
+    captions = page.locator("#attention figcaption").all_inner_texts()
+    assert len(captions) == 2 and "scale 1" in captions[1]
 
 
 CONTRASTS = """() => {

@@ -5,9 +5,11 @@ import json
 import pytest
 
 from atrc_exp.evaluation.panels import genotype_map
-from atrc_exp.genotype import Genotype, candidates, save, task_of, vote
+from atrc_exp.files import write_json
+from atrc_exp.genotype import Genotype, candidates, load, save, task_of, vote
 from atrc_exp.report import curves, votes
-from atrc_exp.report.page import dynamics
+from atrc_exp.report.page import dynamics, explorer, findings
+from atrc_exp.report.results import overview
 
 TASKS = ("semseg", "depth")
 ROWS = ("semseg@0", "depth@0", "semseg@1", "depth@1", "semseg@2", "depth@2")
@@ -54,6 +56,26 @@ def test_curves_have_a_panel_for_each_block_of_each_scale(search):
     ends = {line.get_label(): float(line.get_ydata()[-1]) for line in panel.lines}
     assert sorted(ends.values())[-1] == 1.0, "frozen, and therefore one-hot"
     assert max(float(line.get_ydata()[-1]) for line in figure.axes[1].lines) == pytest.approx(0.2)
+
+
+def test_explorer_has_the_vote_of_every_scale(runs_dir, make_search):
+    for seed, row in enumerate(("nl tl", "nl tl", "gl tl")):
+        run = make_search("scales", seed, " ".join(TASKS), row)
+        save(load(run).on(3), run / "genotype.json")
+    (found,) = explorer.collect(overview.read(runs_dir))["searches"]
+    assert tuple(found["rows"]) == tuple(found["vote"]["blocks"]) == ROWS and found["tasks"] == list(TASKS)
+    block = found["vote"]["blocks"]["semseg@2"]["semseg"]
+    assert block["chosen"] == "none" and block["votes"]["none"] == 2 and block["votes"]["global"] == 1
+
+
+def test_cost_of_a_block_that_all_scales_follow_is_that_of_all_scales(tmp_path):
+    part = {"multiply_adds_with_local_attention": 5, "parameters": 2}
+    blocks = {row: {"depth": {"local": part}} for row in ROWS}
+    write_json(tmp_path / "profile.json", {"input": [1, 3, 32, 48], "blocks": blocks})
+    shared, _ = findings.costs(tmp_path, TASKS)
+    assert shared["blocks"] == {task: {"depth": {"local": [15, 6]}} for task in TASKS}
+    separate, _ = findings.costs(tmp_path, ROWS)
+    assert separate["blocks"] == {row: {"depth": {"local": [5, 2]}} for row in ROWS}
 
 
 def test_explorer_reads_the_course_of_every_scale(search):

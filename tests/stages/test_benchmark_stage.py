@@ -6,12 +6,13 @@ import subprocess
 import sys
 
 import pytest
+import tiny_engine as tiny
 from small_rooms import QUICK, command
 
 from atrc_exp.errors import UserError
 from atrc_exp.stages import run_stage
 from atrc_exp.stages.benchmark import _changed
-from atrc_exp.training.benchmark import PHASES
+from atrc_exp.training.benchmark import PHASES, Runner, Subject
 
 BENCHMARK = ("stage=benchmark", "benchmark.steps=3", "benchmark.warmup=1")
 
@@ -36,6 +37,25 @@ def test_configurations_are_measured_side_by_side(tmp_path, rooms, capsys):
     printed = capsys.readouterr().out
     assert "distillation=none" in printed and "benchmark.json" in printed
     assert not (tmp_path / "runs" / config.name / "seed0").exists()
+
+
+def test_a_bilevel_step_is_measured_with_both_of_its_batches(tmp_path):
+    steps = 2
+    config = tiny.with_engine(tiny.config(tmp_path, kind="bilevel", strategy="darts"), accumulate=2)
+    batches = [tiny.images(seed, 2) for seed in range(2 * 2 * steps)]
+    asked = []
+
+    def loader(config, tasks, device, number):
+        asked.append(number)
+        return iter(batches)
+
+    runner = Runner(Subject("", config, lambda config: (tiny.network(config), tiny.tasks()), loader), steps)
+    forwards = []
+    runner.objective.register_forward_hook(lambda _, given, __: forwards.append(given[0]))
+    for _ in range(steps):
+        runner.step()
+    assert asked == [2 * steps] and len(forwards) == len(batches)
+    assert {id(image) for image in forwards} == {id(batch.image) for batch in batches}
 
 
 def test_other_configurations_build_on_the_command(tmp_path, rooms):

@@ -1,16 +1,51 @@
 """A search that keeps several contexts on rooms: steps, vote, retraining, and what looks at the network."""
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from small_rooms import QUICK, as_typed, command
 
 from atrc_exp.files import read_json
-from atrc_exp.genotype import load
+from atrc_exp.genotype import Genotype, load
+from atrc_exp.models import ATRC
+from atrc_exp.models.contexts.maps import task_maps
+from atrc_exp.models.inspection import BlockView
+from atrc_exp.report.figures.attention import Place, draw, save_arrays
 from atrc_exp.report.votes import vote_folder
 from atrc_exp.runs import checkpoint
 from atrc_exp.stages import run_stage
+from atrc_exp.stages.attention import rows_of
 
 SMALL = (*QUICK, "tasks=[semseg,depth]", "distillation.channels=8", "distillation.kernel_size=3")
+
+
+@pytest.mark.parametrize("combine", ["static", "gate"])
+def test_attention_tells_the_weight_of_each_context_of_a_block_for_the_image(tmp_path, combine):
+    """Weights of 1 to 3 by hand: logits 0 and ln 3, of the gate by the mean 2 of the first channel."""
+    tasks, none = ("semseg", "depth"), {"semseg": "none", "depth": "none"}
+    genotype = Genotype(tasks, {"semseg": {"semseg": "none", "depth": "global+local"}, "depth": none})
+    module = ATRC(genotype, 4, kernel_size=3, combine=combine, temperature=0.5).eval()
+    weights = module.combination["semseg"]["depth"]
+    with torch.no_grad():
+        if combine == "gate":
+            weights.linear.weight[1, 0] = 0.5 * math.log(3) / 2
+        else:
+            weights.logits[1] = math.log(3)
+    features = {task: torch.rand(2, 4, 5, 7) for task in tasks}
+    features["semseg"][0, 0] += 2 - features["semseg"][0, 0].mean()
+    view = BlockView(SimpleNamespace(distillation=module))
+    rows = rows_of(view, "semseg", task_maps(features, {}, None), (2, 3))
+    assert [row.share for row in rows["depth"]] == pytest.approx([0.25, 0.75])
+
+    place = Place(np.zeros((5, 7, 3), np.uint8), (2, 3), (2, 3), (-0.5, 6.5, 4.5, -0.5))
+    save_arrays(tmp_path / "rows.npz", place, rows, {})
+    arrays = np.load(tmp_path / "rows.npz")
+    assert [arrays[f"depth.{name}.share"] for name in ("global", "local")] == pytest.approx([0.25, 0.75])
+    titles = {axes.get_title() for axes in draw("semseg", place, rows, {}).axes}
+    assert {title.rpartition(", ")[2] for title in titles if ", " in title} == {"25.0 %", "75.0 %"}
 
 
 @pytest.mark.slow
@@ -40,6 +75,7 @@ def test_a_search_with_sets_is_voted_retrained_and_looked_at(tmp_path, rooms):
     for context in ("local", "tlabel"):
         weights = arrays[f"semseg.{context}.weights"].sum() + arrays[f"semseg.{context}.beyond"]
         assert weights == pytest.approx(1, abs=1e-5)
+        assert arrays[f"semseg.{context}.share"] == pytest.approx(0.5, abs=0.1), "a gate that hardly learned"
     assert arrays["semseg.tlabel.region_weights"].sum() == pytest.approx(1, abs=1e-5)
 
     run_stage(

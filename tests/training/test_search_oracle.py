@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_engine as tiny
@@ -12,6 +13,7 @@ from test_step import Setting
 from torch import Tensor
 
 from atrc_exp.config import Config
+from atrc_exp.data.batch import Batch
 from atrc_exp.genotype import CONTEXTS
 from atrc_exp.models.search import gumbel_noise
 
@@ -120,19 +122,29 @@ class PlainSearch:
             if self.frozen[index] < 0 and ranked[0][1] - ranked[1][1] >= gap:
                 self.frozen[index] = ranked[0][0]
 
-    def step(self, config: Config, batch: dict, t: int) -> dict[str, float]:
-        """One step, numbered from 0; the values of the loss terms."""
+    def step(self, config: Config, batch: Batch, t: int, held_out: Batch | None = None) -> dict[str, float]:
+        """One step, numbered from 0; the values of the loss terms. The logits learn first where images are held out."""
+        self.freeze(config.search.freeze_gap)
+        if held_out is None:
+            return self.learn(config, batch, t, set(self.weights))
+        self.learn(config, held_out, t, {"distillation.arch"})
+        return self.learn(config, batch, t, set(self.weights) - {"distillation.arch"})
+
+    def learn(self, config: Config, batch: Batch, t: int, learning: set[str]) -> dict[str, float]:
+        """Move the weights whose names are given by their gradients of the loss of a batch."""
         progress = t / config.engine.iterations
         temperature, entropy_weight = (
             first + (last - first) * progress for first, last in (config.search.temperature, config.search.entropy)
         )
-        self.freeze(config.search.freeze_gap)
         self.weights = {name: w.detach().requires_grad_() for name, w in self.weights.items()}
-        final, aux = self.forward(batch.image, temperature, gumbel_noise(4, config.seed, t).double())
+        noise = gumbel_noise(4, config.seed, t).double()
+        if config.search.strategy == "darts":
+            temperature, noise, entropy_weight = 1.0, torch.zeros_like(noise), 0.0
+        final, aux = self.forward(batch.image, temperature, noise)
         terms = loss_terms(final, aux, batch.labels) | {"entropy": self.entropy()}
         loss = sum(term for name, term in terms.items() if name != "entropy") + entropy_weight * terms["entropy"]
         found = torch.autograd.grad(loss, list(self.weights.values()), allow_unused=True)
-        gradients = {name: g for name, g in zip(self.weights, found, strict=True) if g is not None}
+        gradients = {name: g for name, g in zip(self.weights, found, strict=True) if g is not None and name in learning}
         norm = math.sqrt(sum(float(g.square().sum()) for g in gradients.values()))
         clip = min(1.0, config.search.clip_norm / (norm + 1e-6))
         with torch.no_grad():
@@ -186,31 +198,62 @@ def loss_terms(final: dict[str, Tensor], aux: dict[str, Tensor], labels: dict[st
     }
 
 
-@pytest.mark.parametrize("clip_norm", [0.5, 1e3])
-def test_two_steps_are_those_of_plain_code(tmp_path: Path, clip_norm: float) -> None:
-    """One block was frozen on a context and one on none, one freezes in the first step, and one stays open."""
-    config = tiny.config(tmp_path, iterations=4)
-    config = replace(
-        config,
-        search=replace(config.search, clip_norm=clip_norm, arch_lr=0.05),
-        optim=replace(config.optim, head_lr_factor=10.0),
-    )
+HALF = [CONTEXTS.index("global"), -1, -1, CONTEXTS.index("none")]
+"""A block that was frozen on a context, and one on none."""
+
+
+def settled(config: Config, frozen: list[int]) -> tuple[Setting, PlainSearch]:
+    """The search network with frozen blocks, and the same in plain code."""
     setting = Setting(config, hold_bn=False)
     search = setting.network.distillation
     with torch.no_grad():
         search.arch.copy_(0.1 * torch.randn(4, 5, generator=torch.Generator().manual_seed(3)))
         search.arch[1, CONTEXTS.index("slabel")] = 1.5
-        search.frozen.copy_(torch.tensor([CONTEXTS.index("global"), -1, -1, CONTEXTS.index("none")]))
+        search.frozen.copy_(torch.tensor(frozen))
     statistics = {k: v.clone() for k, v in setting.network.state_dict().items() if "running" in k}
-    plain = PlainSearch(setting.weights(), statistics, search.frozen.tolist(), search.frozen.tolist())
+    return setting, PlainSearch(setting.weights(), statistics, list(frozen), list(frozen))
+
+
+def compare(setting: Setting, plain: PlainSearch) -> None:
+    """Weights and statistics."""
+    state = setting.network.state_dict()
+    for name, value in {**plain.weights, **plain.statistics}.items():
+        torch.testing.assert_close(state[name], value.detach(), rtol=1e-10, atol=1e-10, msg=name)
+
+
+def tuned(config: Config, **search: Any) -> Config:
+    search = {"arch_lr": 0.05, **search}
+    optim = replace(config.optim, head_lr_factor=10.0)
+    return replace(config, search=replace(config.search, **search), optim=optim)
+
+
+@pytest.mark.parametrize("clip_norm", [0.5, 1e3])
+def test_two_steps_are_those_of_plain_code(tmp_path: Path, clip_norm: float) -> None:
+    """One block freezes in the first step, and one stays open."""
+    config = tuned(tiny.config(tmp_path, iterations=4), clip_norm=clip_norm)
+    setting, plain = settled(config, HALF)
     for t, temperature, entropy_weight in ((0, 1.0, -0.02), (1, 0.7625, 0.0)):
         expected, found = plain.step(config, setting.batch, t), setting.step()
         assert {name: float(term) for name, term in found.terms.items()} == pytest.approx(expected, rel=1e-10)
         assert found.schedule["temperature"] == pytest.approx(temperature)
         assert found.schedule["entropy_weight"] == pytest.approx(entropy_weight)
-        assert search.frozen.tolist() == plain.frozen == [1, 4, -1, 0]
-    state = setting.network.state_dict()
-    for name, value in {**plain.weights, **plain.statistics}.items():
-        torch.testing.assert_close(state[name], value.detach(), rtol=1e-10, atol=1e-10, msg=name)
+        assert setting.network.distillation.frozen.tolist() == plain.frozen == [1, 4, -1, 0]
+    compare(setting, plain)
     untouched = "distillation.blocks.semseg.semseg.local.query.0.weight"
     assert untouched not in plain.momentum and "distillation.blocks.semseg.depth.local.query.0.weight" in plain.momentum
+
+
+@pytest.mark.parametrize("clip_norm", [1e-3, 1e3])
+@pytest.mark.parametrize("strategy", ["darts", "gumbel"])
+def test_two_bilevel_steps_are_those_of_plain_code(tmp_path: Path, strategy: str, clip_norm: float) -> None:
+    """Each is a step of the logits by other images and then one of the weights; the bound holds for each alone."""
+    config = tuned(tiny.config(tmp_path, kind="bilevel", strategy=strategy, iterations=4), clip_norm=clip_norm)
+    if strategy == "darts":  # it freezes nothing
+        config = replace(config, search=replace(config.search, freeze_gap=1.0))
+    setting, plain = settled(config, HALF if strategy == "gumbel" else [-1] * 4)
+    for t in range(STEPS):
+        expected, found = plain.step(config, setting.batch, t, setting.held_out), setting.step()
+        if strategy == "darts":
+            del expected["entropy"]
+        assert {name: float(term) for name, term in found.terms.items()} == pytest.approx(expected, rel=1e-10)
+    compare(setting, plain)

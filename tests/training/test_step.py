@@ -38,17 +38,20 @@ class Setting:
         self.objective = Objective(Predictor(self.network, config), self.losses).train()
         strategy, record = build_strategy(config, self.network), LossRecord((), torch.device("cpu"))
         self.state: TrainState = build_state(config, self.network, strategy, record, "id", None)
-        self.batch = tiny.images(5, 4, dtype)
+        self.batch, self.held_out = tiny.images(5, 4, dtype), tiny.images(6, 4, dtype)
 
     def step(self, parts: int = 1) -> StepResult:
-        micro = [tiny.part(self.batch, index, parts) for index in range(parts)]
-        return train_step(self.config, self.state, self.objective, self.losses, micro, Ranks())
+        micro, held_out = (
+            [tiny.part(batch, index, parts) for index in range(parts)] for batch in (self.batch, self.held_out)
+        )
+        held_out = held_out if self.config.search.bilevel else []
+        return train_step(self.config, self.state, self.objective, self.losses, micro, Ranks(), held_out)
 
     def weights(self) -> dict[str, torch.Tensor]:
         return {name: parameter.detach().clone() for name, parameter in self.network.named_parameters()}
 
 
-@pytest.mark.parametrize("kind", ["search", "atrc", "fpm"])
+@pytest.mark.parametrize("kind", ["search", "bilevel", "atrc", "fpm"])
 def test_micro_batches_add_up_to_the_whole_batch(tmp_path: Path, kind: str) -> None:
     config = tiny.config(tmp_path, kind=kind)
     config = replace(config, distillation=replace(config.distillation, dropout=0.0))

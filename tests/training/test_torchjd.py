@@ -125,7 +125,7 @@ def test_the_backbone_gets_the_weighted_sum_and_all_else_the_plain_one(tmp_path:
     gradients: dict[str, Tensor] = {}
     grams = []
 
-    def note(_: Config, state: TrainState) -> None:
+    def note(_: Config, state: TrainState, __: object) -> None:
         gradients.update({name: p.grad.clone() for name, p in state.network.named_parameters() if p.grad is not None})
         state.network.zero_grad()
 

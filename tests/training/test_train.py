@@ -36,7 +36,8 @@ def last(config: Config) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "strategy"), [("atrc", "gumbel"), ("fpm", "gumbel"), *(("search", name) for name in STRATEGIES)]
+    ("kind", "strategy"),
+    [("atrc", "gumbel"), ("fpm", "gumbel"), ("bilevel", "darts"), *(("search", name) for name in STRATEGIES)],
 )
 def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path: Path, kind: str, strategy: str) -> None:
     whole, cut = (tiny.config(tmp_path / name, kind=kind, strategy=strategy) for name in ("whole", "cut"))

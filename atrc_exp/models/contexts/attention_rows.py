@@ -29,6 +29,8 @@ class AttentionRow:
     """Weights (R,) of the prototypes, for contexts that read label regions."""
     sizes: Tensor | None
     """Sizes (R,) of these regions, as shares of the map; see `region_sizes`."""
+    share: float = 1.0
+    """Weight that its block gives to this context for the image; the weights of all its contexts sum to 1."""
 
 
 def attention_row(context: RelationalContext, block: Block, maps: TaskMaps, cell: tuple[int, int]) -> AttentionRow:

@@ -78,11 +78,15 @@ class Combination(nn.ModuleDict):
         """Outputs (B, D, h, w) of the blocks, from those of every context of theirs."""
         return {b: self._combined(b, [outputs[part] for part in parts], maps) for b, parts in self.parts.items()}
 
+    def shares(self, block: Block, maps: TaskMaps) -> Tensor:
+        """Weights (B, contexts), or (1, contexts) for all images, of the contexts of a block that has several."""
+        rows: Any = self
+        return rows[block.target][block.source](maps.features[block.target], maps.valid)
+
     def _combined(self, block: Block, outputs: list[Tensor], maps: TaskMaps) -> Tensor:
         if len(outputs) == 1:
             return outputs[0]
-        rows: Any = self
-        shares = rows[block.target][block.source](maps.features[block.target], maps.valid).to(outputs[0])
+        shares = self.shares(block, maps).to(outputs[0])
         combined = torch.zeros_like(outputs[0])
         for share, output in zip(shares.unbind(1), outputs, strict=True):
             combined = torch.addcmul(combined, share.view(-1, 1, 1, 1), output)

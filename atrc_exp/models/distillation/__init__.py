@@ -109,6 +109,9 @@ def _atrc(
             f"the genotype has {given}, the network needs {needed}; distillation.scales=separate takes the first kind, "
             "shared and null the second"
         )
+    several = any(len(genotype.types(*pair)) > 1 for pair in genotype.pairs())
+    if config.combine == "gate" and not several:
+        raise UserError("distillation.combine=gate: must be static, since no block has several contexts")
     return (ATRC if config.scales is None else ScaledATRC)(
         Genotype(tasks, genotype.blocks, genotype.details),  # weights must not depend on the order in the file
         channels,

@@ -45,7 +45,8 @@ def save_arrays(
     It holds "pixel", "cell", "extent" as in `Place`; by source "<source>.context" and, but for none, "<source>.weights"
     (h, w) and "<source>.beyond"; for contexts that read label regions also "<source>.region_weights" (R,),
     "<source>.region_sizes" (R,) and "<source>.region_task", and the maps of these regions as "regions.<task>"
-    (R, h, w), float32. Where a block has several contexts, these are "<source>.<context>.weights" and so on.
+    (R, h, w), float32. Where a block has several contexts, these are "<source>.<context>.weights" and so on, and
+    "<source>.<context>.share" is the context's weight in the block for this image.
     """
     arrays: dict[str, Any] = {"pixel": place.pixel, "cell": place.cell, "extent": place.extent}
     for source, contexts in rows.items():
@@ -53,6 +54,8 @@ def save_arrays(
         for row in contexts:
             name = source if len(contexts) == 1 else f"{source}.{row.block.context}"
             arrays |= {f"{name}.weights": _array(row.weights), f"{name}.beyond": row.beyond}
+            if len(contexts) > 1:
+                arrays[f"{name}.share"] = row.share
             task = row.block.regions
             if task is not None and row.regions is not None and row.sizes is not None:
                 arrays |= {f"{name}.region_weights": _array(row.regions), f"{name}.region_sizes": _array(row.sizes)}
@@ -70,6 +73,8 @@ def draw(
 ) -> Figure:
     """The image with the pixel, and one column a context of a source: its heat map, below it what the map is made of.
 
+    Where a block has several contexts the title of each tells its share of the block's output for this image.
+
     Args:
         rows: by source, one a context; none of them for a block that is none.
         names: those of the label regions by task.
@@ -82,7 +87,9 @@ def draw(
     _show_image(axes[0, 0], place)
     _explain(axes[1, 0], target, place)
     for (source, row), above, below in zip(shown, axes[0, 1:], axes[1, 1:], strict=True):
-        above.set_title(f"{TASKS[source].title}: {drawing.title(row.block.context if row else NONE)}", fontsize=10)
+        share = f", {_percent(100 * row.share)}" if row and len(rows[source]) > 1 else ""
+        context = drawing.title(row.block.context if row else NONE)
+        above.set_title(f"{TASKS[source].title}: {context}{share}", fontsize=10)
         if row is None:
             _show_none(above, place)
             below.set_axis_off()

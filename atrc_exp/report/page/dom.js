@@ -25,6 +25,10 @@ const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const titleOf = (task) => DATA.tasks[task].title;
 const looksOf = (type) => DATA.types[type];
 
+// Where all scales follow one block, what is known of a scale, semseg@1, belongs to the block of its task.
+const belongs = (row, target) => row === target || row.split("@")[0] === target;
+const scaleOf = (row, target) => (row === target ? "" : `, scale ${row.split("@")[1]}`);
+
 function spread([mean, std], scale, places) {
   const text = (scale * mean).toFixed(places);
   return std === null ? text : `${text} ± ${(scale * std).toFixed(places)}`;

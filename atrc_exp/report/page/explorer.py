@@ -157,7 +157,7 @@ def _search(folder: Path, courses: Mapping[int, Course], runs: Runs, steps: int,
     built = findings.built_on(runs.names, genotypes)
     importances, unread = findings.importances(built)
     panels, missing = findings.panels(built, budget)
-    costs, reasons = findings.costs(folder)
+    costs, reasons = findings.costs(folder, first)
     return {
         "name": run_name(folder), "tasks": tasks, "rows": list(first), "seeds": seeds, "vote": voted and _votes(voted),
         "importance": importances, "attention": panels, "costs": costs, "notes": [*notes, *unread, *missing, *reasons],
@@ -182,7 +182,7 @@ def _vote(folder: Path) -> tuple[Genotype | None, list[str]]:
 
 def _votes(voted: Genotype) -> dict[str, Any]:
     details = voted.details
-    blocks: dict[str, dict[str, Any]] = {target: {} for target in voted.tasks}
+    blocks: dict[str, dict[str, Any]] = {row: {} for row in voted.rows}
     for target, source in voted.pairs():
         counts = details["votes"][target][source]
         blocks[target][source] = {"chosen": voted.blocks[target][source], "votes": votes_by_type(counts),

@@ -1,12 +1,13 @@
 """Importance, attention and cost of the blocks of a search, from the runs that were built on its genotype."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from atrc_exp.errors import UserError
 from atrc_exp.files import read_json
+from atrc_exp.genotype import task_of
 from atrc_exp.report.figures import gallery, importance
 from atrc_exp.report.figures.cost import PROFILE
 from atrc_exp.report.page.dynamics import read_choices
@@ -87,18 +88,25 @@ def panels(runs: Mapping[Path, str], budget: int) -> tuple[list[dict[str, str]],
     return found, notes
 
 
-def costs(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Multiply-adds, local attention included, and parameters by block and type, for the image size of the profile."""
+def costs(folder: Path, rows: Collection[str]) -> tuple[dict[str, Any] | None, list[str]]:
+    """Multiply-adds, local attention included, and parameters by block and type, for the image size of the profile.
+
+    Args:
+        rows: targets of the blocks of the search. Where scales follow one genotype a block has the sums over them.
+    """
     path = folder / PROFILE
     if not path.is_file():
         return None, []
     try:
         stored = read_json(path)
-        blocks = {
-            target: {source: {name: [part["multiply_adds_with_local_attention"], part["parameters"]]
-                              for name, part in types.items()} for source, types in row.items()}
-            for target, row in stored["blocks"].items()
-        }  # fmt: skip
+        blocks: dict[str, dict[str, dict[str, list[int]]]] = {}
+        for target, row in stored["blocks"].items():
+            whole = blocks.setdefault(target if target in rows else task_of(target), {})
+            for source, types in row.items():
+                sums = whole.setdefault(source, {})
+                for name, part in types.items():
+                    adds, parameters = sums.get(name, (0, 0))
+                    sums[name] = [adds + part["multiply_adds_with_local_attention"], parameters + part["parameters"]]
         return {"size": list(stored["input"][2:]), "blocks": blocks}, []
     except UserError as error:
         return None, [str(error)]

@@ -113,9 +113,12 @@ function importancePanel({ search, target, source }) {
     return gap("No importance.json of a run with the genotype of the vote or of a seed; stage=importance run=… writes it.");
   }
   const { metric, scale, places } = DATA.tasks[target];
-  const rows = search.importance.map(({ run, basis, blocks }) => {
-    const { drop, delta_m_drop: delta } = blocks[target]?.[source] ?? {};
-    return row({}, run, basis, delta ? spread(delta, 1, 2) : "–", drop ? spread(drop, scale, places) : "–");
+  const rows = search.importance.flatMap(({ run, basis, blocks }) => {
+    const found = Object.keys(blocks).filter((one) => belongs(one, target));
+    return (found.length ? found : [target]).map((one) => {
+      const { drop, delta_m_drop: delta } = blocks[one]?.[source] ?? {};
+      return row({}, run + scaleOf(one, target), basis, delta ? spread(delta, 1, 2) : "–", drop ? spread(drop, scale, places) : "–");
+    });
   });
   return [table("Importance of the block", ["Run", "Built on", "Drop of Δm [pp]", `Drop of ${metric}`], rows),
     make("p", { class: "soft" }, "How much worse the network is when the output of the block is permuted among images: mean ± " +
@@ -123,15 +126,16 @@ function importancePanel({ search, target, source }) {
 }
 
 function attentionPanel({ search, target }) {
-  const found = search.attention.filter((picture) => picture.target === target);
+  const found = search.attention.filter((picture) => belongs(picture.target, target));
   if (!found.length) {
     return gap(`No attention maps of target ${titleOf(target)} of a run with the genotype of the vote or of a seed; ` +
       "stage=attention run=… image=… pixel=y,x writes them.");
   }
-  return found.map(({ run, basis, place, uri }) => make("figure", {},
+  return found.map(({ run, basis, place, uri, target: one }) => make("figure", {},
     make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": `Attention of ${run}` },
       make("img", { src: uri, alt: `Attention of target ${titleOf(target)} by source at image and pixel ${place}, ${run}` })),
-    make("figcaption", {}, `${run}, built on ${basis}: image and pixel (row, column) ${place}, one column a source.`)));
+    make("figcaption", {},
+      `${run}${scaleOf(one, target)}, built on ${basis}: image and pixel (row, column) ${place}, one column a context.`)));
 }
 
 const GREY = { line: "#59626d", width: 1.6, dashes: [] };

@@ -3,6 +3,7 @@
 import difflib
 
 from atrc_exp.config import Config
+from atrc_exp.config.checks import require
 from atrc_exp.errors import UserError
 from atrc_exp.models.network import Network
 from atrc_exp.models.search.strategies.darts import Darts
@@ -27,7 +28,8 @@ def build_strategy(config: Config, network: Network) -> Strategy | None:
     """The strategy that `search.strategy` names, for a search network; None for a fixed one.
 
     Raises:
-        UserError: an unknown name, `search.keep` where there are no probabilities, or what `ResourceAware` refuses.
+        UserError: an unknown name, `search.keep` or `search.bilevel` where there are no probabilities, or what
+            `ResourceAware` refuses.
     """
     if network.search is None:
         return None
@@ -37,8 +39,7 @@ def build_strategy(config: Config, network: Network) -> Strategy | None:
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise UserError(f"search.strategy={name}: must be one of {', '.join(STRATEGIES)}{hint}")
     strategy = STRATEGIES[name](config, network.search)
-    if config.search.keep is not None and not strategy.learns:
-        raise UserError(
-            f"search.keep={config.search.keep}: must be null for search.strategy={name}, which learns no probabilities"
-        )
+    without = f"for search.strategy={name}, which learns no probabilities"
+    require(strategy.learns or config.search.keep is None, "search.keep", config.search.keep, f"null {without}")
+    require(strategy.learns or not config.search.bilevel, "search.bilevel", "true", f"false {without}")
     return ResourceAware(config, network, strategy) if config.search.resource_weight else strategy
