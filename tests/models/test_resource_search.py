@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,9 +91,12 @@ def test_within_the_budget_nothing_is_penalised_and_beyond_it_the_excess(tmp_pat
     assert set(tight.draw(0).penalties) == {"entropy", "resource"} == set(tight.penalties)
 
 
-def test_budget_below_the_cheapest_network_is_one_clear_line(tmp_path: Path) -> None:
-    config = with_search(tiny.config(tmp_path), resource_weight=1.0, budget=1e-9)
-    with pytest.raises(UserError, match=r"search\.budget=1e-09: must be at least .*dearest") as error:
+@pytest.mark.parametrize("budget", [1e-9, 1e9])
+def test_budget_that_no_network_or_every_network_meets_is_one_clear_line(tmp_path: Path, budget: float) -> None:
+    config = with_search(tiny.config(tmp_path), resource_weight=1.0, budget=budget)
+    with pytest.raises(
+        UserError, match=rf"search\.budget={re.escape(str(budget))}: must be at least .*dearest"
+    ) as error:
         build_strategy(config, tiny.network(config))
     assert "\n" not in str(error.value)
 

@@ -57,7 +57,7 @@ class ResourceAware(Strategy):
     With a budget only what exceeds it counts, as a share of the dearest network too.
 
     Raises:
-        UserError: a strategy without logits to learn, or a budget that no network can meet.
+        UserError: a strategy without logits to learn, or a budget that no network or every network meets.
     """
 
     def __init__(self, config: Config, network: Network, strategy: Strategy) -> None:
@@ -71,10 +71,10 @@ class ResourceAware(Strategy):
         self.strategy, self.expected = strategy, ExpectedCost(network, (height, width))
         self.penalties, self.chooses = (*strategy.penalties, RESOURCE), strategy.chooses
         cheapest, dearest = (cost / 1e9 for cost in (self.expected.cheapest, self.expected.dearest))
-        if settings.budget is not None and settings.budget < cheapest:
+        if settings.budget is not None and not cheapest <= settings.budget < dearest:
             raise UserError(
-                f"search.budget={settings.budget}: must be at least {cheapest:.4g}, the multiply-adds in 10^9 of the "
-                f"cheapest network at dataset.crop=[{height},{width}]; the dearest has {dearest:.4g}"
+                f"search.budget={settings.budget}: must be at least {cheapest:.4g} and below {dearest:.4g}, the "
+                f"multiply-adds in 10^9 of the cheapest and the dearest network at dataset.crop=[{height},{width}]"
             )
         self.free = 0.0 if settings.budget is None else settings.budget * 1e9 / self.expected.dearest
 
