@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from atrc_exp.files import read_json
-from atrc_exp.genotype import agreement, light_kappa, load
+from atrc_exp.genotype import NONE, agreement, light_kappa, load
 from atrc_exp.report.paper import document
 from atrc_exp.report.results import reliability, tables
 
@@ -27,7 +27,9 @@ def test_the_tables_of_the_page_follow_from_the_committed_results() -> None:
     [
         ("study", ("multi_task_1200", "atrc_1200", "single_task_semseg_1200")),
         ("beyond", ("multi_task", "atrc", "atrc_static", "atrc_gate")),
-        ("beyond", ("multi_task", "atrc", "atrc_darts", "atrc_random")),
+        ("beyond", ("multi_task", "atrc", "atrc_cost0.02", "atrc_cost0.1")),
+        ("beyond", ("fpm_multi_task", "mti_net", "fpm_atrc_separate")),
+        ("beyond", ("multi_task", "atrc", *(f"atrc_{name}" for name in ("gumbel_st", "darts", "spos", "random")))),
         ("beyond", ("multi_task", *(f"multi_task_{name}" for name in ("uncertainty", "dwa", "upgrad", "boundary_f")))),
     ],
 )
@@ -41,14 +43,22 @@ def test_the_other_tables_follow_from_the_committed_results(page: str, names: tu
         assert row in written
 
 
-@pytest.mark.parametrize("strategy", ["gumbel", "gumbel_st", "darts", "spos", "random"])
-def test_the_agreement_of_the_strategies_follows_from_their_genotypes(strategy: str) -> None:
-    folder = STUDY / "results" / ("rooms_lite_search" if strategy == "gumbel" else f"rooms_lite_search_{strategy}")
-    searches = [load(folder / f"seed{seed}") for seed in range(3)]
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("gumbel", "search"),
+        *((name, f"search_{name}") for name in ("gumbel_st", "darts", "spos", "random")),
+        ("0", "search"),
+        *((weight, f"search_cost{weight}") for weight in ("0.02", "0.1")),
+    ],
+)
+def test_the_agreement_of_other_searches_follows_from_their_genotypes(name: str, folder: str) -> None:
+    searches = [load(STUDY / "results" / f"rooms_lite_{folder}" / f"seed{seed}") for seed in range(3)]
     by_chance = reliability.chance(searches)
     assert by_chance is not None
     figures = f"{100 * agreement(searches):.1f} | {100 * by_chance.agreement:.1f} | {by_chance.p:.4f}"
-    row = f"| {strategy} | 3 | {figures} | {light_kappa(searches):.2f} | "
+    blocks = sum(context != NONE for each in searches for row in each.blocks.values() for context in row.values()) / 3
+    row = f"| {name} | 3 | {figures} | {light_kappa(searches):.2f} | {blocks:.1f} | "
     assert row in (STUDY.parent / "beyond.md").read_text(encoding="utf-8")
 
 
