@@ -11,7 +11,8 @@ from scipy.ndimage import gaussian_filter
 from small_boundaries import synthetic_pair
 
 from atrc_exp.metrics.boundary import PROTOCOLS, count
-from atrc_exp.metrics.boundary.sweep import cheapest_matchings
+from atrc_exp.metrics.boundary.saturation import saturates
+from atrc_exp.metrics.boundary.sweep import _Grid, cheapest_matchings
 from atrc_exp.metrics.boundary.thinning import thin
 
 
@@ -142,6 +143,39 @@ def test_dense_noise_has_the_number_of_pairs_of_its_matching(share):
     assert_array_equal(matched.matched, 2 * counted.matched)
     expected, _, _ = oracle.counted(noise, truth, 0.05, "mtl_pytorch")
     assert_array_equal(counted.matched, expected)
+
+
+def shown_to_saturate(prediction, truth, radius, outlier):
+    """Whether the auction shows that the side of fewer pixels has a pair for each."""
+    grid = _Grid(prediction.astype(np.uint16), 1, radius, outlier)
+    masks = [np.pad(mask, grid.margin).ravel() for mask in sorted((prediction, truth), key=np.sum)]
+    few, many = (np.flatnonzero(mask).astype(np.int32) for mask in masks)
+    return saturates(few, many, masks[0].size, outlier, grid.disc)
+
+
+@pytest.mark.parametrize("radius", [2.0, 3.3, 5.0])
+def test_saturation_is_shown_where_the_dense_assignment_has_it_and_nowhere_else(radius):
+    shown, saturated, short = 0, 0, 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        share = rng.uniform(0.3, 0.7)  # dense and about as many of both
+        prediction, truth = (rng.random((14, 22)) < share for _ in range(2))
+        prediction[:, :4] &= rng.random((14, 4)) < 0.8  # pairs have to move to the left
+        outlier = 2 * math.ceil(10000 * radius) + 1 if seed % 3 == 0 else 2 * int(rng.integers(200, 3000)) + 1
+        expected = oracle.dense_cheapest_pairs(prediction, truth, radius, outlier / 2)
+        full = min(prediction.sum(), truth.sum())
+        proof = shown_to_saturate(prediction, truth, radius, outlier)
+        assert proof == shown_to_saturate(truth, prediction, radius, outlier)
+        assert not proof or expected == full
+        shown, saturated, short = shown + proof, saturated + (expected == full), short + (expected < full)
+    assert shown >= 0.5 * saturated > 5 and short > 5
+
+
+def test_saturation_is_not_shown_where_the_last_pair_costs_more_than_it_saves():
+    # The chain of 11 unit steps costs 2200.
+    prediction, truth = line(*range(11), shape=(1, 12)), line(*range(1, 12), shape=(1, 12))
+    assert not shown_to_saturate(prediction, truth, 1.0, 2199)
+    assert shown_to_saturate(prediction, truth, 1.0, 2601)
 
 
 # ---------------------------------------------------------------- several annotators

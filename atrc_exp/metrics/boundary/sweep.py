@@ -14,12 +14,14 @@ from .graph import FREE, GRAPH, MATCHING, SEARCH, Graph, Matching, room
 from .jit import compiled
 from .maps import disc
 from .matching import raise_outlier, settle
+from .saturation import DISC, NOWHERE, Disc, saturates
 from .thinning import ON, thin_pixels
 
 # In a matching anew the first price of a pixel left alone is the last one over FIRST, and grows by the factor STEP.
 FIRST, STEP = 100, 4
-# Where a dense truth has about as many pixels as the prediction, prices change everywhere, and matching anew is faster.
-DENSE, BALANCED = 16, 20
+# Where a dense truth has about as many pixels as the prediction, prices change everywhere, and matching anew is faster:
+# where more than one of DENSE pixels is truth, and BALANCED times the new rows are more than one side has too many.
+DENSE, BALANCED = 16, 1.5
 
 
 @compiled(types.UniTuple(types.int64, 2)(types.int32[::1], types.uint8[::1], GRAPH, MATCHING, types.int32[::1]))
@@ -86,17 +88,29 @@ def _match_anew(fresh, outlier, graph, matching, search):
         now += by
 
 
+@compiled(types.boolean(types.int64, types.int64, GRAPH, DISC))
+def _saturated(alive, outlier, graph, disc):
+    """Tell whether it is shown without a matching that all `alive` rows, or all columns, have a pair."""
+    rows, columns = np.flatnonzero(graph.row_at >= 0).astype(np.int32), graph.place
+    few, many = (rows, columns) if alive < columns.size else (columns, rows)
+    return saturates(few, many, graph.row_at.size, outlier, disc)
+
+
 @compiled(types.void(
     types.int32[::1], types.int64[::1], types.int32[::1], types.int32[::1], types.int64[::1], types.int64[::1],
-    types.int64, types.int64, types.int32[::1], types.int32[::1], types.boolean[:, ::1], types.boolean[::1],
+    DISC, types.int64, types.int64, types.int32[::1], types.int32[::1], types.boolean[:, ::1], types.boolean[::1],
 ))  # fmt: skip
-def _sweep(pixels, passing, numbers, place, offsets, offset_costs, outlier, stride, matched, predicted, hit, found):
+def _sweep(
+    pixels, passing, numbers, place, offsets, offset_costs, disc, outlier, stride, matched, predicted, hit, found
+):  # fmt: skip
     """Fill `matched` and `predicted` (T,) from the highest threshold down; add matched rows to `hit` (T, rows or 0).
 
-    `found` (columns) becomes which columns are matched at the lowest threshold.
+    Where `hit` has rows, `found` (columns) becomes which columns are matched at the lowest threshold; else only numbers
+    are wanted, and where all rows or all columns of a dense truth are shown to have a pair, they are not matched.
 
     `pixels` are sorted by falling response; the first `passing[t]` of them pass threshold t. `numbers` has the column
-    at every flat position, -1 where there is none, `place` the reverse. Rows are positions in `pixels`.
+    at every flat position, -1 where there is none, `place` the reverse. Rows are positions in `pixels`. `disc` is that
+    of `offsets`.
     """
     n_rows, n_columns, used = pixels.size, place.size, 0
     state = np.zeros(numbers.size, np.uint8)
@@ -107,7 +121,7 @@ def _sweep(pixels, passing, numbers, place, offsets, offset_costs, outlier, stri
     )  # fmt: skip
     price, owner = np.zeros(n_columns, np.int64), np.full(n_columns, -1, np.int32)
     edge, fresh = np.full(n_rows, FREE, np.int64), np.empty(n_rows, np.int32)
-    search = room(n_columns, room_for)
+    search, anew = room(n_columns, room_for), True
     for t in range(passing.size - 1, -1, -1):
         if t + 1 < passing.size and passing[t] == passing[t + 1]:
             matched[t], predicted[t] = matched[t + 1], predicted[t + 1]
@@ -118,12 +132,16 @@ def _sweep(pixels, passing, numbers, place, offsets, offset_costs, outlier, stri
             graph, used = _look_up(fresh[:n_fresh], pixels, numbers, graph, used)
             if search.heap.size < graph.columns.size:
                 search = room(n_columns, graph.columns.size)
-            balanced = n_columns * DENSE > numbers.size and BALANCED * abs(alive - n_columns) < n_columns
-            if n_fresh == alive or balanced:
+            predicted[t] = alive
+            balanced = n_columns * DENSE > numbers.size and abs(alive - n_columns) < BALANCED * n_fresh
+            if balanced and hit.size == 0 and _saturated(alive, outlier, graph, disc):
+                matched[t], anew = min(alive, n_columns), True
+                continue
+            if anew or balanced:
                 _match_anew(fresh, outlier, graph, matching, search)
             else:
                 settle(fresh, n_fresh, outlier, graph, matching, search)
-            matched[t], predicted[t] = np.count_nonzero(owner >= 0), alive
+            matched[t], anew = np.count_nonzero(owner >= 0), False
         if hit.size > 0:
             hit[t] |= edge >= 0
     found[:] = owner >= 0
@@ -188,6 +206,10 @@ class _Grid:
         self.stride = levels.shape[1] + 2 * self.margin
         dy, dx, cost = disc(radius)
         self.offsets, self.costs = dy * self.stride + dx, 2 * cost
+        reach = int(radius)
+        square, rows = np.full((2 * reach + 1, 2 * reach + 1), NOWHERE), dy[dx == 0]
+        square[dy + reach, dx + reach] = self.costs
+        self.disc = Disc(rows * self.stride, square[rows + reach])
 
     def sweep(self, truth: NDArray[np.bool_], matched: NDArray, predicted: NDArray, hit: NDArray) -> NDArray[np.bool_]:
         """Fill the counts; return which pixels of the truth, in their order, are matched at the lowest threshold."""
@@ -197,7 +219,7 @@ class _Grid:
         numbers[place] = np.arange(place.size)
         found = np.zeros(place.size, np.bool_)
         _sweep(
-            self.pixels, self.passing, numbers, place, self.offsets, self.costs, self.outlier, self.stride,
-            matched, predicted, hit, found,
+            self.pixels, self.passing, numbers, place, self.offsets, self.costs, self.disc, self.outlier,
+            self.stride, matched, predicted, hit, found,
         )  # fmt: skip
         return found
