@@ -12,6 +12,7 @@ from atrc_exp.report.results import reliability, tables
 REPOSITORY = Path(__file__).parents[2]
 STUDY = REPOSITORY / "docs" / "study"
 PAGE = REPOSITORY / "docs" / "study.md"
+STRATEGIES = ("gumbel_st", "darts", "bilevel", "spos", "random")
 
 
 def test_the_tables_of_the_page_follow_from_the_committed_results() -> None:
@@ -28,8 +29,11 @@ def test_the_tables_of_the_page_follow_from_the_committed_results() -> None:
         ("study", ("multi_task_1200", "atrc_1200", "single_task_semseg_1200")),
         ("beyond", ("multi_task", "atrc", "atrc_static", "atrc_gate")),
         ("beyond", ("multi_task", "atrc", "atrc_cost0.02", "atrc_cost0.1")),
-        ("beyond", ("fpm_multi_task", "mti_net", "fpm_atrc_separate")),
-        ("beyond", ("multi_task", "atrc", *(f"atrc_{name}" for name in ("gumbel_st", "darts", "spos", "random")))),
+        ("beyond", ("multi_task", "fpm_multi_task", "mti_net", "fpm_atrc_separate")),
+        (
+            "beyond",
+            ("multi_task", "atrc", *(f"atrc_{name}" for name in ("gumbel_st", "darts", "bilevel", "spos", "random"))),
+        ),
         ("beyond", ("multi_task", *(f"multi_task_{name}" for name in ("uncertainty", "dwa", "upgrad", "boundary_f")))),
     ],
 )
@@ -47,7 +51,7 @@ def test_the_other_tables_follow_from_the_committed_results(page: str, names: tu
     ("name", "folder"),
     [
         ("gumbel", "search"),
-        *((name, f"search_{name}") for name in ("gumbel_st", "darts", "spos", "random")),
+        *((name, f"search_{name}") for name in STRATEGIES),
         ("0", "search"),
         *((weight, f"search_cost{weight}") for weight in ("0.02", "0.1")),
     ],
