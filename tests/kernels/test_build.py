@@ -164,7 +164,7 @@ def test_plans_take_what_fits():
     assert make_plan(torch.bfloat16, 90, 9, 4, ada).tile == (4, 8)
     assert make_plan(torch.bfloat16, 128, 9, 4, ada).source == "strip.cu"
     assert make_plan(torch.bfloat16, 16, 11, 4, hopper).source == "strip.cu"
-    assert make_plan(torch.float32, 33, 9, 2, hopper).source == "strip.cu"
+    assert make_plan(torch.float32, 49, 9, 2, hopper).source == "strip.cu"
     assert dict(make_plan(torch.bfloat16, 33, 9, 2, hopper).definitions)["VECTOR"] == 2
     for dtype in (torch.float32, torch.float16):
         for kernel_size in range(1, 16, 2):
@@ -173,19 +173,22 @@ def test_plans_take_what_fits():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "kernel_size", "shared_kib", "blocks"),
-    # Of a multiprocessor with 1 KiB more, a block takes 1 KiB more than its own: in float32 at K = 9 65 KiB (dkv 68.5)
-    # and 5 warps of the 16 (backward 8); at K = 15 15 warps; in bfloat16 72.9, 84.5 and 86.5 KiB and 8 warps of 16.
+    ("dtype", "channels", "kernel_size", "shared_kib", "blocks"),
+    # Of a multiprocessor with 1 KiB more, a block takes 1 KiB more than its own: in float32 by strips at K = 9 65 KiB
+    # (dkv 68.5) and 5 warps of the 16 (backward 8), at K = 15 15 warps; in bfloat16 72.9, 84.5 and 86.5 KiB and 8 warps
+    # of 16; in float32 on tensor cores 144.8, 167 and 169 KiB, and in the tile that fits 163 KiB 94.8, 106.5 and 108.
     [
-        (torch.float32, 9, 227, (3, 1, 1)),
-        (torch.float32, 9, 163, (2, 1, 1)),
-        (torch.float32, 9, 99, (1, 1, 1)),
-        (torch.float32, 15, 227, (1, 1, 1)),
-        (torch.bfloat16, 9, 227, (2, 2, 2)),
-        (torch.bfloat16, 9, 163, (2, 1, 1)),
+        (torch.float32, 64, 9, 227, (3, 1, 1)),
+        (torch.float32, 64, 9, 163, (2, 1, 1)),
+        (torch.float32, 33, 9, 99, (1, 1, 1)),
+        (torch.float32, 33, 15, 227, (1, 1, 1)),
+        (torch.float32, 33, 9, 227, (1, 1, 1)),
+        (torch.float32, 33, 9, 163, (1, 1, 1)),
+        (torch.bfloat16, 33, 9, 227, (2, 2, 2)),
+        (torch.bfloat16, 33, 9, 163, (2, 1, 1)),
     ],
     ids=str,
 )
-def test_blocks_that_share_a_multiprocessor(dtype, kernel_size, shared_kib, blocks):
-    constants = dict(make_plan(dtype, 33, kernel_size, 4, shared_kib * 1024).definitions)
+def test_blocks_that_share_a_multiprocessor(dtype, channels, kernel_size, shared_kib, blocks):
+    constants = dict(make_plan(dtype, channels, kernel_size, 4, shared_kib * 1024).definitions)
     assert tuple(constants[f"{name}_BLOCKS"] for name in ("FORWARD", "DQ", "DKV")) == blocks

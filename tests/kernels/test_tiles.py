@@ -45,10 +45,3 @@ def test_tensor_cores_take_the_largest_tile_that_fits(dtype, channels, limit, ti
 def test_strips_take_the_rest(dtype, channels, kernel_size, limit):
     plan = make_plan(dtype, channels, kernel_size, 4, limit)
     assert plan.source == "strip.cu" and max(plan.shared_bytes.values()) <= limit
-
-
-def test_blocks_share_a_multiprocessor_as_shared_memory_allows():
-    """bf16, 33 channels: 73600, 85504 and 87552 bytes and 1024 of CUDA's for each block, of 167936 and 233472."""
-    found = {limit: dict(make_plan(BF16, 33, 9, 4, limit).definitions) for limit in (AMPERE, HOPPER)}
-    blocks = {limit: [d[f"{name}_BLOCKS"] for name in ("FORWARD", "DQ", "DKV")] for limit, d in found.items()}
-    assert blocks == {AMPERE: [2, 1, 1], HOPPER: [2, 2, 2]}
