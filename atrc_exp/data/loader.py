@@ -25,6 +25,7 @@ from atrc_exp.data.readers.packed import pack
 from atrc_exp.data.readers.sample import Data, Sample, Source
 from atrc_exp.errors import UserError
 from atrc_exp.normalisation import Normalisation
+from atrc_exp.processes import signals
 from atrc_exp.tasks import Task
 from atrc_exp.words import counted
 
@@ -223,7 +224,9 @@ class _OnDevice:
         self.loader, self.tasks, self.device, self.normalisation, self.look = loader, tasks, device, normalisation, look
 
     def __iter__(self) -> Iterator[Batch]:
-        for batches in self.loader:
+        with signals.held():  # until a new worker answers them itself
+            loaded = iter(self.loader)
+        for batches in loaded:
             if isinstance(batches, UserError):
                 raise batches
             for batch in batches:
@@ -259,11 +262,11 @@ def _collate(items: list[Batch | UserError]) -> list[Batch] | UserError:
 
 
 def _init_worker(worker: int) -> None:
+    signals.answer(_end_soon)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)  # the run held them when it started this worker
     import cv2
 
     cv2.setNumThreads(0)  # one thread a worker: OpenCV's own pool would compete with the other workers
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, _end_soon)
 
 
 def _end_soon(*_: object) -> None:

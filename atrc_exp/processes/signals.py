@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -34,3 +35,13 @@ def answer(handler: Handler) -> dict[signal.Signals, Any]:
     else:
         handlers[signal.SIGHUP] = hang_up
     return {number: signal.signal(number, answered) for number, answered in handlers.items()}
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let these signals wait in this thread, and in the processes that it starts here, which must unblock them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

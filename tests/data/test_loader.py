@@ -1,7 +1,11 @@
 """Batches: the same images whatever the start, workers, micro-batches and ranks; mistakes in one short message."""
 
 import multiprocessing
+import os
 import pickle
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +15,7 @@ import torch
 from nyud_files import write_image, write_nyud
 
 from atrc_exp.config import Config, DebugConfig, EngineConfig
+from atrc_exp.data import loader
 from atrc_exp.data.augment import TrainTransform
 from atrc_exp.data.batch import Batch
 from atrc_exp.data.loader import Data, build_datasets, train_loader, val_loader, val_samples
@@ -47,6 +52,16 @@ def train(config: Config, start=0, stop=4, rank=0, world=1, data: Data | None = 
 
 def validate(config: Config, rank=0, world=1) -> list[dict]:
     return list(val_loader(build_datasets(config), config, rank=rank, world=world, device=CPU))
+
+
+@contextmanager
+def workers_by(method: str) -> Iterator[None]:
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(method, force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def ids(batches: list[Batch]) -> list[str]:
@@ -230,12 +245,8 @@ def test_sources_and_transforms_reach_other_processes(root):
 @pytest.mark.slow
 def test_spawned_workers_load_the_same(root):
     alone = train(config(root))
-    before = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("spawn", force=True)
-    try:
+    with workers_by("spawn"):
         spawned = train(config(root, workers=1))
-    finally:
-        multiprocessing.set_start_method(before, force=True)
     assert all(same(one, two) for one, two in zip(alone, spawned, strict=True))
 
 
@@ -244,3 +255,19 @@ def test_unknown_reader(root):
     broken.dataset.reader = "kitti"
     with pytest.raises(UserError, match=r"dataset\.reader=kitti: .*nyud"):
         build_datasets(broken)
+
+
+def test_a_worker_outlives_a_signal_that_comes_before_it_has_begun(root, monkeypatch):
+    """Slurm's SIGTERM reaches the workers too, whose batch the run still needs for the step it is in."""
+    begin = loader._init_worker
+
+    def signalled(worker: int) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        begin(worker)
+
+    monkeypatch.setattr(loader, "_init_worker", signalled)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with workers_by("fork"):
+        assert ids(train(config(root, workers=1), stop=2)) == ids(train(config(root), stop=2))
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before, "the run answers signals again"
