@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 OPTIONAL = ("hydra", "albumentations", "wandb", "cv2", "trimesh")
 
 STABLE = (
@@ -32,6 +34,7 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_stable_imports_need_no_optional_library():
     result = run(BLOCKER + "\n".join(STABLE))
     assert result.returncode == 0, result.stderr

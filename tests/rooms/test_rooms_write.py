@@ -15,7 +15,7 @@ from atrc_exp.rooms.dataset import layouts, sheet, write
 from atrc_exp.rooms.plans.classes import CLASSES
 
 SIZE = (36, 48)
-COUNT = 200
+COUNT = 80
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -32,7 +32,7 @@ def small(root: Path, **changes) -> None:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory) -> Path:
-    """200 rooms in packaging A, made by two processes."""
+    """`COUNT` rooms in packaging A, made by two processes."""
     root = tmp_path_factory.mktemp("rooms") / "many"
     generate(root, train=COUNT - 20, val=20, image_size=SIZE, seed=3, workers=2, progress=False)
     return root

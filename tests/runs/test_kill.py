@@ -19,6 +19,7 @@ from atrc_exp.runs import checkpoint
 from atrc_exp.runs.files import WEIGHTS
 
 RUN = Path("runs/rooms_hrnet18_search/seed0")
+pytestmark = pytest.mark.slow
 PLACES = {"step": 8, "write": 4, "image": 4}  # how often each occurs in the search
 
 
@@ -63,7 +64,6 @@ def test_killed_three_times_on_its_way(tmp_path: Path, rooms: Path, whole: Path)
     check(tmp_path / RUN, whole)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_four_times_anywhere(tmp_path: Path, rooms: Path, whole: Path, seed: int) -> None:
     """Three times at a random place, once at a random time; the loader has a worker or none."""
@@ -80,7 +80,6 @@ def test_killed_four_times_anywhere(tmp_path: Path, rooms: Path, whole: Path, se
     check(tmp_path / RUN, whole)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
 def test_signal_to_the_whole_process_group(
     tmp_path: Path, rooms: Path, whole: Path, number: signal.Signals, code: int
@@ -99,7 +98,6 @@ def test_signal_to_the_whole_process_group(
     check(tmp_path / RUN, whole)
 
 
-@pytest.mark.slow
 def test_sweep_killed_as_a_whole(tmp_path: Path, rooms: Path, whole: Path) -> None:
     """In the second of two searches; the same command again runs only what is missing, and votes."""
     command = ("-m", *cli.SEARCH, "seed=0,1")
@@ -112,7 +110,6 @@ def test_sweep_killed_as_a_whole(tmp_path: Path, rooms: Path, whole: Path) -> No
     assert genotypes.load(tmp_path / RUN.parent).details["runs"] == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "send", "code"), [(signal.SIGINT, os.killpg, 130), (signal.SIGTERM, os.kill, 143)])
 def test_signal_to_jobs_side_by_side(
     tmp_path: Path, rooms: Path, whole: Path, number: signal.Signals, send: Callable[[int, int], None], code: int
@@ -175,7 +172,6 @@ def gone(process: int) -> bool:
     return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 
-@pytest.mark.slow
 def test_run_killed_beside_another(tmp_path: Path, rooms: Path, whole: Path) -> None:
     """As by the kernel for lack of memory: the other run ends in peace, and the sweep says what is missing."""
     sweep, command = side_by_side(tmp_path, rooms)
@@ -190,7 +186,6 @@ def test_run_killed_beside_another(tmp_path: Path, rooms: Path, whole: Path) -> 
     check(tmp_path / RUN, whole)
 
 
-@pytest.mark.slow
 def test_killed_worker_leaves_the_runs_time_to_save(tmp_path: Path, rooms: Path, whole: Path) -> None:
     """joblib ends the other workers then; no run is lost or left behind, and the sweep says what is missing."""
     sweep, command = side_by_side(tmp_path, rooms)
@@ -215,7 +210,6 @@ def test_killed_worker_leaves_the_runs_time_to_save(tmp_path: Path, rooms: Path,
     assert genotypes.load(tmp_path / RUN.parent).details["runs"] == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGHUP, 129)])
 def test_launcher_that_is_gone_leaves_nobody_behind(
     tmp_path: Path, rooms: Path, whole: Path, number: signal.Signals, code: int
@@ -240,7 +234,6 @@ def test_launcher_that_is_gone_leaves_nobody_behind(
     check(tmp_path / RUN, whole)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
 def test_torchrun_that_is_gone_leaves_no_rank_behind(tmp_path: Path, rooms: Path, number: signal.Signals) -> None:
     """By a kill, or by a signal that it does not hand on unless it is told to."""
@@ -271,7 +264,6 @@ def wandb_log(folder: Path) -> list[dict]:
     return [json.loads(line) for line in printed.splitlines()]
 
 
-@pytest.mark.slow
 def test_wandb_offline_through_a_preemption_and_a_kill(tmp_path: Path, rooms: Path) -> None:
     """Three starts are three folders of one run: preempted, without an end, finished."""
     command, offline = (*cli.SEARCH, "logger=wandb"), {"WANDB_MODE": "offline"}
@@ -299,7 +291,6 @@ def test_wandb_offline_through_a_preemption_and_a_kill(tmp_path: Path, rooms: Pa
     assert sorted(set(steps) - {resumed}) == list(range(resumed + 1, 9))
 
 
-@pytest.mark.slow
 def test_keys_of_wandb_reach_no_file(tmp_path: Path, rooms: Path) -> None:
     """Neither the run folder, W&B's offline files among it, nor what is printed holds the key of the environment."""
     canary = "0123456789abcdef0123456789abcdef01canary"
