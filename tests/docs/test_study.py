@@ -1,11 +1,15 @@
 """The study's page shows what its committed results say, and the README a part of the page."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from atrc_exp.config.compose import CONF, typed
 from atrc_exp.files import read_json
 from atrc_exp.genotype import NONE, agreement, light_kappa, load
+from atrc_exp.models.profile import profile_of
 from atrc_exp.report.paper import document
 from atrc_exp.report.results import reliability, tables
 
@@ -57,13 +61,27 @@ def test_the_other_tables_follow_from_the_committed_results(page: str, names: tu
     ],
 )
 def test_the_agreement_of_other_searches_follows_from_their_genotypes(name: str, folder: str) -> None:
-    searches = [load(STUDY / "results" / f"rooms_lite_{folder}" / f"seed{seed}") for seed in range(3)]
+    searches = [load(STUDY / "results" / f"rooms_lite_{folder}" / f"seed{seed}") for seed in range(5)]
     by_chance = reliability.chance(searches)
     assert by_chance is not None
     figures = f"{100 * agreement(searches):.1f} | {100 * by_chance.agreement:.1f} | {by_chance.p:.4f}"
-    blocks = sum(context != NONE for each in searches for row in each.blocks.values() for context in row.values()) / 3
-    row = f"| {name} | 3 | {figures} | {light_kappa(searches):.2f} | {blocks:.1f} | "
+    blocks = sum(context != NONE for each in searches for row in each.blocks.values() for context in row.values()) / 5
+    row = f"| {name} | 5 | {figures} | {light_kappa(searches):.2f} | {blocks:.1f} | "
     assert row in (STUDY.parent / "beyond.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("weight", "folder"), [("0", "search"), ("0.02", "search_cost0.02"), ("0.1", "search_cost0.1")]
+)
+def test_the_costs_of_searches_and_votes_follow_from_their_genotypes(weight: str, folder: str) -> None:
+    searches = STUDY / "results" / f"rooms_lite_{folder}"
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        config = typed(compose("config", overrides=["+experiment=rooms_lite_atrc", f"genotype={searches}"]))
+    networks = [replace(config, genotype=str(searches / f"seed{seed}")) for seed in range(5)]
+    costs = [profile_of(network).total.multiply_adds / 1e6 for network in (*networks, config)]
+    row = f" | {sum(costs[:5]) / 5:.1f} | {costs[5]:.1f} |"
+    page = (STUDY.parent / "beyond.md").read_text(encoding="utf-8")
+    assert any(line.startswith(f"| {weight} | 5 |") and line.endswith(row) for line in page.splitlines())
 
 
 def test_the_rows_in_the_readme_are_rows_of_the_page() -> None:
@@ -75,7 +93,7 @@ def test_the_rows_in_the_readme_are_rows_of_the_page() -> None:
         assert line in page
 
 
-@pytest.mark.parametrize("name", ["multi_task", "atrc", "search", "tlabel"])
+@pytest.mark.parametrize("name", ["multi_task", "atrc", "search", "tlabel", "atrc_gate", "search_cost0.1", "atrc_spos"])
 def test_every_row_has_five_seeds_of_one_configuration(name: str) -> None:
     summaries = [read_json(path) for path in sorted((STUDY / "results" / f"rooms_lite_{name}").glob("*/summary.json"))]
     assert [summary["seed"] for summary in summaries] == [0, 1, 2, 3, 4]
