@@ -4,7 +4,8 @@
 
 makes a virtual environment in DIR if there is none, installs pyEdgeEval into it, and scores the same synthetic maps of
 425 x 560 by the same protocol (bsds after non-maximum suppression: 99 thresholds, >=, thinning) on one thread with
-both, image by image in turn. Prints one JSON object.
+both, image by image in turn. `--worst` times maps that are hard to match instead: noise and checkerboards. Prints one
+JSON object.
 """
 
 import argparse
@@ -52,6 +53,25 @@ def peer_python(folder: Path) -> Path:
     return python
 
 
+def worst_cases(shape: tuple[int, int], max_dist: float) -> dict[str, dict[str, float]]:
+    """CPU seconds of dense maps by protocol."""
+    noise = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    y, x = np.indices(shape)
+    cases = {
+        f"noise, {share:.0%}": (noise, np.random.default_rng(1).random(shape) < share) for share in (0.05, 0.15, 0.5)
+    }
+    for side in (1, 2):
+        board = (y // side + x // side) % 2 == 1
+        cases[f"checkerboard of {side}x{side}"] = (255 * board.astype(np.uint8), ~board)
+    seconds: dict[str, dict[str, float]] = {}
+    for name, (prediction, truth) in cases.items():
+        for protocol in PROTOCOLS:
+            begin = time.process_time()
+            count(prediction, truth, max_dist=max_dist, protocol=protocol)
+            seconds.setdefault(name, {})[protocol] = round(time.process_time() - begin, 2)
+    return seconds
+
+
 def main() -> None:
     """Print one JSON object; progress goes to the error output."""
     sys.path.insert(0, str(REPOSITORY / "tests"))
@@ -62,18 +82,22 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, metavar="DIR", help="environment of pyEdgeEval; without it ours alone")
     parser.add_argument("--shape", type=int, nargs=2, default=(425, 560), metavar=("H", "W"))
     parser.add_argument("--max-dist", type=float, default=0.011)
+    parser.add_argument("--worst", action="store_true", help="time the worst cases")
     arguments = parser.parse_args()
     if arguments.images < 1:
         parser.error(f"--images {arguments.images}: must be >= 1")
     max_dist, shape = arguments.max_dist, tuple(arguments.shape)
 
+    count(*synthetic_pair(0, (40, 50)), max_dist=0.02)  # loads the compiled code
+    if arguments.worst:
+        print(json.dumps({"shape": shape, "max_dist": max_dist, "seconds": worst_cases(shape, max_dist)}, indent=2))
+        return
     peer = None
     if arguments.peer is not None:
         command = [peer_python(arguments.peer), "-c", SCORE_ONE]
         peer = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD
         )
-    count(*synthetic_pair(0, (40, 50)), max_dist=0.02)  # loads the compiled code
     ours, theirs, lost, published, seism = [], [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(arguments.images):

@@ -235,26 +235,3 @@ def test_the_union_counts_a_predicted_pixel_once():
     same = count(prediction, truths[0], max_dist=0.01, protocol="bsds")
     assert_array_equal(one.matched, same.matched)
     assert_array_equal(one.hits, one.matched)
-
-
-# ---------------------------------------------------------------- worst cases
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["noise", "unsuppressed noise", "checkerboard"])
-def test_worst_cases_are_bounded(kind):
-    import time
-
-    rng = np.random.default_rng(0)
-    shape = (425, 560)
-    odd = np.add(*np.mgrid[: shape[0], : shape[1]]) % 2
-    if kind != "checkerboard":
-        share = 0.5 if kind == "noise" else 0.15
-        prediction, truth = rng.integers(0, 256, shape).astype(np.uint8), rng.random(shape) < share
-    else:
-        prediction, truth = (255 * odd).astype(np.uint8), odd == 0
-    count(prediction[:9, :9], truth[:9, :9], max_dist=0.011)  # compiles
-    begin = time.process_time()
-    found = count(prediction, truth, max_dist=0.011, protocol="seism" if kind == "noise" else "mtl_pytorch")
-    assert time.process_time() - begin < 10
-    assert found.matched.max() > (30_000 if kind == "unsuppressed noise" else 50_000)

@@ -22,23 +22,33 @@ from numpy.typing import NDArray
 from .jit import compiled
 
 STEPS = (512, 128, 32, 8, 2)  # in the unit of costs, a two-hundredth of a pixel
+# Prices climb the higher, the fewer pixels the larger side has too many: the first step is at most START over the share
+# of those.
+START = 4
+VECTOR = 16  # rows of the disc are padded to a multiple of as many costs, which are compiled to vectors
 NOWHERE = 1 << 29  # cost of a pair out of reach; its negative is the dual where there is no pixel
 
 _INT32, _INT64 = types.int32[::1], types.int64[::1]
 
 
 class Disc(NamedTuple):
-    """The square around the disc of reach, (S, S): `shift` of the middle of every row, nearest first, and costs."""
+    """The square around the disc of reach, row by row, the nearest first.
+
+    Attributes:
+        shift: (S,), to the middle of the row.
+        costs: (S, W); W is S padded to a multiple of VECTOR.
+    """
 
     shift: NDArray[np.int64]
-    costs: NDArray[np.int64]
+    costs: NDArray[np.int32]
 
 
 class Side(NamedTuple):
     """Flat images of the pixels of one side.
 
     Attributes:
-        dual: what a pixel pays (smaller side) or its price (larger side); the two of a pair add up to its cost.
+        dual: what a pixel pays (smaller side) or its price (larger side); the two of a pair add up to its cost. It is
+            longer than the image by a row of the disc.
         ceiling: at least the highest dual in the row of a disc around a position.
         partner: position of the partner, -1 for none.
     """
@@ -48,14 +58,15 @@ class Side(NamedTuple):
     partner: NDArray[np.int32]
 
 
-DISC = types.NamedTuple([_INT64, types.int64[:, ::1]], Disc)
+DISC = types.NamedTuple([_INT64, types.int32[:, ::1]], Disc)
 _SIDE = types.NamedUniTuple(_INT32, 3, Side)
 
 
-@compiled(_SIDE(_INT32, types.int64))
-def _side(pixels, size):
+@compiled(_SIDE(_INT32, types.int64, DISC))
+def _side(pixels, size, disc):
     """Return the side of `pixels`, all of dual zero and alone, in an image of `size`."""
-    side = Side(np.full(size, -NOWHERE, np.int32), np.zeros(size, np.int32), np.full(size, -1, np.int32))
+    room = size + disc.costs.shape[1]
+    side = Side(np.full(room, -NOWHERE, np.int32), np.zeros(size, np.int32), np.full(size, -1, np.int32))
     side.dual[pixels] = 0
     return side
 
@@ -70,16 +81,20 @@ def _cheapest(at, others, disc):
         middle = at + shift[k]
         if costs[k, reach] - others.ceiling[middle] >= second:
             continue
-        highest = -NOWHERE
-        for i in range(shift.size):
-            dual = others.dual[middle - reach + i]
-            highest = max(highest, dual)
-            value = costs[k, i] - dual
-            if value < best:
-                where, best, second = middle - reach + i, value, best
-            elif value < second:
-                second = value
+        first, row = middle - reach, costs[k]
+        duals = others.dual[first : first + row.size]
+        highest, least = np.int32(-NOWHERE), np.int32(NOWHERE)
+        for i in range(row.size):  # without a branch, so that it is compiled to vectors
+            highest = max(highest, duals[i])
+            least = min(least, np.int32(row[i] - duals[i]))
         others.ceiling[middle] = highest
+        if least < second:
+            for i in range(shift.size):
+                value = row[i] - duals[i]
+                if value < best:
+                    where, best, second = first + i, value, best
+                elif value < second:
+                    second = value
     return where, best, second
 
 
@@ -114,8 +129,11 @@ def saturates(few, many, size, outlier, disc):
 
     `few` and `many` are positions in a flat image of `size`, with a margin as wide as the reach.
     """
-    buyers, sellers = _side(few, size), _side(many, size)
-    for s in range(len(STEPS)):
+    buyers, sellers = _side(few, size, disc), _side(many, size, disc)
+    first = 0
+    while first < len(STEPS) - 1 and STEPS[first] * (many.size - few.size) > START * few.size:
+        first += 1
+    for s in range(first, len(STEPS)):
         for at in few:
             if buyers.partner[at] < 0:
                 _bid(at, outlier, STEPS[s], buyers, sellers, disc)

@@ -14,7 +14,7 @@ from .graph import FREE, GRAPH, MATCHING, SEARCH, Graph, Matching, room
 from .jit import compiled
 from .maps import disc
 from .matching import raise_outlier, settle
-from .saturation import DISC, NOWHERE, Disc, saturates
+from .saturation import DISC, NOWHERE, VECTOR, Disc, saturates
 from .thinning import ON, thin_pixels
 
 # In a matching anew the first price of a pixel left alone is the last one over FIRST, and grows by the factor STEP.
@@ -207,7 +207,8 @@ class _Grid:
         dy, dx, cost = disc(radius)
         self.offsets, self.costs = dy * self.stride + dx, 2 * cost
         reach = int(radius)
-        square, rows = np.full((2 * reach + 1, 2 * reach + 1), NOWHERE), dy[dx == 0]
+        side = 2 * reach + 1
+        square, rows = np.full((side, -(-side // VECTOR) * VECTOR), NOWHERE, np.int32), dy[dx == 0]
         square[dy + reach, dx + reach] = self.costs
         self.disc = Disc(rows * self.stride, square[rows + reach])
 
