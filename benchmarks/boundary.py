@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from atrc_exp.metrics.boundary import PROTOCOLS, count, nms, score
-from atrc_exp.metrics.boundary.thinning import thin
+from atrc_exp.metrics.boundary.kernels.thinning import thin
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PEER = (

@@ -7,7 +7,7 @@ Arrays are 1-D and float32; the layout of scratch is that of `local_attention_cp
 
 import numpy as np
 
-from atrc_exp.metrics.boundary.jit import compiled
+from atrc_exp.metrics.boundary.kernels.jit import compiled
 from atrc_exp.ops.local_attention_cpu_scratch import (
     GROUP,
     ZERO,

@@ -3,9 +3,9 @@
 import json
 import sys
 
-import boundary
 import pytest
 
+import boundary
 from atrc_exp.metrics.boundary import PROTOCOLS
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import loadmat
 
-from atrc_exp.metrics.boundary.thinning import thin
+from atrc_exp.metrics.boundary.kernels.thinning import thin
 
 GROUPS = {"head": "hair head lear rear lebrow rebrow leye reye mouth nose", "torso": "neck torso",
           "upper arm": "luarm ruarm", "lower arm": "llarm rlarm lhand rhand", "upper leg": "luleg ruleg",

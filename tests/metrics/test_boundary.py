@@ -15,8 +15,8 @@ from PIL import Image
 from small_boundaries import synthetic_pair
 
 from atrc_exp.metrics.boundary import PROTOCOLS, BoundaryError, Protocol, count, evaluate, score
+from atrc_exp.metrics.boundary.kernels.thinning import thin
 from atrc_exp.metrics.boundary.scores import Table, average_precision, best_point, recall_at_half
-from atrc_exp.metrics.boundary.thinning import thin
 
 SHAPE = (60, 80)  # diagonal 100, so that max_dist 0.02 is a radius of exactly 2 pixels
 PLAIN = dataclasses.replace(PROTOCOLS["seism"], name="plain", suppress=False)
@@ -407,7 +407,7 @@ def test_import_is_light():
 
 @pytest.mark.parametrize("error", [RuntimeError("no locator"), OSError("disk full")])
 def test_kernels_compile_without_a_cache(monkeypatch, error):
-    from atrc_exp.metrics.boundary import jit
+    from atrc_exp.metrics.boundary.kernels import jit
 
     njit = jit.njit
 

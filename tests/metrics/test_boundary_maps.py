@@ -7,8 +7,8 @@ from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude
 from skimage.morphology import thin as skimage_thin
 
 from atrc_exp.metrics.boundary import BoundaryError, nms, partition_to_boundary, quantize
+from atrc_exp.metrics.boundary.kernels.thinning import thin
 from atrc_exp.metrics.boundary.maps import disc
-from atrc_exp.metrics.boundary.thinning import thin
 
 
 def blobs(seed, shape, scale=2.0, level=0.0):

@@ -11,9 +11,9 @@ from scipy.ndimage import gaussian_filter
 from small_boundaries import synthetic_pair
 
 from atrc_exp.metrics.boundary import PROTOCOLS, count
-from atrc_exp.metrics.boundary.saturation import saturates
-from atrc_exp.metrics.boundary.sweep import _Grid, cheapest_matchings
-from atrc_exp.metrics.boundary.thinning import thin
+from atrc_exp.metrics.boundary.kernels.saturation import saturates
+from atrc_exp.metrics.boundary.kernels.sweep import _Grid, cheapest_matchings
+from atrc_exp.metrics.boundary.kernels.thinning import thin
 
 
 def line(*columns, shape=(1, 1000)):

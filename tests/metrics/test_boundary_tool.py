@@ -18,9 +18,9 @@ from scipy.ndimage import gaussian_filter
 from small_boundaries import synthetic_pair
 
 from atrc_exp.metrics.boundary import evaluate, match, partition_to_boundary
-from atrc_exp.metrics.boundary.command import main
 from atrc_exp.metrics.boundary.files import read_prediction, read_truth
-from atrc_exp.metrics.boundary.thinning import thin
+from atrc_exp.metrics.boundary.kernels.thinning import thin
+from atrc_exp.metrics.boundary.tool.command import main
 
 PACKAGE = Path(__file__).resolve().parents[2] / "atrc_exp" / "metrics" / "boundary"
 REPOSITORY = PACKAGE.parents[2]
@@ -199,7 +199,7 @@ def test_a_stopped_run_goes_on_and_scores_the_same(folders, monkeypatch):
     assert max(map(len, lines)) < 8 * 1024
     (folders / "out" / "counts.jsonl").write_text("".join(lines[:2]) + lines[2][:40])  # killed while writing
     counted = []
-    from atrc_exp.metrics.boundary import folders as scoring
+    from atrc_exp.metrics.boundary.tool import folders as scoring
 
     original = scoring._score
     monkeypatch.setattr(scoring, "_score", lambda pair, *rest: (counted.append(pair.name), original(pair, *rest))[1])
@@ -216,7 +216,7 @@ def test_a_stopped_run_goes_on_and_scores_the_same(folders, monkeypatch):
 
 
 def test_an_interrupt_ends_in_good_order(folders, monkeypatch, capsys):
-    from atrc_exp.metrics.boundary import folders as scoring
+    from atrc_exp.metrics.boundary.tool import folders as scoring
 
     original = scoring._score
 
@@ -372,7 +372,7 @@ sys.meta_path.insert(0, Blocker())
 
 def run_blocked(site, *arguments):
     """Run the command of the package below `site` where nothing but its own dependencies can be imported."""
-    code = f"{BLOCKER}\nsys.path.insert(0, {str(site)!r})\nfrom atrc_boundary.command import main"
+    code = f"{BLOCKER}\nsys.path.insert(0, {str(site)!r})\nfrom atrc_boundary.tool.command import main"
     command = [sys.executable, "-c", f"{code}\nsys.exit(main({[*map(str, arguments)]}))"]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=site)
 

@@ -61,7 +61,7 @@ def count(
     Raises:
         BoundaryError: wrong shape or type, NaN, values outside [0, 1], unknown protocol, max_dist outside (0, 1).
     """
-    from .sweep import cheapest_matchings  # numba takes a while to load
+    from .kernels.sweep import cheapest_matchings  # numba takes a while to load
 
     rule, masks, radius, outlier = _prepared(prediction, truth, max_dist, protocol)
     passed = levels(prediction, rule)
@@ -83,8 +83,8 @@ def match(
     and false alarms are predicted pixels that match none. The function takes the arguments of `count` and raises the
     same errors.
     """
-    from .sweep import cheapest_matching
-    from .thinning import thin
+    from .kernels.sweep import cheapest_matching
+    from .kernels.thinning import thin
 
     rule, masks, radius, outlier = _prepared(prediction, truth, max_dist, protocol)
     predicted = thin(levels(prediction, replace(rule, thresholds=(threshold,))))
@@ -96,7 +96,7 @@ def _prepared(
     prediction: Map, truth: Map | Sequence[Map], max_dist: float, protocol: str | Protocol
 ) -> tuple[Protocol, list[NDArray[np.bool_]], float, int]:
     """Return the protocol, the truths as they are matched, the radius R and the doubled cost of a pixel left alone."""
-    from .thinning import thin
+    from .kernels.thinning import thin
 
     rule = resolve(protocol)
     if isinstance(max_dist, bool) or not isinstance(max_dist, Real) or not 0 < max_dist < 1:

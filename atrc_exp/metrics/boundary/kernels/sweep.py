@@ -10,9 +10,9 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
+from ..maps import disc
 from .graph import FREE, GRAPH, MATCHING, SEARCH, Graph, Matching, room
 from .jit import compiled
-from .maps import disc
 from .matching import raise_outlier, settle
 from .saturation import DISC, NOWHERE, VECTOR, Disc, saturates
 from .thinning import ON, thin_pixels

@@ -10,13 +10,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table as ShownTable
 
-from .counts import match
+from ..counts import match
+from ..scores import BoundaryScores, table_of
 from .doubts import TEXTS
 from .folders import LOOKED_AT, Rules, load
 from .overlays import draw_overlay, write_overlay
 from .pairing import Pair
 from .records import Record
-from .scores import BoundaryScores, table_of
 
 
 def warnings_about(pairs: Sequence[Pair], found: Mapping[str, Record], extra: int) -> list[str]:
@@ -99,7 +99,7 @@ def _overlays(out: Path, side: str, pairs: Sequence[Pair], rules: Rules, thresho
 
 def _plot(path: Path, scores: BoundaryScores) -> None:
     try:
-        from .drawing import draw_boundary
+        from ..drawing import draw_boundary
     except ImportError:
         print("no plot: matplotlib is not installed (pip install matplotlib)", file=sys.stderr)
         return

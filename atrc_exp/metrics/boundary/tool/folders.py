@@ -13,13 +13,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from .counts import count
+from ..counts import count
+from ..errors import BoundaryError
+from ..files import read_prediction, read_truth
+from ..maps import partition_to_boundary
+from ..protocols import Protocol
 from .doubts import doubts_about
-from .errors import BoundaryError
-from .files import read_prediction, read_truth
-from .maps import partition_to_boundary
 from .pairing import Pair
-from .protocols import Protocol
 from .records import Record, Records, key_of
 
 LOOKED_AT = 3  # images whose complement is scored, too

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .counts import boundary_mask, count
-from .protocols import Protocol
-from .scores import table_of
+from ..counts import boundary_mask, count
+from ..protocols import Protocol
+from ..scores import table_of
 
 _THIN = 0.8  # share of its pixels that thinning leaves of a line one pixel wide, corners and crossings allowed for
 
@@ -44,7 +44,7 @@ def doubts_about(
         path: file of the prediction.
         invert_within: the `max_dist` with which the complement of the prediction is scored, too; None leaves that out.
     """
-    from .thinning import thin  # numba takes a while to load
+    from ..kernels.thinning import thin  # numba takes a while to load
 
     found = []
     with path.open("rb") as file:

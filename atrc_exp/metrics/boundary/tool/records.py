@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .counts import ImageCounts
+from ..counts import ImageCounts
+from ..protocols import Protocol
 from .pairing import Pair
-from .protocols import Protocol
 
 VERSION = 1  # of the counts: another number makes older ones worthless
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import BoundaryError
-from .files import SUFFIXES
+from ..errors import BoundaryError
+from ..files import SUFFIXES
 
 _SHOWN = 5
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import available_cores, score
-from .errors import BoundaryError
+from .. import available_cores, score
+from ..errors import BoundaryError
+from ..protocols import PROTOCOLS
 from .folders import Rules, score_folders
 from .output import show, warnings_about, write
 from .pairing import pair_files
-from .protocols import PROTOCOLS
 from .records import Record, Records
 
 STOPPED = 128 + signal.SIGINT

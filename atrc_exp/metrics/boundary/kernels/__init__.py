@@ -1,0 +1,1 @@
+"""What numba compiles: thinning, and the exact matching at all thresholds. Loading it takes a while."""

@@ -1,0 +1,1 @@
+"""The command `atrc-boundary`: two folders of files become tables, curves, overlays and warnings."""
