@@ -24,7 +24,7 @@ from .jit import compiled
 STEPS = (512, 128, 32, 8, 2)  # in the unit of costs, a two-hundredth of a pixel
 # Prices climb the higher, the fewer pixels the larger side has too many: the first step is at most START over the share
 # of those.
-START = 4
+START = 12
 VECTOR = 16  # rows of the disc are padded to a multiple of as many costs, which are compiled to vectors
 NOWHERE = 1 << 29  # cost of a pair out of reach; its negative is the dual where there is no pixel
 
