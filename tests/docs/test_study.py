@@ -70,6 +70,7 @@ def test_the_agreement_of_other_searches_follows_from_their_genotypes(name: str,
     assert row in (STUDY.parent / "beyond.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weight", "folder"), [("0", "search"), ("0.02", "search_cost0.02"), ("0.1", "search_cost0.1")]
 )
