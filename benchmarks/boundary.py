@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, metavar="DIR", help="environment of pyEdgeEval; without it ours alone")
     parser.add_argument("--shape", type=int, nargs=2, default=(425, 560), metavar=("H", "W"))
     parser.add_argument("--max-dist", type=float, default=0.011)
-    parser.add_argument("--worst", action="store_true", help="time the worst cases")
+    parser.add_argument("--worst", action="store_true", help="time maps that are hard to match instead")
     arguments = parser.parse_args()
     if arguments.images < 1:
         parser.error(f"--images {arguments.images}: must be >= 1")

@@ -172,7 +172,7 @@ class _BoundaryMatcher:
         if bool((label == IGNORE).all()):  # says nothing about the predictions
             self.unlabelled += 1
             return
-        from atrc_exp.metrics.boundary.kernels import sweep  # noqa: F401  not in a thread: all would wait for the compilation
+        from atrc_exp.metrics.boundary.kernels import sweep  # noqa: F401  threads would all wait to compile it
 
         for suffix, truth in self._truths(image_id, label).items():
             counting = self.pool.submit(

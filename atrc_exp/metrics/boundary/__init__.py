@@ -109,7 +109,7 @@ def evaluate(
             raise BoundaryError(f"{name} is {type(side).__name__}; give a list with an entry for each image")
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise BoundaryError(f"workers is {workers!r}; give a number of threads, at least 1, or None for one a core")
-    from .kernels import sweep  # noqa: F401  here, not in a thread: compiling takes seconds and all threads would wait for it
+    from .kernels import sweep  # noqa: F401  here, since all threads would wait seconds for one to compile it
 
     pairs = enumerate(zip_longest(predictions, truths))
     total = next((len(side) for side in (predictions, truths) if isinstance(side, Sized)), None)
