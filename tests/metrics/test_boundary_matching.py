@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from small_boundaries import synthetic_pair
 
 from atrc_exp.metrics.boundary import PROTOCOLS, count
-from atrc_exp.metrics.boundary.kernels.saturation import saturates
+from atrc_exp.metrics.boundary.kernels.auction import saturates
 from atrc_exp.metrics.boundary.kernels.sweep import _Grid, cheapest_matchings
 from atrc_exp.metrics.boundary.kernels.thinning import thin
 

@@ -11,10 +11,10 @@ from numba import types
 from numpy.typing import NDArray
 
 from ..maps import disc
+from .auction import DISC, NOWHERE, VECTOR, Disc, saturates
 from .graph import FREE, GRAPH, MATCHING, SEARCH, Graph, Matching, room
 from .jit import compiled
 from .matching import raise_outlier, settle
-from .saturation import DISC, NOWHERE, VECTOR, Disc, saturates
 from .thinning import ON, thin_pixels
 
 # In a matching anew the first price of a pixel left alone is the last one over FIRST, and grows by the factor STEP.
