@@ -1,7 +1,6 @@
 """Local attention on the CPU, compiled by numba: LANES pixels of a row at a time.
 
-Importing this module compiles it, or loads what was compiled before: numba keeps that until this file changes, so that
-after a change of `vectors` or `local_attention_cpu_scratch` this file has to be saved again.
+Importing this module compiles it, or loads what was compiled before, unless a module of this folder has changed.
 Arrays are 1-D and float32; the layout of scratch is that of `local_attention_cpu_scratch`.
 """
 

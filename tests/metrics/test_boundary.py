@@ -1,9 +1,11 @@
 """Boundary scores: protocols, pooling, inputs and errors."""
 
 import dataclasses
+import importlib
 import json
 import math
 import pickle
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -411,10 +413,27 @@ def test_kernels_compile_without_a_cache(monkeypatch, error):
 
     njit = jit.njit
 
-    def fails_to_cache(signature, **options):
+    def fails_to_cache(*signature, **options):
         if options.get("cache"):
             raise error
-        return njit(signature, **options)
+        return njit(*signature, **options)
 
     monkeypatch.setattr(jit, "njit", fails_to_cache)
     assert jit.compiled("int64(int64)")(lambda x: x + 1)(41) == 42
+
+
+def test_kernels_are_compiled_anew_when_one_that_they_call_changes(tmp_path, monkeypatch):
+    from atrc_exp.metrics.boundary.kernels import jit
+
+    folder = tmp_path / "some_kernels"
+    folder.mkdir()
+    shutil.copy(jit.__file__, folder / "jit.py")
+    head = 'from .jit import compiled\n{}\n@compiled("int64(int64)")\ndef {}(x):\n    return {}\n'
+    (folder / "outer.py").write_text(head.format("from .inner import inner", "outer", "inner(x) + 1"))
+    monkeypatch.syspath_prepend(tmp_path)
+    for body, expected in (("x", 42), ("x * 10", 411)):
+        (folder / "inner.py").write_text(head.format("", "inner", body))
+        for name in ("outer", "inner", "jit"):
+            sys.modules.pop(f"some_kernels.{name}", None)
+        importlib.invalidate_caches()
+        assert importlib.import_module("some_kernels.outer").outer(41) == expected

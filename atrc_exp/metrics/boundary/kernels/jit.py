@@ -1,7 +1,10 @@
 """Compilation of kernels by numba. Only modules of kernels import it, so that numba loads where it is needed."""
 
+import hashlib
 import logging
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -19,9 +22,20 @@ def compiled(signature: str | Signature) -> Callable[[Callable], Any]:
 
     def decorate(function: Callable) -> Any:
         try:
-            return njit(signature, nogil=True, cache=True)(function)
+            kernel: Any = njit(nogil=True, cache=True)(function)
+            # The machine code contains that of the kernels it calls, but numba asks for the function's own file only.
+            kernel._cache._cache_file._version += _digest(Path(function.__code__.co_filename).parent)
+            kernel.compile(signature)
         except (RuntimeError, OSError) as error:
             log.debug("%s is compiled without a cache: %s", function.__name__, error)
             return njit(signature, nogil=True)(function)
+        kernel.disable_compile()
+        return kernel
 
     return decorate
+
+
+@cache
+def _digest(folder: Path) -> str:
+    """Return what changes with any module of a folder."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
