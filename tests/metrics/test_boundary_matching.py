@@ -6,12 +6,14 @@ import math
 import boundary_oracle as oracle
 import numpy as np
 import pytest
+from numba import njit
 from numpy.testing import assert_array_equal
 from scipy.ndimage import gaussian_filter
 from small_boundaries import synthetic_pair
 
 from atrc_exp.metrics.boundary import PROTOCOLS, count
-from atrc_exp.metrics.boundary.kernels.auction import saturates
+from atrc_exp.metrics.boundary.kernels.auction import pairs_shown
+from atrc_exp.metrics.boundary.kernels.least import LANES, two_least
 from atrc_exp.metrics.boundary.kernels.sweep import _Grid, cheapest_matchings
 from atrc_exp.metrics.boundary.kernels.thinning import thin
 
@@ -145,17 +147,17 @@ def test_dense_noise_has_the_number_of_pairs_of_its_matching(share):
     assert_array_equal(counted.matched, expected)
 
 
-def shown_to_saturate(prediction, truth, radius, outlier):
-    """Whether the auction shows that the side of fewer pixels has a pair for each."""
+def shown(prediction, truth, radius, outlier):
+    """The number of pairs that the auction shows, -1 for none."""
     grid = _Grid(prediction.astype(np.uint16), 1, radius, outlier)
     masks = [np.pad(mask, grid.margin).ravel() for mask in sorted((prediction, truth), key=np.sum)]
     few, many = (np.flatnonzero(mask).astype(np.int32) for mask in masks)
-    return saturates(few, many, masks[0].size, outlier, grid.disc)
+    return pairs_shown(few, many, masks[0].size, outlier, grid.disc)
 
 
 @pytest.mark.parametrize("radius", [2.0, 3.3, 5.0])
-def test_saturation_is_shown_where_the_dense_assignment_has_it_and_nowhere_else(radius):
-    shown, saturated, short = 0, 0, 0
+def test_pairs_are_shown_where_the_dense_assignment_has_as_many(radius):
+    found = {True: [], False: []}  # by whether the smaller side is matched as a whole
     for seed in range(60):
         rng = np.random.default_rng(seed)
         share = rng.uniform(0.3, 0.7)  # dense and about as many of both
@@ -163,19 +165,50 @@ def test_saturation_is_shown_where_the_dense_assignment_has_it_and_nowhere_else(
         prediction[:, :4] &= rng.random((14, 4)) < 0.8  # pairs have to move to the left
         outlier = 2 * math.ceil(10000 * radius) + 1 if seed % 3 == 0 else 2 * int(rng.integers(200, 3000)) + 1
         expected = oracle.dense_cheapest_pairs(prediction, truth, radius, outlier / 2)
-        full = min(prediction.sum(), truth.sum())
-        proof = shown_to_saturate(prediction, truth, radius, outlier)
-        assert proof == shown_to_saturate(truth, prediction, radius, outlier)
-        assert not proof or expected == full
-        shown, saturated, short = shown + proof, saturated + (expected == full), short + (expected < full)
-    assert shown >= 0.5 * saturated > 5 and short > 5
+        pairs = shown(prediction, truth, radius, outlier)
+        assert pairs == shown(truth, prediction, radius, outlier)
+        assert pairs in (-1, expected)
+        found[expected == min(prediction.sum(), truth.sum())].append(pairs >= 0)
+    assert np.sum(found[True]) >= 0.5 * len(found[True]) > 2
+    assert len(found[False]) > 5
 
 
-def test_saturation_is_not_shown_where_the_last_pair_costs_more_than_it_saves():
+def test_pairs_are_shown_where_whole_regions_have_no_partner():
+    # The prediction has many pixels on the left, the truth on the right: prices climb to the highest of all.
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        ramp = np.linspace(0, 1, 30)
+        prediction, truth = rng.random((12, 30)) < 1 - ramp, rng.random((12, 30)) < ramp
+        expected = oracle.dense_cheapest_pairs(prediction, truth, 3.0, 30000.5)
+        assert expected < 0.9 * min(prediction.sum(), truth.sum())
+        assert shown(prediction, truth, 3.0, 60001) == expected
+
+
+def test_pairs_are_not_shown_where_the_last_one_costs_more_than_it_saves():
     # The chain of 11 unit steps costs 2200.
     prediction, truth = line(*range(11), shape=(1, 12)), line(*range(1, 12), shape=(1, 12))
-    assert not shown_to_saturate(prediction, truth, 1.0, 2199)
-    assert shown_to_saturate(prediction, truth, 1.0, 2601)
+    assert shown(prediction, truth, 1.0, 2199) == -1
+    assert shown(prediction, truth, 1.0, 5001) == 11
+
+
+def test_least_two_of_a_disc_are_those_of_the_sorted_differences():
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        chunks = int(rng.integers(1, 9))
+        duals = rng.integers(-20, 20, 400).astype(np.int32)
+        costs = rng.integers(0, 40, (chunks, LANES)).astype(np.int32)
+        shift = rng.integers(-150, 150, chunks)
+        at = 200 + shift[:, None] + np.arange(LANES)
+        differences = (costs - duals[at]).ravel()
+        first, second = np.argsort(differences, kind="stable")[:2]
+        expected = (at.ravel()[first], differences[first], differences[second])
+        assert compiled_two_least(duals, 200, shift, costs) == expected
+
+
+@njit
+def compiled_two_least(duals, at, shift, costs):
+    """An intrinsic can be called by compiled code only."""
+    return two_least(duals, at, shift, costs)
 
 
 # ---------------------------------------------------------------- several annotators

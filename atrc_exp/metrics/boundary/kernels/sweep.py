@@ -1,7 +1,6 @@
 """The cheapest matchings of one image at all thresholds, each from that of the next higher one.
 
-Images are flat arrays with a margin as wide as the matching radius, so that no kernel tests for the border. numba keeps
-the machine code until this file changes: after a change of a kernel that it imports it has to be saved again.
+Images are flat arrays with a margin as wide as the matching radius, so that no kernel tests for the border.
 """
 
 from collections.abc import Sequence
@@ -11,16 +10,18 @@ from numba import types
 from numpy.typing import NDArray
 
 from ..maps import disc
-from .auction import DISC, NOWHERE, VECTOR, Disc, saturates
+from .auction import DISC, NOWHERE, Disc, pairs_shown
 from .graph import FREE, GRAPH, MATCHING, SEARCH, Graph, Matching, room
 from .jit import compiled
+from .least import LANES
 from .matching import raise_outlier, settle
 from .thinning import ON, thin_pixels
 
 # In a matching anew the first price of a pixel left alone is the last one over FIRST, and grows by the factor STEP.
 FIRST, STEP = 100, 4
-# Where a dense truth has about as many pixels as the prediction, prices change everywhere, and matching anew is faster:
-# where more than one of DENSE pixels is truth, and BALANCED times the new rows are more than one side has too many.
+# Where more than one of DENSE pixels is truth, searches are long, and the number of pairs is shown by an auction. Where
+# that fails or is not enough, rows are matched anew if BALANCED times the new ones are more than one side has too many:
+# prices then change everywhere.
 DENSE, BALANCED = 16, 1.5
 
 
@@ -88,12 +89,12 @@ def _match_anew(fresh, outlier, graph, matching, search):
         now += by
 
 
-@compiled(types.boolean(types.int64, types.int64, GRAPH, DISC))
-def _saturated(alive, outlier, graph, disc):
-    """Tell whether it is shown without a matching that all `alive` rows, or all columns, have a pair."""
+@compiled(types.int64(types.int64, types.int64, GRAPH, DISC))
+def _pairs_shown(alive, outlier, graph, disc):
+    """Return the number of pairs where it is shown without a matching, else -1."""
     rows, columns = np.flatnonzero(graph.row_at >= 0).astype(np.int32), graph.place
     few, many = (rows, columns) if alive < columns.size else (columns, rows)
-    return saturates(few, many, graph.row_at.size, outlier, disc)
+    return pairs_shown(few, many, graph.row_at.size, outlier, disc)
 
 
 @compiled(types.void(
@@ -106,7 +107,7 @@ def _sweep(
     """Fill `matched` and `predicted` (T,) from the highest threshold down; add matched rows to `hit` (T, rows or 0).
 
     Where `hit` has rows, `found` (columns) becomes which columns are matched at the lowest threshold; else only numbers
-    are wanted, and where all rows or all columns of a dense truth are shown to have a pair, they are not matched.
+    are wanted, and rows are not matched where an auction shows how many have a pair.
 
     `pixels` are sorted by falling response; the first `passing[t]` of them pass threshold t. `numbers` has the column
     at every flat position, -1 where there is none, `place` the reverse. Rows are positions in `pixels`. `disc` is that
@@ -129,14 +130,18 @@ def _sweep(
             passed, matching = pixels[: passing[t]], Matching(price, edge[: passing[t]], owner)
             thin_pixels(state, stride, passed)
             alive, n_fresh = _exchange(passed, state, graph, matching, fresh)
-            graph, used = _look_up(fresh[:n_fresh], pixels, numbers, graph, used)
+            predicted[t] = alive
+            dense = n_columns * DENSE > numbers.size
+            balanced = dense and abs(alive - n_columns) < BALANCED * n_fresh
+            if dense and (anew or balanced) and hit.size == 0:
+                matched[t] = _pairs_shown(alive, outlier, graph, disc)
+                if matched[t] >= 0:
+                    anew = True
+                    continue
+            rows = graph.row_at[graph.row_at >= 0] if anew or balanced else fresh[:n_fresh]
+            graph, used = _look_up(rows, pixels, numbers, graph, used)
             if search.heap.size < graph.columns.size:
                 search = room(n_columns, graph.columns.size)
-            predicted[t] = alive
-            balanced = n_columns * DENSE > numbers.size and abs(alive - n_columns) < BALANCED * n_fresh
-            if balanced and hit.size == 0 and _saturated(alive, outlier, graph, disc):
-                matched[t], anew = min(alive, n_columns), True
-                continue
             if anew or balanced:
                 _match_anew(fresh, outlier, graph, matching, search)
             else:
@@ -207,10 +212,11 @@ class _Grid:
         dy, dx, cost = disc(radius)
         self.offsets, self.costs = dy * self.stride + dx, 2 * cost
         reach = int(radius)
-        side = 2 * reach + 1
-        square, rows = np.full((side, -(-side // VECTOR) * VECTOR), NOWHERE, np.int32), dy[dx == 0]
+        width = -(-(2 * reach + 1) // LANES) * LANES
+        square, rows = np.full((2 * reach + 1, width), NOWHERE, np.int32), dy[dx == 0]
         square[dy + reach, dx + reach] = self.costs
-        self.disc = Disc(rows * self.stride, square[rows + reach])
+        shift = rows[:, None] * self.stride - reach + np.arange(0, width, LANES)
+        self.disc = Disc(shift.ravel(), square[rows + reach].reshape(-1, LANES))
 
     def sweep(self, truth: NDArray[np.bool_], matched: NDArray, predicted: NDArray, hit: NDArray) -> NDArray[np.bool_]:
         """Fill the counts; return which pixels of the truth, in their order, are matched at the lowest threshold."""
