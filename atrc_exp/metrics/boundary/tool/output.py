@@ -100,7 +100,9 @@ def _overlays(out: Path, side: str, pairs: Sequence[Pair], rules: Rules, thresho
 def _plot(path: Path, scores: BoundaryScores) -> None:
     try:
         from ..drawing import draw_boundary
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "matplotlib":
+            raise
         print("no plot: matplotlib is not installed (pip install matplotlib)", file=sys.stderr)
         return
     draw_boundary(scores, "Boundaries").savefig(path, dpi=150)
