@@ -58,7 +58,8 @@ def worst_cases(shape: tuple[int, int], max_dist: float) -> dict[str, dict[str, 
     noise = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     y, x = np.indices(shape)
     cases = {
-        f"noise, {share:.0%}": (noise, np.random.default_rng(1).random(shape) < share) for share in (0.05, 0.15, 0.4, 0.5, 0.7)
+        f"noise, {share:.0%}": (noise, np.random.default_rng(1).random(shape) < share)
+        for share in (0.05, 0.15, 0.4, 0.5, 0.7)
     }
     for side in (1, 2):
         board = (y // side + x // side) % 2 == 1

@@ -101,7 +101,7 @@ def _plot(path: Path, scores: BoundaryScores) -> None:
     try:
         from ..drawing import draw_boundary
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != "matplotlib":
+        if not (error.name or "").startswith("matplotlib"):
             raise
         print("no plot: matplotlib is not installed (pip install matplotlib)", file=sys.stderr)
         return
