@@ -26,7 +26,7 @@ def compiled(signature: str | Signature) -> Callable[[Callable], Any]:
             # The machine code contains that of the kernels it calls, but numba asks for the function's own file only.
             kernel._cache._cache_file._version += _digest(Path(function.__code__.co_filename).parent)
             kernel.compile(signature)
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, AttributeError) as error:  # the last where a numba has another cache
             log.debug("%s is compiled without a cache: %s", function.__name__, error)
             return njit(signature, nogil=True)(function)
         kernel.disable_compile()
