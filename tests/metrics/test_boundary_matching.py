@@ -136,7 +136,7 @@ def test_noise_equals_an_assignment_of_its_own_at_every_threshold(seed):
 
 @pytest.mark.parametrize("share", [0.15, 0.5])
 def test_dense_noise_has_the_number_of_pairs_of_its_matching(share):
-    # The truth is dense and at some threshold has about as many pixels as the prediction, so there it is matched anew.
+    # The truth is dense, so an auction shows the pairs of one annotator; those of several are matched.
     rng = np.random.default_rng(0)
     noise, truth = rng.integers(0, 256, (32, 40)).astype(np.uint8), rng.random((32, 40)) < share
     counted = count(noise, truth, max_dist=0.05, protocol="mtl_pytorch")
